@@ -1,0 +1,38 @@
+//! Compiles the .proto files with protox, so that nobody needs `protoc`.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use prost::Message as _;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let files = [
+        "afterglow/v1/types.proto",
+        "afterglow/v1/ingest.proto",
+        "afterglow/v1/query.proto",
+    ];
+    println!("cargo:rerun-if-changed=afterglow");
+    println!("cargo:rerun-if-changed=google");
+
+    let descriptors = protox::compile(files, ["."])?;
+    let bytes = descriptors.encode_to_vec();
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    // Reflection serves exactly what was compiled, comments included.
+    std::fs::write(out.join("descriptors.bin"), &bytes)?;
+
+    let grpc = std::env::var_os("CARGO_FEATURE_GRPC").is_some();
+    tonic_prost_build::configure()
+        .build_client(grpc)
+        .build_server(grpc)
+        .extern_path(".google.protobuf", "::pbjson_types")
+        .compile_well_known_types(true)
+        // Profiles are large: `Bytes` lets tonic hand them on without a copy.
+        .bytes(".")
+        .compile_fds(descriptors)?;
+
+    pbjson_build::Builder::new()
+        .register_descriptors(&bytes)?
+        .extern_path(".google.protobuf", "::pbjson_types")
+        .build(&[".afterglow.v1", ".google.rpc"])?;
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! The wire contract of Afterglow, generated from `proto/`: the messages and services of `afterglow.v1`, and `google.rpc.Status`.
+//!
+//! Messages carry serde implementations that follow protobuf's JSON mapping, so HTTP and gRPC answer from the same types. The
+//! feature `grpc` (on by default) adds tonic's clients and servers. No logic lives here.
+
+#![allow(missing_docs, clippy::all, unused_qualifications, unreachable_pub)]
+
+/// The packages of `google`.
+pub mod google {
+    /// `google.rpc`: the status that gRPC carries.
+    pub mod rpc {
+        include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
+        include!(concat!(env!("OUT_DIR"), "/google.rpc.serde.rs"));
+    }
+}
+
+/// The packages of `afterglow`.
+pub mod afterglow {
+    /// `afterglow.v1`.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/afterglow.v1.rs"));
+        include!(concat!(env!("OUT_DIR"), "/afterglow.v1.serde.rs"));
+    }
+}
+
+pub use afterglow::v1;
+
+/// The compiled descriptor set, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+pub use pbjson_types::{Any, Duration, Timestamp};
