@@ -28,11 +28,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_well_known_types(true)
         // Profiles are large: `Bytes` lets tonic hand them on without a copy.
         .bytes(".")
+        // Equal messages have equal bytes, in protobuf and in JSON alike.
+        .btree_map(".")
         .compile_fds(descriptors)?;
 
     pbjson_build::Builder::new()
         .register_descriptors(&bytes)?
         .extern_path(".google.protobuf", "::pbjson_types")
+        .btree_map(["."])
+        // An empty list is `[]` and zero is 0: what reads the JSON need not know what may be missing.
+        .emit_fields()
         .build(&[".afterglow.v1", ".google.rpc"])?;
     Ok(())
 }
