@@ -1,0 +1,62 @@
+# `make run` shows it, `make test` proves it; CI calls the same.
+.PHONY: run build test check lint unit e2e go-test parquet-test tools goldens bench docs clean
+
+# Where `make run` listens and stores.
+LISTEN ?= 127.0.0.1:4100
+STORAGE ?= file://$(CURDIR)/afterglow-data
+
+## run: build and start everything in one process over a local folder; it profiles itself, so data show at once
+run:
+	cargo build --locked --bin afterglow
+	./target/debug/afterglow serve --listen $(LISTEN) --storage $(STORAGE)
+
+## build: all programs, optimised
+build:
+	cargo build --locked --release --bins
+
+## test: install what the tests need, then run all of them
+test: tools lint go-test unit parquet-test
+
+## check: the quick look before a commit
+check: lint
+	cargo test --locked --workspace --exclude afterglow-e2e
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+unit:
+	cargo build --locked --workspace --bins
+	cargo test --locked --workspace
+
+## e2e: the real programs, MinIO, grpcurl and go tool pprof
+e2e: tools
+	cargo build --locked --workspace --bins
+	cargo test --locked -p afterglow-e2e
+
+go-test:
+	cd agent/go && go vet ./... && go test ./...
+
+## parquet-test: DuckDB and pyarrow read our blocks as the Parquet files they are
+parquet-test: tools
+	.cache/venv/bin/python -m pytest -q tests/parquet
+
+## tools: what the tests need beside Rust, Go, Node and Python, into .cache/
+tools:
+	tests/tools.sh
+
+## goldens: renew the golden files; read the diff
+goldens:
+	INSTA_UPDATE=always cargo test --locked --workspace
+
+## docs: renew docs/configuration.md
+docs:
+	AFTERGLOW_RENEW=1 cargo test --locked -p afterglow --test docs
+
+## bench: the benchmarks; see bench/README.md
+bench:
+	bench/run.sh
+
+clean:
+	cargo clean
+	rm -rf afterglow-data

@@ -1,0 +1,167 @@
+//! The commands that ask a server: each file is one command, its flags and what it prints.
+//!
+//! They speak gRPC to any ingester or querier (`--server`), write answers to standard output and everything else to standard
+//! error, so that output can be piped. [`Connection`] is what they have in common.
+
+pub(crate) mod bucket;
+pub(crate) mod fetch;
+pub(crate) mod labels;
+pub(crate) mod merge;
+pub(crate) mod push;
+pub(crate) mod search;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use afterglow_proto::Timestamp;
+use afterglow_proto::v1::{Completeness, Selection, query_service_client::QueryServiceClient};
+use anyhow::Context as _;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+
+/// The largest answer a command takes: a profile of the largest size a server accepts, and room for its frame.
+const ANSWER_BYTES_MAX: usize = 80 << 20;
+
+/// How a command reaches a server.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Connection {
+    /// The server to ask.
+    #[arg(long, env = "AFTERGLOW_SERVER", default_value = "http://127.0.0.1:4100", value_name = "URL")]
+    pub(crate) server: String,
+    /// The tenant whose profiles are meant; a server without tenants needs none.
+    #[arg(long, env = "AFTERGLOW_TENANT", value_name = "TENANT")]
+    pub(crate) tenant: Option<String>,
+    /// The bearer token to present.
+    #[arg(long, env = "AFTERGLOW_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+/// Which profiles a command is about.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SelectionArgs {
+    /// A selector, such as '{service="api", dc=~"eu-.*"}'.
+    #[arg(value_name = "SELECTOR", default_value = "{}")]
+    pub(crate) query: String,
+    #[command(flatten)]
+    pub(crate) window: WindowArgs,
+}
+
+/// The type and window of the profiles a command is about.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WindowArgs {
+    /// The profile type, such as cpu or heap.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) profile_type: Option<String>,
+    /// The start of the window: RFC 3339, unix seconds, or relative to now such as -1h.
+    #[arg(long, default_value = "-1h", value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) from: String,
+    /// The end of the window, exclusive.
+    #[arg(long, default_value = "now", value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) to: String,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Opens a client of the query service.
+    pub(crate) async fn query_client(&self) -> anyhow::Result<QueryServiceClient<Channel>> {
+        let channel = afterglow_agent::connect(&self.server)
+            .await
+            .with_context(|| format!("cannot reach {}; is it running, and is --server right?", self.server))?;
+        Ok(QueryServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
+    /// Wraps a message with the metadata that say who asks.
+    pub(crate) fn request<T>(&self, message: T) -> anyhow::Result<Request<T>> {
+        let mut request = Request::new(message);
+        if let Some(tenant) = &self.tenant {
+            let value: MetadataValue<Ascii> = tenant.parse().context("--tenant is not a header value")?;
+            request.metadata_mut().insert("x-scope-orgid", value);
+        }
+        if let Some(token) = &self.token {
+            let mut value: MetadataValue<Ascii> =
+                format!("Bearer {token}").parse().context("--token is not a header value")?;
+            value.set_sensitive(true);
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+// === impl SelectionArgs ===
+
+impl SelectionArgs {
+    /// Turns the flags into a selection; relative times are relative to this call.
+    pub(crate) fn selection(&self) -> anyhow::Result<Selection> {
+        self.window.selection(&self.query)
+    }
+}
+
+impl WindowArgs {
+    /// Turns the flags into a selection of what `query` selects.
+    pub(crate) fn selection(&self, query: &str) -> anyhow::Result<Selection> {
+        Ok(Selection {
+            query: query.to_owned(),
+            r#type: self.profile_type.clone().unwrap_or_default(),
+            start: Some(time("--from", &self.from)?),
+            end: Some(time("--to", &self.to)?),
+            read_token: String::new(),
+        })
+    }
+}
+
+/// Parses the time given by `flag`.
+pub(crate) fn time(flag: &str, text: &str) -> anyhow::Result<Timestamp> {
+    let nanos = afterglow_service::time::parse(text, afterglow_service::time::now_nanos())
+        .with_context(|| format!("{flag} {text}"))?;
+    Ok(timestamp(nanos))
+}
+
+/// Turns nanoseconds since 1970 into protobuf's form.
+pub(crate) fn timestamp(nanos: i64) -> Timestamp {
+    Timestamp { seconds: nanos.div_euclid(1_000_000_000), nanos: nanos.rem_euclid(1_000_000_000) as i32 }
+}
+
+/// Says on standard error what an answer lacks.
+pub(crate) fn warn_incomplete(completeness: Option<&Completeness>) {
+    for problem in completeness.iter().flat_map(|c| &c.problems) {
+        let _ = writeln!(std::io::stderr(), "warning: the answer is partial: {problem}");
+    }
+}
+
+/// Turns a refused call into an error that says what the server said.
+pub(crate) fn refused(status: tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("{}: {}", code_name(status.code()), status.message())
+}
+
+/// Gives a code its name as the protocol spells it, such as `INVALID_ARGUMENT`.
+fn code_name(code: tonic::Code) -> &'static str {
+    afterglow_service::status::code_name(code)
+}
+
+/// Writes bytes to `output`, or to standard output unless that is a terminal.
+///
+/// # Errors
+/// Says that binary data do not belong on a terminal, or why the file cannot be written.
+pub(crate) fn write_binary(output: Option<&PathBuf>, bytes: &[u8]) -> anyhow::Result<()> {
+    match output {
+        Some(path) if path.as_os_str() != "-" => {
+            std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+        }
+        None if std::io::stdout().is_terminal() => {
+            anyhow::bail!("the answer is binary: name a file with -o FILE, pipe it, or force it with -o -")
+        }
+        _ => std::io::stdout().lock().write_all(bytes).context("cannot write to standard output"),
+    }
+}
+
+/// Writes text to `output`, or to standard output.
+pub(crate) fn write_text(output: Option<&PathBuf>, text: &str) -> anyhow::Result<()> {
+    match output {
+        Some(path) if path.as_os_str() != "-" => {
+            std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        }
+        _ => std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output"),
+    }
+}

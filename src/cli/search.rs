@@ -1,0 +1,116 @@
+//! `afterglow search`: which profiles there are.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use afterglow_proto::v1::{ProfileInfo, SearchRequest, SearchResponse};
+
+use super::{Connection, SelectionArgs, refused, warn_incomplete, write_text};
+
+/// The largest page a server gives; a larger `--limit` is fetched in several.
+const PAGE_MAX: u32 = 10_000;
+
+/// Lists profiles, newest first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    afterglow search '{service=\"api\"}' --type cpu\n  \
+    afterglow search '{dc=~\"eu-.*\", version!=\"1.4\"}' --from 2026-11-23T22:00:00Z --to 2026-11-23T23:00:00Z\n  \
+    afterglow search --output json --limit 1 | jq -r '.profiles[0].id'")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// The most profiles to list.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// How to print a list.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Output {
+    /// Columns for people.
+    Table,
+    /// The answer as JSON by protobuf's mapping.
+    Json,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let mut client = args.connection.query_client().await?;
+    let selection = args.selection.selection()?;
+    let mut found = SearchResponse::default();
+    loop {
+        let request = SearchRequest {
+            selection: Some(selection.clone()),
+            limit: (args.limit - found.profiles.len() as u32).min(PAGE_MAX),
+            cursor: std::mem::take(&mut found.next_cursor),
+        };
+        let page = client.search(args.connection.request(request)?).await.map_err(refused)?.into_inner();
+        found.profiles.extend(page.profiles);
+        found.completeness = page.completeness.or(found.completeness);
+        found.next_cursor = page.next_cursor;
+        if found.next_cursor.is_empty() || found.profiles.len() >= args.limit as usize {
+            break;
+        }
+    }
+    warn_incomplete(found.completeness.as_ref());
+    match args.output {
+        Output::Json => write_text(None, &(serde_json::to_string_pretty(&found)? + "\n")),
+        Output::Table => {
+            write_text(None, &table(&found.profiles))?;
+            if !found.next_cursor.is_empty() {
+                let _ = writeln!(std::io::stderr(), "there are more: raise --limit {} or narrow the window", args.limit);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Renders the profiles in columns: id, time, type, service, size, first total, other labels.
+fn table(profiles: &[ProfileInfo]) -> String {
+    let mut rows = vec![["ID", "TIME", "TYPE", "SERVICE", "BYTES", "SAMPLES", "TOTAL", "LABELS"].map(str::to_owned)];
+    for p in profiles {
+        let total = p.totals.last().map(|t| format!("{} {}", t.value, t.unit)).unwrap_or_default();
+        let labels: Vec<String> = p
+            .labels
+            .iter()
+            .filter(|(name, _)| name.as_str() != "service")
+            .map(|(name, value)| format!("{name}={value:?}"))
+            .collect();
+        rows.push([
+            p.id.clone(),
+            p.time.as_ref().map(time_text).unwrap_or_default(),
+            p.r#type.clone(),
+            printable(&p.service),
+            p.bytes.to_string(),
+            p.samples.to_string(),
+            total,
+            labels.join(","),
+        ]);
+    }
+    let widths: Vec<usize> =
+        (0..8).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+/// Replaces what would break a line of a table.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Renders a time as RFC 3339 in UTC, to the millisecond.
+fn time_text(time: &afterglow_proto::Timestamp) -> String {
+    afterglow_service::time::format_millis(time.seconds * 1_000_000_000 + i64::from(time.nanos))
+}

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Installs what the tests need beside Rust, Go, Node and Python, into .cache/ (git-ignored), each by its version: what is there
+# already is left alone. Needs the package registries by their ordinary clients, nothing else.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache="$PWD/.cache"
+bin="$cache/bin"
+mkdir -p "$bin"
+
+# go_tool NAME MODULE VERSION: builds a Go program once for each version.
+go_tool() {
+  local name=$1 module=$2 version=$3
+  if [[ -x "$bin/$name" && -f "$bin/.$name-$version" ]]; then return; fi
+  echo "installing $name $version"
+  GOBIN="$bin" GOFLAGS=-modcacherw go install "$module@$version"
+  rm -f "$bin/.$name-"*
+  touch "$bin/.$name-$version"
+}
+
+# MinIO stands in for S3 (AGPL: a tool of the tests, never part of what is delivered). Its first build takes some minutes.
+go_tool minio github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c
+go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl v1.9.4
+
+# Python reads our blocks as Parquet, to prove that others can.
+requirements=tests/parquet/requirements.txt
+if [[ -f $requirements ]]; then
+  stamp="$cache/venv/.$(sha256sum "$requirements" | cut -c1-16)"
+  if [[ ! -f $stamp ]]; then
+    echo "installing $requirements"
+    python3 -m venv "$cache/venv"
+    "$cache/venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+    touch "$stamp"
+  fi
+fi
