@@ -231,6 +231,23 @@ impl<'a> Profile<'a> {
         self.strings[index as usize]
     }
 
+    /// Returns the index of the sample type called `name`, as `go tool pprof -sample_index` finds it.
+    ///
+    /// Without a name it is the profile's default, else its last. `inuse_space` also finds `space`, as old heap profiles call it.
+    pub fn sample_type_named(&self, name: Option<&str>) -> Option<usize> {
+        let find = |name: &[u8]| self.sample_types.iter().position(|value_type| self.string(value_type.kind) == name);
+        match name {
+            None if self.default_sample_type == 0 => self.sample_types.len().checked_sub(1),
+            None => find(self.string(self.default_sample_type)).or(self.sample_types.len().checked_sub(1)),
+            Some(name) => {
+                let short = name.strip_prefix("inuse_").unwrap_or(name);
+                let is_named =
+                    |value_type: &ValueType| [name, short].iter().any(|n| self.string(value_type.kind) == n.as_bytes());
+                self.sample_types.iter().position(is_named)
+            }
+        }
+    }
+
     /// Returns the values of sample `i`, one for each sample type.
     pub fn values(&self, i: usize) -> &[i64] {
         let n = self.sample_types.len();

@@ -1,0 +1,222 @@
+//! What a reader of stacks sees: the frames of each location, by name.
+//!
+//! Flame graph, table and folded stacks all begin here, so that they agree with each other and with `go tool pprof` at its default
+//! granularity, functions. A location is as many frames as it has lines, innermost first. A frame is named by its function; where
+//! there is none, by the file of its mapping in brackets, as pprof does. `drop_frames` and `keep_frames` are obeyed, because they say
+//! what is not to be shown; they change no stored stack. Text leaves the bytes of pprof here: what is not UTF-8 becomes U+FFFD.
+
+use hashbrown::HashMap;
+use regex::bytes::Regex;
+
+use crate::model::{Function, NONE, Profile};
+
+/// The name of a frame of which nothing is known.
+const UNKNOWN: &str = "<unknown>";
+
+/// The frames of all locations.
+pub(crate) struct Frames {
+    /// The distinct names.
+    names: Vec<String>,
+    /// The source file of each name; the first in the alphabet where functions of several files share the name.
+    files: Vec<String>,
+    /// Indices into `names`, location by location, innermost first.
+    frames: Vec<u32>,
+    /// Where each location's frames end.
+    ends: Vec<u32>,
+    /// What `drop_frames` makes of each location; empty where it drops nothing.
+    cuts: Vec<Cut>,
+}
+
+/// What dropping frames makes of a location.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// It stays.
+    None,
+    /// Its outer frames stay, its inner ones and all that it called go.
+    Inner,
+    /// It goes with all that it called.
+    Whole,
+}
+
+// === impl Frames ===
+
+impl Frames {
+    /// Names the frames of all locations of `profile`.
+    pub(crate) fn new(profile: &Profile<'_>) -> Self {
+        let dropped = dropped_functions(profile);
+        let mut namer = Namer::new(profile);
+        let mut frames = Vec::with_capacity(profile.lines.len());
+        let mut ends = Vec::with_capacity(profile.locations.len());
+        let mut cuts = Vec::new();
+        for location in &profile.locations {
+            let lines = &profile.lines[location.lines()];
+            // The outermost line that is dropped takes all inside it along.
+            let kept = match &dropped {
+                None => 0,
+                Some(dropped) => {
+                    let cut = lines.iter().rposition(|line| line.function != NONE && dropped[line.function as usize]);
+                    cuts.push(match cut {
+                        None => Cut::None,
+                        Some(at) if at + 1 == lines.len() => Cut::Whole,
+                        Some(_) => Cut::Inner,
+                    });
+                    // A location that goes as a whole still stands where no frame outside it is the user's.
+                    cut.filter(|&at| at + 1 < lines.len()).map_or(0, |at| at + 1)
+                }
+            };
+            frames.extend(lines[kept..].iter().map(|line| namer.name(line.function, location.mapping)));
+            if lines.is_empty() {
+                frames.push(namer.name(NONE, location.mapping));
+            }
+            ends.push(u32::try_from(frames.len()).expect("a frame a line or location, both counted in u32"));
+        }
+        let Namer { names, files, .. } = namer;
+        Self { names, files, frames, ends, cuts }
+    }
+
+    /// Returns the distinct names.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Returns the source file of `name`, empty where none is known.
+    pub(crate) fn file(&self, name: u32) -> &str {
+        &self.files[name as usize]
+    }
+
+    /// Puts the names of the stack `locations` (leaf first) into `into`, leaf first.
+    pub(crate) fn stack(&self, locations: &[u32], into: &mut Vec<u32>) {
+        into.clear();
+        for &location in &locations[self.first_kept(locations)..] {
+            let start = if location == 0 { 0 } else { self.ends[location as usize - 1] };
+            into.extend_from_slice(&self.frames[start as usize..self.ends[location as usize] as usize]);
+        }
+    }
+
+    /// Returns the index of the innermost location that dropping leaves in the stack `locations`.
+    ///
+    /// As pprof does, it looks from the root for the first location to cut, but not before one that stays: a stack that is dropped
+    /// from its root on is shown whole.
+    fn first_kept(&self, locations: &[u32]) -> usize {
+        if self.cuts.is_empty() {
+            return 0;
+        }
+        let mut found_user = false;
+        for (i, &location) in locations.iter().enumerate().rev() {
+            match self.cuts[location as usize] {
+                Cut::None => found_user = true,
+                Cut::Whole if found_user => return i + 1,
+                Cut::Inner if found_user => return i,
+                Cut::Whole | Cut::Inner => {}
+            }
+        }
+        0
+    }
+}
+
+/// Gives each distinct name a number.
+struct Namer<'p> {
+    profile: &'p Profile<'p>,
+    by_name: HashMap<String, u32>,
+    by_function: Vec<u32>,
+    names: Vec<String>,
+    files: Vec<String>,
+}
+
+// === impl Namer ===
+
+impl<'p> Namer<'p> {
+    fn new(profile: &'p Profile<'p>) -> Self {
+        let by_function = vec![NONE; profile.functions.len()];
+        Self { profile, by_name: HashMap::new(), by_function, names: Vec::new(), files: Vec::new() }
+    }
+
+    /// Returns the number of the name of a line in `function` at a location in `mapping`.
+    fn name(&mut self, function: u32, mapping: u32) -> u32 {
+        let known = self.by_function.get(function as usize).copied().unwrap_or(NONE);
+        if known != NONE {
+            return known;
+        }
+        let function = (function != NONE).then(|| (function as usize, &self.profile.functions[function as usize]));
+        match function {
+            Some((index, function)) if !self.profile.string(function.name).is_empty() => {
+                let name = self.number(&String::from_utf8_lossy(self.profile.string(function.name)));
+                self.note_file(name, function);
+                self.by_function[index] = name;
+                name
+            }
+            // Not remembered by function: one without a name is shown as its location's mapping, and may be in several.
+            _ => self.number(&mapping_name(self.profile, mapping)),
+        }
+    }
+
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.by_name.get(name) {
+            return number;
+        }
+        let number = u32::try_from(self.names.len()).expect("a name a function or mapping, both counted in u32");
+        self.by_name.insert(name.to_owned(), number);
+        self.names.push(name.to_owned());
+        self.files.push(String::new());
+        number
+    }
+
+    fn note_file(&mut self, name: u32, function: &Function) {
+        let file = String::from_utf8_lossy(self.profile.string(function.file));
+        let noted = &mut self.files[name as usize];
+        if !file.is_empty() && (noted.is_empty() || *file < **noted) {
+            *noted = file.into_owned();
+        }
+    }
+}
+
+/// Returns the name of a frame without a function: the file name of its mapping, in brackets.
+fn mapping_name(profile: &Profile<'_>, mapping: u32) -> String {
+    let file = if mapping == NONE { b"" } else { profile.string(profile.mappings[mapping as usize].file) };
+    if file.is_empty() {
+        return UNKNOWN.to_owned();
+    }
+    let path = String::from_utf8_lossy(file);
+    let trimmed = path.trim_end_matches('/');
+    let base = trimmed.rsplit('/').next().unwrap_or_default();
+    format!("[{}]", if base.is_empty() { "/" } else { base })
+}
+
+/// Returns which functions `drop_frames` drops and `keep_frames` does not keep; `None` where nothing is to be dropped.
+///
+/// An expression that does not compile drops nothing, as in pprof.
+fn dropped_functions(profile: &Profile<'_>) -> Option<Vec<bool>> {
+    let compile = |pattern: &[u8]| Regex::new(&format!("^(?:{})$", std::str::from_utf8(pattern).ok()?)).ok();
+    let drop = match profile.string(profile.drop_frames) {
+        b"" => return None,
+        pattern => compile(pattern)?,
+    };
+    let keep = match profile.string(profile.keep_frames) {
+        b"" => None,
+        pattern => Some(compile(pattern)?),
+    };
+    let dropped = |function: &Function| {
+        let name = without_arguments(profile.string(function.name));
+        !name.is_empty() && drop.is_match(name) && !keep.as_ref().is_some_and(|keep| keep.is_match(name))
+    };
+    Some(profile.functions.iter().map(dropped).collect())
+}
+
+/// Cuts the argument list off a C++ name, and the dot that some ABIs put before a name: what `drop_frames` is matched with.
+fn without_arguments(name: &[u8]) -> &[u8] {
+    /// Parentheses that are no argument list.
+    const RESERVED: [&[u8]; 2] = [b"(anonymous namespace)", b"operator()"];
+    let name = name.strip_prefix(b".").unwrap_or(name);
+    let mut at = 0;
+    while at < name.len() {
+        let rest = &name[at..];
+        if let Some(reserved) = RESERVED.iter().find(|reserved| rest.starts_with(reserved)) {
+            at += reserved.len();
+        } else if rest[0] == b'(' {
+            return &name[..at];
+        } else {
+            at += 1;
+        }
+    }
+    name
+}

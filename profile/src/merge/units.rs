@@ -1,0 +1,92 @@
+//! The units that convert into one another: what `pprof` knows of bytes, time and Google's compute units.
+//!
+//! Factors are whole numbers of the smallest unit of the family, so that conversion to a finer unit is exact.
+
+/// What a unit measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Bytes,
+    Time,
+    Compute,
+}
+
+/// The units by family, with their names (in lower case and without a plural s) and sizes.
+const UNITS: [(Family, &[&str], i128); 20] = [
+    (Family::Bytes, &["b", "byte"], 1),
+    (Family::Bytes, &["kb", "kbyte", "kilobyte"], 1 << 10),
+    (Family::Bytes, &["mb", "mbyte", "megabyte"], 1 << 20),
+    (Family::Bytes, &["gb", "gbyte", "gigabyte"], 1 << 30),
+    (Family::Bytes, &["tb", "tbyte", "terabyte"], 1 << 40),
+    (Family::Bytes, &["pb", "pbyte", "petabyte"], 1 << 50),
+    (Family::Time, &["ns", "nanosecond"], 1),
+    (Family::Time, &["μs", "us", "microsecond"], 1_000),
+    (Family::Time, &["ms", "millisecond"], 1_000_000),
+    (Family::Time, &["s", "sec", "second"], 1_000_000_000),
+    (Family::Time, &["hour", "hr"], 3_600_000_000_000),
+    (Family::Compute, &["nanogcu"], 1),
+    (Family::Compute, &["microgcu"], 1_000),
+    (Family::Compute, &["milligcu"], 1_000_000),
+    (Family::Compute, &["gcu"], 1_000_000_000),
+    (Family::Compute, &["kilogcu"], 1_000_000_000_000),
+    (Family::Compute, &["megagcu"], 1_000_000_000_000_000),
+    (Family::Compute, &["gigagcu"], 1_000_000_000_000_000_000),
+    (Family::Compute, &["teragcu"], 1_000_000_000_000_000_000_000),
+    (Family::Compute, &["petagcu"], 1_000_000_000_000_000_000_000_000),
+];
+
+/// What brings values of two units to the finer one: the factor of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Common {
+    /// What values of the first unit are multiplied with.
+    pub(super) first: i128,
+    /// What values of the second unit are multiplied with.
+    pub(super) second: i128,
+}
+
+/// Returns how values of two units are brought to the finer one, or `None` where the units do not convert.
+pub(super) fn common(first: &[u8], second: &[u8]) -> Option<Common> {
+    if first == second {
+        return Some(Common { first: 1, second: 1 });
+    }
+    let ((family, first), (other, second)) = (find(first)?, find(second)?);
+    // Every size divides the larger ones of its family, so one of the two quotients is 1.
+    let finer = first.min(second);
+    (family == other).then_some(Common { first: first / finer, second: second / finer })
+}
+
+fn find(unit: &[u8]) -> Option<(Family, i128)> {
+    let unit = std::str::from_utf8(unit).ok()?.to_lowercase();
+    // Two-letter units end in s without being plural.
+    let singular = if unit.chars().count() > 2 { unit.strip_suffix('s').unwrap_or(&unit) } else { &unit };
+    UNITS.iter().find(|(_, names, _)| names.contains(&singular)).map(|&(family, _, size)| (family, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_of_a_family_convert_to_the_finer_one() {
+        assert_eq!(common(b"seconds", b"ms"), Some(Common { first: 1_000, second: 1 }));
+        assert_eq!(common(b"bytes", b"KiloBytes"), Some(Common { first: 1, second: 1_024 }));
+        assert_eq!(common(b"hours", "μs".as_bytes()), Some(Common { first: 3_600_000_000, second: 1 }));
+        assert_eq!(common(b"ns", b"nanoseconds"), Some(Common { first: 1, second: 1 }));
+    }
+
+    #[test]
+    fn equal_units_need_no_table_and_others_do_not_convert() {
+        assert_eq!(common(b"widgets", b"widgets"), Some(Common { first: 1, second: 1 }));
+        assert_eq!(common(b"count", b"bytes"), None);
+        assert_eq!(common(b"seconds", b"bytes"), None);
+        assert_eq!(common(b"\xff", b"bytes"), None);
+    }
+
+    #[test]
+    fn every_size_divides_the_larger_ones_of_its_family() {
+        for (family, _, size) in UNITS {
+            for (_, _, larger) in UNITS.iter().filter(|unit| unit.0 == family && unit.2 >= size) {
+                assert_eq!(larger % size, 0);
+            }
+        }
+    }
+}
