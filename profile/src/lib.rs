@@ -1,8 +1,27 @@
 //! The pprof model and everything that can be said about a profile without asking anyone: no I/O, no clock, no async.
+//!
+//! Bytes come in through [`compress::inflate`] and [`decode::decode`], which check them against [`limits::Limits`], and leave through
+//! [`encode`]. In between, [`model`] is what everyone reads. [`labels`], [`profile_type`] and [`selector`] are what a profile is
+//! called and how it is asked for; [`merge`] makes one profile of many, and [`tree`], [`top`] and [`folded`] what people look at.
 
+pub mod compress;
+pub mod decode;
+pub mod encode;
+pub mod error;
 pub mod folded;
 mod frames;
+pub mod labels;
+pub mod limits;
 pub mod merge;
 pub mod model;
+pub mod profile_type;
+pub mod selector;
 pub mod top;
 pub mod tree;
+
+pub use error::{Error, ErrorKind};
+pub use labels::Labels;
+pub use limits::Limits;
+pub use model::Profile;
+pub use profile_type::ProfileType;
+pub use selector::Selector;

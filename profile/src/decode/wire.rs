@@ -1,0 +1,222 @@
+//! The protobuf wire format, as far as pprof uses it: a cursor over one message.
+//!
+//! A [`Reader`] holds the bytes from the start of the *profile* to the end of its message, so its position is the byte offset that
+//! errors name. It notes whether any varint was longer than need be: legal, but such bytes cannot be written again from values.
+//! Errors are built in cold functions and boxed, so that the hot path carries one pointer.
+//!
+//! Source: <https://protobuf.dev/programming-guides/encoding/>.
+
+use crate::error::{Error, FieldPath};
+
+/// The result of reading something; errors are boxed because they are large and rare.
+pub(super) type Result<T> = std::result::Result<T, Box<Error>>;
+
+/// The wire type of a varint.
+pub(super) const VARINT: u8 = 0;
+/// The wire type of eight bytes.
+pub(super) const FIXED64: u8 = 1;
+/// The wire type of a length with as many bytes.
+pub(super) const LENGTH: u8 = 2;
+/// The wire type of four bytes.
+pub(super) const FIXED32: u8 = 5;
+
+/// A position in a message.
+#[derive(Clone)]
+pub(super) struct Reader<'a> {
+    /// The profile, up to the end of the message.
+    bytes: &'a [u8],
+    /// The next byte to read.
+    pos: usize,
+    /// Where the key of the current field starts.
+    key_at: usize,
+    /// The fields that lead to this message, for errors.
+    parents: &'static [u32],
+    /// No varint so far was longer than need be.
+    pub(super) minimal: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// Creates a reader of a whole profile.
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, pos: 0, key_at: 0, parents: &[], minimal: true }
+    }
+
+    /// Reads the key of the next field, or `None` at the end of the message. Keys above 127 belong to no field of pprof; they come
+    /// as [`Reader::OTHER`], to be skipped with [`Reader::skip`].
+    #[inline(always)]
+    pub(super) fn key(&mut self) -> Option<u8> {
+        self.key_at = self.pos;
+        let key = *self.bytes.get(self.pos)?;
+        if key < 0x80 {
+            self.pos += 1;
+            Some(key)
+        } else {
+            Some(Self::OTHER)
+        }
+    }
+
+    /// Stands for every key of more than one byte.
+    pub(super) const OTHER: u8 = 0xff;
+
+    /// Reads a varint.
+    #[inline(always)]
+    pub(super) fn varint(&mut self) -> Result<u64> {
+        match self.bytes.get(self.pos) {
+            Some(&byte) if byte < 0x80 => {
+                self.pos += 1;
+                Ok(u64::from(byte))
+            }
+            Some(_) => self.long_varint(),
+            None => Err(self.truncated()),
+        }
+    }
+
+    /// Reads a varint of two bytes or more.
+    #[inline(always)]
+    fn long_varint(&mut self) -> Result<u64> {
+        let start = self.pos;
+        // Up to eight bytes at once: the lengths vary from value to value, and a loop would be mispredicted at each.
+        if let Some(window) = self.bytes.get(start..start + 8) {
+            let word = u64::from_le_bytes(window.try_into().expect("the window has eight bytes"));
+            let ends = !word & 0x8080_8080_8080_8080;
+            if ends != 0 {
+                let bits = ends.trailing_zeros() + 1;
+                let word = word & (u64::MAX >> (64 - bits));
+                // Seven bits of each byte, packed pairwise: 8 x 7, 4 x 14, 2 x 28, 56.
+                let word = (word & 0x007f_007f_007f_007f) | ((word & 0x7f00_7f00_7f00_7f00) >> 1);
+                let word = (word & 0x0000_3fff_0000_3fff) | ((word & 0x3fff_0000_3fff_0000) >> 2);
+                let value = (word & 0x0fff_ffff) | ((word & 0x0fff_ffff_0000_0000) >> 4);
+                let len = (bits / 8) as usize;
+                self.pos = start + len;
+                // Its last byte adds nothing if the bytes before hold all the value.
+                self.minimal &= value >> (7 * (len - 1)) != 0;
+                return Ok(value);
+            }
+        }
+        self.bytewise_varint()
+    }
+
+    /// Reads a varint near the end of the message, or one of nine or ten bytes.
+    fn bytewise_varint(&mut self) -> Result<u64> {
+        let start = self.pos;
+        let mut value = 0u64;
+        for i in 0..10 {
+            let Some(&byte) = self.bytes.get(start + i) else { return Err(self.truncated()) };
+            let part = u64::from(byte & 0x7f);
+            if i == 9 && byte > 1 {
+                break;
+            }
+            value |= part << (7 * i);
+            if byte < 0x80 {
+                self.pos = start + i + 1;
+                self.minimal &= byte != 0 || i == 0;
+                return Ok(value);
+            }
+        }
+        Err(Box::new(Error::Varint { field: self.field(), byte: start }))
+    }
+
+    /// Reads a length and as many bytes.
+    #[inline(always)]
+    pub(super) fn slice(&mut self) -> Result<&'a [u8]> {
+        let len = self.varint()?;
+        let rest = self.bytes.len() - self.pos;
+        if len > rest as u64 {
+            return Err(self.truncated());
+        }
+        let slice = &self.bytes[self.pos..self.pos + len as usize];
+        self.pos += len as usize;
+        Ok(slice)
+    }
+
+    /// Reads a length and gives a reader of the message of that length, which `parents` lead to.
+    #[inline(always)]
+    pub(super) fn message(&mut self, parents: &'static [u32]) -> Result<Reader<'a>> {
+        let len = self.varint()?;
+        let rest = self.bytes.len() - self.pos;
+        if len > rest as u64 {
+            return Err(self.truncated());
+        }
+        let pos = self.pos;
+        self.pos += len as usize;
+        Ok(Reader { bytes: &self.bytes[..self.pos], pos, key_at: pos, parents, minimal: true })
+    }
+
+    /// Reads a length and gives a reader of the packed varints of that length. Errors in it name the current field.
+    #[inline(always)]
+    pub(super) fn packed(&mut self) -> Result<Reader<'a>> {
+        let key_at = self.key_at;
+        let inner = self.message(self.parents)?;
+        Ok(Reader { key_at, ..inner })
+    }
+
+    /// Returns whether all of the message is read.
+    #[inline(always)]
+    pub(super) fn is_at_end(&self) -> bool {
+        self.pos >= self.bytes.len()
+    }
+
+    /// Returns how many bytes of the message are left.
+    #[inline(always)]
+    pub(super) fn remaining(&self) -> usize {
+        self.bytes.len() - self.pos
+    }
+
+    /// Counts the varints that are left in a packed run.
+    #[cold]
+    pub(super) fn count_varints(&self) -> usize {
+        self.bytes[self.pos..].iter().filter(|byte| **byte < 0x80).count()
+    }
+
+    /// Skips the current field, which the caller does not know.
+    ///
+    /// # Errors
+    /// A field that is `known` has come with a wire type that it never has, or the field cannot be skipped: groups, field 0.
+    #[cold]
+    pub(super) fn skip(&mut self, known: impl Fn(u32) -> bool) -> Result<()> {
+        self.pos = self.key_at;
+        let key = self.varint()?;
+        let (number, wire_type) = (key >> 3, (key & 7) as u8);
+        if number == 0 || key > u64::from(u32::MAX) || known(number as u32) {
+            return Err(self.not_pprof());
+        }
+        let len = match wire_type {
+            VARINT => return self.varint().map(drop),
+            LENGTH => return self.slice().map(drop),
+            FIXED64 => 8,
+            FIXED32 => 4,
+            _ => return Err(self.not_pprof()),
+        };
+        if self.remaining() < len {
+            return Err(self.truncated());
+        }
+        self.pos += len;
+        Ok(())
+    }
+
+    /// Returns the error that the message ends inside the current field.
+    #[cold]
+    fn truncated(&self) -> Box<Error> {
+        Box::new(Error::Truncated { field: self.field(), byte: self.bytes.len() })
+    }
+
+    /// Returns the error that the current field does not belong into a pprof profile.
+    #[cold]
+    fn not_pprof(&self) -> Box<Error> {
+        let wire_type = self.bytes.get(self.key_at).map_or(0, |key| key & 7);
+        Box::new(Error::NotPprof { field: self.field(), wire_type, byte: self.key_at })
+    }
+
+    /// Returns the current field.
+    fn field(&self) -> FieldPath {
+        // The key may itself be what is cut off or too long: as much of it as there is.
+        let mut key = 0u64;
+        for (i, byte) in self.bytes[self.key_at.min(self.bytes.len())..].iter().take(5).enumerate() {
+            key |= u64::from(byte & 0x7f) << (7 * i);
+            if *byte < 0x80 {
+                break;
+            }
+        }
+        FieldPath { parents: self.parents, number: (key >> 3) as u32 }
+    }
+}

@@ -1,0 +1,383 @@
+//! Selectors: which profiles a question is about, in Prometheus's syntax.
+//!
+//! `{service="api", dc=~"eu-.*", version!="1.4"}`: all matchers must match. The operators are `=`, `!=`, `=~`, `!~`; strings are quoted
+//! by `"` or `'` with Go's escapes, or by backticks without; a trailing comma is fine; `{}` and the empty text match everything.
+//! Regular expressions are anchored at both ends, and their dot matches newlines, as in Prometheus 3. A missing label is the empty
+//! string. The name `type` means the profile type. Names may hold `.` and `-`, quoted or not; metric names in front do not exist here.
+//!
+//! Source: <https://prometheus.io/docs/prometheus/latest/querying/basics/>.
+
+use crate::labels::{self, Labels, write_quoted};
+use crate::profile_type::ProfileType;
+use regex::{Regex, RegexBuilder};
+use std::fmt;
+
+/// The most bytes of a selector.
+pub const BYTES_MAX: usize = 16 << 10;
+/// The most matchers of a selector.
+pub const MATCHERS_MAX: usize = 64;
+/// The most bytes that one compiled regular expression may take.
+pub const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Why a text is no selector, and at which byte of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("selector is wrong at byte {byte}: {problem}")]
+pub struct Error {
+    /// Where in the text.
+    pub byte: usize,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// What may be wrong with a selector.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The text is longer than allowed.
+    #[error("{bytes} bytes exceed the limit of {BYTES_MAX}")]
+    Length {
+        /// Its length.
+        bytes: usize,
+    },
+    /// There are too many matchers.
+    #[error("more than {MATCHERS_MAX} matchers")]
+    Matchers,
+    /// Something else was expected.
+    #[error("expected {expected}, found {found}")]
+    Unexpected {
+        /// What may stand there.
+        expected: &'static str,
+        /// What does: a character in quotes, or the end.
+        found: String,
+    },
+    /// A name in front of the braces, as metrics have and profiles do not.
+    #[error(
+        "a name in front of {{ is not supported: write {{service=\"…\"}} and choose the profile type by {{type=\"…\"}}"
+    )]
+    MetricName,
+    /// A string without its closing quote.
+    #[error("string is not closed")]
+    Unclosed,
+    /// An escape that strings do not know.
+    #[error("unknown escape \\{0}")]
+    Escape(char),
+    /// An escape with too few digits, or beyond what its form can say.
+    #[error("escape is incomplete or out of range")]
+    EscapeValue,
+    /// Byte escapes that make no UTF-8.
+    #[error("string is not UTF-8")]
+    Utf8,
+    /// A quoted name that no label can have.
+    #[error("label name {0:?} is not of the form [a-zA-Z_][a-zA-Z0-9_.-]*")]
+    Name(String),
+    /// A regular expression that is wrong or too large.
+    #[error("regular expression: {0}")]
+    Regex(String),
+}
+
+/// How a matcher compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `=~`
+    Matches,
+    /// `!~`
+    NotMatches,
+}
+
+impl Op {
+    /// Returns how it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Matches => "=~",
+            Self::NotMatches => "!~",
+        }
+    }
+}
+
+/// A condition on one label.
+#[derive(Clone, Debug)]
+pub struct Matcher {
+    name: Box<str>,
+    op: Op,
+    value: Box<str>,
+    /// The compiled value, of `=~` and `!~`.
+    regex: Option<Regex>,
+}
+
+impl Matcher {
+    /// Returns the name of the label; `type` for the profile type.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns how it compares.
+    pub fn op(&self) -> Op {
+        self.op
+    }
+
+    /// Returns what it compares with.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Returns whether it matches a value; a missing label has the empty one.
+    pub fn matches(&self, value: &str) -> bool {
+        match (&self.regex, self.op) {
+            (Some(regex), Op::NotMatches) => !regex.is_match(value),
+            (Some(regex), _) => regex.is_match(value),
+            (None, Op::NotEqual) => *self.value != *value,
+            (None, _) => *self.value == *value,
+        }
+    }
+}
+
+/// A set of matchers, all of which must match. The default has none and matches everything.
+#[derive(Clone, Debug, Default)]
+pub struct Selector {
+    matchers: Vec<Matcher>,
+}
+
+impl Selector {
+    /// Parses a selector.
+    ///
+    /// # Errors
+    /// Says what is wrong and at which byte.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if text.len() > BYTES_MAX {
+            return Err(Error { byte: BYTES_MAX, problem: Problem::Length { bytes: text.len() } });
+        }
+        Parser { text, pos: 0 }.selector()
+    }
+
+    /// Returns its matchers, in the order they were written.
+    pub fn matchers(&self) -> &[Matcher] {
+        &self.matchers
+    }
+
+    /// Returns whether all matchers match a profile with these labels, of this type.
+    pub fn matches(&self, labels: &Labels, profile_type: &ProfileType) -> bool {
+        self.matchers.iter().all(|matcher| {
+            let value = match &*matcher.name {
+                labels::TYPE => profile_type.as_str(),
+                name => labels.get(name).unwrap_or_default(),
+            };
+            matcher.matches(value)
+        })
+    }
+}
+
+/// Gives a text that parses to the same selector.
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (i, matcher) in self.matchers.iter().enumerate() {
+            write!(f, "{}{}{}", if i == 0 { "" } else { "," }, matcher.name, matcher.op.as_str())?;
+            write_quoted(f, &matcher.value)?;
+        }
+        f.write_str("}")
+    }
+}
+
+impl std::str::FromStr for Selector {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+// === Parser ===
+
+/// A position in the text of a selector.
+struct Parser<'t> {
+    text: &'t str,
+    pos: usize,
+}
+
+impl Parser<'_> {
+    fn selector(mut self) -> Result<Selector, Error> {
+        self.skip_space();
+        if self.rest().is_empty() {
+            return Ok(Selector::default());
+        }
+        if self.peek().is_some_and(|c| c.is_ascii_alphabetic() || matches!(c, '_' | ':')) {
+            return Err(self.error(Problem::MetricName));
+        }
+        if !self.take('{') {
+            return Err(self.unexpected("{"));
+        }
+        let mut matchers = Vec::new();
+        loop {
+            self.skip_space();
+            if self.take('}') {
+                break;
+            }
+            if matchers.len() == MATCHERS_MAX {
+                return Err(self.error(Problem::Matchers));
+            }
+            matchers.push(self.matcher()?);
+            self.skip_space();
+            if !self.take(',') && self.peek() != Some('}') {
+                return Err(self.unexpected("`,` or `}`"));
+            }
+        }
+        self.skip_space();
+        if !self.rest().is_empty() {
+            return Err(self.unexpected("the end"));
+        }
+        Ok(Selector { matchers })
+    }
+
+    fn matcher(&mut self) -> Result<Matcher, Error> {
+        let name = self.name()?;
+        self.skip_space();
+        // The longer operators come first, as `=` begins `=~`.
+        let ops = [Op::Matches, Op::NotMatches, Op::NotEqual, Op::Equal];
+        let op = ops.into_iter().find(|op| self.rest().starts_with(op.as_str()));
+        let op = op.ok_or_else(|| self.unexpected("one of = != =~ !~"))?;
+        self.pos += op.as_str().len();
+        self.skip_space();
+        let value_at = self.pos;
+        let value = self.string()?;
+        let regex = match op {
+            Op::Equal | Op::NotEqual => None,
+            Op::Matches | Op::NotMatches => Some(compile(&value).map_err(|problem| Error { byte: value_at, problem })?),
+        };
+        Ok(Matcher { name, op, value: value.into(), regex })
+    }
+
+    fn name(&mut self) -> Result<Box<str>, Error> {
+        let at = self.pos;
+        if self.peek().is_some_and(is_quote) {
+            let name = self.string()?;
+            return if labels::is_name(&name) {
+                Ok(name.into())
+            } else {
+                Err(Error { byte: at, problem: Problem::Name(name) })
+            };
+        }
+        let len = self.rest().bytes().take_while(|&b| labels::is_name_byte(b)).count();
+        let name = &self.rest()[..len];
+        if !labels::is_name(name) {
+            return Err(self.unexpected("a label name or `}`"));
+        }
+        let name = name.into();
+        self.pos += len;
+        Ok(name)
+    }
+
+    fn string(&mut self) -> Result<String, Error> {
+        let at = self.pos;
+        let quote = self.peek().filter(|&c| is_quote(c)).ok_or_else(|| self.unexpected("a quoted string"))?;
+        self.pos += quote.len_utf8();
+        // Escapes may say single bytes, which make UTF-8 only together.
+        let mut bytes = Vec::new();
+        loop {
+            let Some(c) = self.peek() else { return Err(Error { byte: at, problem: Problem::Unclosed }) };
+            if c == quote {
+                self.pos += 1;
+                return String::from_utf8(bytes).map_err(|_| Error { byte: at, problem: Problem::Utf8 });
+            }
+            if c == '\\' && quote != '`' {
+                self.escape(quote, &mut bytes)?;
+            } else {
+                bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                self.pos += c.len_utf8();
+            }
+        }
+    }
+
+    /// Reads an escape: those of Go's string literals, of which Prometheus takes them.
+    fn escape(&mut self, quote: char, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        let at = self.pos;
+        let mut chars = self.rest().chars().skip(1);
+        let c = chars.next().ok_or(Error { byte: at, problem: Problem::Unclosed })?;
+        let simple = match c {
+            'a' => 0x07,
+            'b' => 0x08,
+            'f' => 0x0c,
+            'n' => b'\n',
+            'r' => b'\r',
+            't' => b'\t',
+            'v' => 0x0b,
+            '\\' => b'\\',
+            c if c == quote => c as u8,
+            'x' => return self.numeric_escape(2, 2, 16, bytes),
+            'u' => return self.numeric_escape(2, 4, 16, bytes),
+            'U' => return self.numeric_escape(2, 8, 16, bytes),
+            '0'..='7' => return self.numeric_escape(1, 3, 8, bytes),
+            c => return Err(Error { byte: at, problem: Problem::Escape(c) }),
+        };
+        bytes.push(simple);
+        self.pos += 2;
+        Ok(())
+    }
+
+    /// Reads an escape of `digits` digits after `prefix` bytes: two or three make a byte, more a character.
+    fn numeric_escape(&mut self, prefix: usize, digits: usize, radix: u32, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        let error = Error { byte: self.pos, problem: Problem::EscapeValue };
+        let end = prefix + digits;
+        let text = self.rest().get(prefix..end).filter(|text| text.chars().all(|c| c.is_digit(radix)));
+        let value = text.and_then(|text| u32::from_str_radix(text, radix).ok()).ok_or_else(|| error.clone())?;
+        if digits <= 3 {
+            bytes.push(u8::try_from(value).map_err(|_| error)?);
+        } else {
+            let c = char::from_u32(value).ok_or(error)?;
+            bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        self.pos += end;
+        Ok(())
+    }
+
+    fn rest(&self) -> &str {
+        &self.text[self.pos..]
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn take(&mut self, c: char) -> bool {
+        let taken = self.peek() == Some(c);
+        if taken {
+            self.pos += c.len_utf8();
+        }
+        taken
+    }
+
+    fn skip_space(&mut self) {
+        self.pos += self.rest().len() - self.rest().trim_start_matches([' ', '\t', '\n', '\r']).len();
+    }
+
+    fn error(&self, problem: Problem) -> Error {
+        Error { byte: self.pos, problem }
+    }
+
+    fn unexpected(&self, expected: &'static str) -> Error {
+        let found = self.peek().map_or_else(|| "the end".to_owned(), |c| format!("{c:?}"));
+        self.error(Problem::Unexpected { expected, found })
+    }
+}
+
+fn is_quote(c: char) -> bool {
+    matches!(c, '"' | '\'' | '`')
+}
+
+/// Compiles a regular expression, anchored.
+fn compile(pattern: &str) -> Result<Regex, Problem> {
+    let problem = |error: regex::Error| match error {
+        regex::Error::CompiledTooBig(limit) => Problem::Regex(format!("compiled size exceeds {limit} bytes")),
+        // The text shows the pattern with a mark below; its last line says what is wrong.
+        error => Problem::Regex(error.to_string().lines().last().unwrap_or_default().trim().replace("error: ", "")),
+    };
+    let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
+    // By itself first: `a)|(b` is wrong, though it would be right between the parentheses of the anchors.
+    build(pattern).map_err(problem)?;
+    build(&format!("^(?s:{pattern})$")).map_err(problem)
+}

@@ -1,0 +1,43 @@
+//! Every real profile at hand: decoded, written back to the same bytes, and recognised.
+//!
+//! Runs over tests/fixtures/profiles, and over the folder named by AFTERGLOW_TEST_PROFILES (by default `../shared/profiles` beside
+//! the workspace), with its `foreign` folder, where that exists.
+
+use afterglow_profile::{Limits, compress, decode, encode};
+use std::path::{Path, PathBuf};
+
+/// Returns the profiles of all folders, sorted, with their bytes as stored.
+#[expect(clippy::print_stderr, reason = "a test run should say what it could not test")]
+fn profiles() -> Vec<(PathBuf, Vec<u8>)> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    let more = std::env::var_os("AFTERGLOW_TEST_PROFILES").map(PathBuf::from);
+    let more = more.unwrap_or_else(|| workspace.join("../shared/profiles"));
+    if !more.is_dir() {
+        eprintln!("no folder {}: only the fixtures are tested", more.display());
+    }
+    let mut profiles = Vec::new();
+    for folder in [workspace.join("tests/fixtures/profiles"), more.clone(), more.join("foreign")] {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry.expect("the folder can be listed").path();
+            if path.extension().is_some_and(|extension| extension == "gz" || extension == "pprof") {
+                let bytes = std::fs::read(&path).expect("the profile can be read");
+                profiles.push((path, bytes));
+            }
+        }
+    }
+    profiles.sort();
+    profiles
+}
+
+#[test]
+fn every_real_profile_is_written_back_bit_for_bit() {
+    let limits = Limits::default();
+    for (path, body) in profiles() {
+        let raw = compress::inflate(&body, &limits).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let profile = decode::decode(&raw, &limits).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut out = Vec::new();
+        encode::encode_exact(&profile, &mut out).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(out == *raw, "{} is written differently", path.display());
+    }
+}
