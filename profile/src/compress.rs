@@ -108,3 +108,135 @@ fn inflate_stream(body: &[u8], max: u64) -> Result<Vec<u8>, Error> {
         Err(_) => Err(Error::Gzip { byte: body.len() - decoder.into_inner().len() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    const TEXT: &[u8] = b"\x0a\x04some bytes that are not gzip, long enough to make a member of its own";
+
+    fn inflated(body: &[u8]) -> Vec<u8> {
+        inflate(body, &Limits::default()).expect("it inflates").into_owned()
+    }
+
+    fn refusal(body: &[u8], limits: &Limits) -> (ErrorKind, String) {
+        let error = inflate(body, limits).expect_err("it is refused");
+        (error.kind(), error.to_string())
+    }
+
+    fn damage(body: &[u8]) -> String {
+        let (kind, text) = refusal(body, &Limits::default());
+        assert_eq!(kind, ErrorKind::Invalid);
+        text
+    }
+
+    /// A gzip member with everything that its header may have.
+    fn full_header(bytes: &[u8]) -> Vec<u8> {
+        let encoder = flate2::GzBuilder::new().filename("cpu.pb").comment("a comment").extra([1, 2, 3]);
+        let mut encoder = encoder.write(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, bytes).expect("a vector takes everything");
+        encoder.finish().expect("a vector takes everything")
+    }
+
+    #[test]
+    fn plain_bodies_are_borrowed_and_gzip_is_inflated() {
+        assert!(matches!(inflate(TEXT, &Limits::default()), Ok(Cow::Borrowed(TEXT))));
+        assert_eq!(inflated(&gzip(TEXT)), TEXT);
+        assert_eq!(inflated(&full_header(TEXT)), TEXT);
+        assert_eq!(gzip(TEXT), gzip(TEXT));
+    }
+
+    #[test]
+    fn all_members_are_inflated_even_where_the_last_one_looks_like_all() {
+        // With equal members the size and the CRC at the end are right for the first alone, too.
+        assert_eq!(inflated(&[gzip(TEXT), gzip(TEXT)].concat()), [TEXT, TEXT].concat());
+        assert_eq!(inflated(&[gzip(&TEXT[..9]), full_header(TEXT), gzip(b"")].concat()), [&TEXT[..9], TEXT].concat());
+    }
+
+    #[test]
+    fn emptiness_is_said_before_and_after_inflating() {
+        assert_eq!(damage(b""), "profile is empty");
+        assert_eq!(damage(&gzip(b"")), "profile is empty");
+        assert_eq!(damage(&[gzip(b""), gzip(b"")].concat()), "profile is empty");
+    }
+
+    #[test]
+    fn damage_is_told_with_its_place() {
+        let body = gzip(TEXT);
+        let len = body.len();
+        for end in 2..len {
+            let byte = damage(&body[..end]).strip_prefix("gzip stream is damaged at byte ").map(str::parse::<usize>);
+            assert!(byte.is_some_and(|byte| byte.is_ok_and(|byte| byte <= end)), "cut at {end}");
+        }
+        let wrong_crc = [&body[..len - 8], &[!body[len - 8]], &body[len - 7..]].concat();
+        assert_eq!(damage(&wrong_crc), format!("gzip stream is damaged at byte {len}"));
+        let wrong_size = [&body[..len - 1], &[1]].concat();
+        assert_eq!(damage(&wrong_size), format!("gzip stream is damaged at byte {len}"));
+        let garbage = [&body[..], b"trailing garbage"].concat();
+        assert!(damage(&garbage).starts_with("gzip stream is damaged at byte "));
+        let zeros = [&body[..], &[0; 512]].concat();
+        assert!(damage(&zeros).starts_with("gzip stream is damaged at byte "));
+        let wrong_method = [&body[..2], &[9], &body[3..]].concat();
+        assert!(damage(&wrong_method).starts_with("gzip stream is damaged at byte "));
+    }
+
+    #[test]
+    fn gzip_in_gzip_is_refused() {
+        assert_eq!(damage(&gzip(&gzip(TEXT))), "gzip inside gzip");
+    }
+
+    #[test]
+    fn sizes_are_limited_before_and_after() {
+        let limits = Limits { body_bytes_max: 1 << 20, inflated_bytes_max: 16 << 20, ..Limits::default() };
+        let (kind, text) = refusal(&vec![10; (1 << 20) + (1 << 18)], &limits);
+        assert_eq!(kind, ErrorKind::TooLarge);
+        assert_eq!(text, "body 1.2 MiB exceeds max_body 1 MiB (--limits.max-body)");
+        let (_, text) = refusal(&[10; 11], &Limits { body_bytes_max: 10, ..limits.clone() });
+        assert_eq!(text, "body 11 B exceeds max_body 10 B (--limits.max-body)");
+        let (_, text) = refusal(&[10; 11], &Limits { inflated_bytes_max: 10, ..limits.clone() });
+        assert_eq!(text, "profile inflates beyond 10 B (--limits.max-inflated)");
+
+        // A mebibyte of noise does not compress, so neither body has a suspicious ratio.
+        let noise = |bytes: usize| {
+            let mut state = 1u64;
+            let step = |_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            };
+            (0..bytes).map(step).collect::<Vec<_>>()
+        };
+        let mut large = noise(1 << 19);
+        large.resize((16 << 20) + 1, 0);
+        assert_eq!(inflated(&gzip(&large)).len(), large.len());
+        for body in [gzip(&large), [gzip(&large[..1 << 20]), gzip(&large[1 << 20..])].concat()] {
+            let (kind, text) = refusal(&body, &limits);
+            assert_eq!(kind, ErrorKind::TooLarge);
+            assert_eq!(text, "profile inflates beyond 16 MiB (--limits.max-inflated)");
+        }
+    }
+
+    #[test]
+    fn bombs_stop_at_the_ratio_and_small_ones_are_none() {
+        let limits = Limits::default();
+        let free = vec![0; 8 << 20];
+        assert_eq!(inflated(&gzip(&free)).len(), free.len());
+        let body = gzip(&vec![0; (8 << 20) + 1]);
+        let (kind, text) = refusal(&body, &limits);
+        assert_eq!(kind, ErrorKind::TooLarge);
+        assert_eq!(
+            text,
+            format!(
+                "profile inflates beyond 200 times its {:.1} KiB (--limits.max-inflate-ratio)",
+                body.len() as f64 / 1024.0
+            )
+        );
+        // The size at the end may lie in either direction.
+        for size in [0u32, u32::MAX] {
+            let mut lying = body.clone();
+            let at = lying.len() - 4;
+            lying[at..].copy_from_slice(&size.to_le_bytes());
+            assert_eq!(refusal(&lying, &limits).1, text);
+        }
+    }
+}

@@ -226,3 +226,85 @@ fn check_value(name: &str, value: &str) -> Result<(), Error> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(pairs: &[(&str, &str)]) -> String {
+        Labels::new(pairs.iter().copied()).expect_err("they are refused").to_string()
+    }
+
+    #[test]
+    fn labels_are_sorted_and_equal_whatever_their_order() {
+        let labels = Labels::new([("service", "api"), ("dc", "eu-1")]).expect("they are valid");
+        assert_eq!(labels, Labels::new([("dc", "eu-1"), ("service", "api")]).expect("they are valid"));
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("dc", "eu-1"), ("service", "api")]);
+        assert_eq!((labels.get("dc"), labels.get("zone"), labels.service()), (Some("eu-1"), None, "api"));
+        assert_eq!(labels.to_string(), r#"{dc="eu-1",service="api"}"#);
+    }
+
+    #[test]
+    fn values_may_look_like_paths_and_hold_any_text() {
+        for value in ["../../x", "a/b", "%2e%2e", "two\nlines\tand a tab", "\u{1f525}", "", "a\"b\\c"] {
+            let labels = Labels::new([("service", value)]).expect("it is valid");
+            assert_eq!(labels.service(), value);
+        }
+        let longest = "x".repeat(VALUE_BYTES_MAX);
+        assert!(Labels::new([("a", longest.as_str())]).is_ok());
+    }
+
+    #[test]
+    fn names_follow_their_form() {
+        for name in ["a", "_", "_a", "k8s.pod-name", "A9", &"x".repeat(NAME_BYTES_MAX)] {
+            assert!(Labels::new([(name, "x")]).is_ok(), "{name}");
+        }
+        assert_eq!(refusal(&[("", "x")]), "label name is empty");
+        for name in ["1a", ".a", "-a", "a b", "a/b", "é", "a\n"] {
+            let text = format!("label name {name:?} is not of the form [a-zA-Z_][a-zA-Z0-9_.-]*");
+            assert_eq!(refusal(&[(name, "x")]), text);
+        }
+        assert_eq!(refusal(&[("__name__", "x")]), "label name \"__name__\" is reserved");
+        assert_eq!(refusal(&[("type", "x")]), "label name \"type\" is reserved");
+        assert_eq!(refusal(&[("a", "x"), ("b", "x"), ("a", "y")]), "label name \"a\" is a duplicate");
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        assert_eq!(
+            refusal(&[(&long, "x")]),
+            format!("label name of 129 bytes exceeds the limit of 128: \"{}\"…", "x".repeat(32))
+        );
+    }
+
+    #[test]
+    fn counts_and_lengths_are_limited() {
+        let many: Vec<_> = (0..=COUNT_MAX).map(|i| (format!("l{i}"), "x")).collect();
+        assert!(Labels::new(many[..COUNT_MAX].iter().cloned()).is_ok());
+        assert_eq!(Labels::new(many).expect_err("too many").to_string(), "65 labels exceed the limit of 64");
+        assert_eq!(
+            refusal(&[("a", &"x".repeat(2049))]),
+            "value of label \"a\" has 2049 bytes, which exceeds the limit of 2048"
+        );
+        assert_eq!(
+            refusal(&[("service", &"x".repeat(257))]),
+            "value of label \"service\" has 257 bytes, which exceeds the limit of 256"
+        );
+    }
+
+    #[test]
+    fn control_characters_are_refused_with_their_place() {
+        assert_eq!(refusal(&[("a", "x\0")]), "value of label \"a\" has the control character '\\0' at byte 1");
+        assert_eq!(
+            refusal(&[("a", "\u{1b}[2J")]),
+            "value of label \"a\" has the control character '\\u{1b}' at byte 0"
+        );
+        assert_eq!(refusal(&[("a", "\u{85}")]), "value of label \"a\" has the control character '\\u{85}' at byte 0");
+    }
+
+    #[test]
+    fn the_service_is_required_where_a_profile_is_stored() {
+        let text = "label \"service\" is required and must not be empty";
+        for labels in [Labels::default(), Labels::new([("service", "")]).expect("it is valid")] {
+            assert_eq!(labels.require_service().expect_err("it is missing").to_string(), text);
+        }
+        assert_eq!(Labels::new([("service", "api")]).expect("it is valid").require_service(), Ok("api"));
+    }
+}

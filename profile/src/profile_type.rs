@@ -112,3 +112,95 @@ fn is_block(profile: &Profile<'_>) -> bool {
     let samples = &profile.samples;
     !samples.is_empty() && !(0..samples.len()).any(|i| samples.stack(i).first().is_some_and(releases))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Function, Line, Location, NONE, Samples, ValueType};
+
+    /// A profile with these sample types, a default one among them, and a period type; empty for none.
+    fn detected(kinds: &[&'static str], default: &'static str, period: &'static str) -> String {
+        let mut profile = Profile { strings: vec![b""], ..Profile::default() };
+        let mut intern = |text: &'static str| {
+            if !text.is_empty() {
+                profile.strings.push(text.as_bytes());
+            }
+            if text.is_empty() { 0 } else { profile.strings.len() as u32 - 1 }
+        };
+        let kinds: Vec<_> = kinds.iter().map(|kind| ValueType { kind: intern(kind), ..ValueType::default() }).collect();
+        let (default, period) = (intern(default), intern(period));
+        profile.sample_types = kinds;
+        profile.default_sample_type = default;
+        profile.period_type = (period != 0).then_some(ValueType { kind: period, ..ValueType::default() });
+        ProfileType::detect(&profile).to_string()
+    }
+
+    #[test]
+    fn words_have_a_form() {
+        for word in ["cpu", "heap", "a", "x9_", &"x".repeat(BYTES_MAX)] {
+            assert_eq!(ProfileType::parse(word).map(|t| t.to_string()), Ok(word.to_owned()));
+        }
+        for word in ["", "CPU", "9a", "_a", "a-b", "a b", "é", "a\n", &"x".repeat(BYTES_MAX + 1)] {
+            assert!(ProfileType::parse(word).is_err(), "{word}");
+        }
+        let error = ProfileType::parse("Wall Time").expect_err("it is no word");
+        assert_eq!(
+            error.to_string(),
+            "profile type \"Wall Time\" is not of the form [a-z][a-z0-9_]*, at most 64 bytes"
+        );
+    }
+
+    #[test]
+    fn sample_types_tell_the_type() {
+        let heap = ["alloc_objects", "alloc_space", "inuse_objects", "inuse_space"];
+        for (kinds, default, period, expected) in [
+            (&["samples", "cpu"][..], "", "cpu", "cpu"),
+            (&["CPU"], "", "CPU", "cpu"),
+            (&["samples"], "", "cpu", "cpu"),
+            (&heap, "", "space", "heap"),
+            (&heap, "inuse_space", "space", "heap"),
+            (&heap, "alloc_space", "space", "allocs"),
+            (&heap[..2], "", "space", "allocs"),
+            (&heap[2..], "", "space", "heap"),
+            (&["objects", "space"], "", "space", "heap"),
+            (&["goroutine"], "", "goroutine", "goroutine"),
+            (&["goroutines"], "", "", "goroutine"),
+            (&["threadcreate"], "", "threadcreate", "threadcreate"),
+            (&["contentions", "delay"], "", "contentions", "mutex"),
+            (&["sample", "wall"], "", "wall", "wall"),
+            (&["samples", "time"], "", "wallclock", "wall"),
+            (&["lock_count", "lock_duration"], "", "", "lock"),
+            (&["exceptions"], "", "", "other"),
+            (&["samples"], "", "", "other"),
+        ] {
+            assert_eq!(detected(kinds, default, period), expected, "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn leaf_functions_tell_block_from_mutex() {
+        let with_leaf = |name: &'static [u8]| {
+            let profile = Profile {
+                strings: vec![b"", b"contentions", b"delay", name],
+                sample_types: [1, 2].map(|kind| ValueType { kind, ..ValueType::default() }).to_vec(),
+                functions: vec![Function { id: 1, name: 3, ..Function::default() }],
+                lines: vec![Line { function: 0, ..Line::default() }, Line { function: NONE, ..Line::default() }],
+                locations: vec![Location { id: 1, mapping: NONE, lines_end: 2, ..Location::default() }],
+                samples: Samples {
+                    location_ends: vec![1],
+                    locations: vec![0],
+                    values: vec![1, 2],
+                    label_ends: vec![0],
+                    ..Samples::default()
+                },
+                ..Profile::default()
+            };
+            ProfileType::detect(&profile).to_string()
+        };
+        assert_eq!(with_leaf(b"sync.(*Mutex).Unlock"), "mutex");
+        assert_eq!(with_leaf(b"runtime._LostContendedRuntimeLock"), "mutex");
+        assert_eq!(with_leaf(b"runtime.unlock"), "mutex");
+        assert_eq!(with_leaf(b"sync.(*Mutex).Lock"), "block");
+        assert_eq!(with_leaf(b"runtime.chanrecv1"), "block");
+    }
+}

@@ -210,7 +210,7 @@ impl Parser<'_> {
             return Err(self.error(Problem::MetricName));
         }
         if !self.take('{') {
-            return Err(self.unexpected("{"));
+            return Err(self.unexpected("`{`"));
         }
         let mut matchers = Vec::new();
         loop {
@@ -380,4 +380,151 @@ fn compile(pattern: &str) -> Result<Regex, Problem> {
     // By itself first: `a)|(b` is wrong, though it would be right between the parentheses of the anchors.
     build(pattern).map_err(problem)?;
     build(&format!("^(?s:{pattern})$")).map_err(problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Selector {
+        Selector::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"))
+    }
+
+    fn refusal(text: &str) -> String {
+        Selector::parse(text).expect_err("it is refused").to_string()
+    }
+
+    fn labels() -> Labels {
+        Labels::new([("service", "api"), ("dc", "eu-1"), ("version", "1.4"), ("note", "two\nlines")])
+            .expect("they are valid")
+    }
+
+    fn cpu() -> ProfileType {
+        ProfileType::parse("cpu").expect("it is a word")
+    }
+
+    #[test]
+    fn selectors_match_as_prometheus_does() {
+        for text in [
+            "",
+            "  ",
+            "{}",
+            "{ }",
+            r#"{service="api"}"#,
+            r#"{service="api",}"#,
+            r#" { service = "api" , dc =~ "eu-.*" , version != "1.5" } "#,
+            r#"{service=~"a.*|b"}"#,
+            r#"{service!~"b.*"}"#,
+            r#"{missing=""}"#,
+            r#"{missing!="x"}"#,
+            r#"{missing=~".*"}"#,
+            r#"{missing!~".+"}"#,
+            r#"{note=~"two.lines"}"#,
+            r#"{note="two\nlines"}"#,
+            "{note=`two\nlines`}",
+            r#"{type="cpu"}"#,
+            r#"{type=~"cpu|heap",service='api'}"#,
+            r#"{"service"="api"}"#,
+            r#"{dc="\x65u\u002d\061"}"#,
+        ] {
+            assert!(parse(text).matches(&labels(), &cpu()), "{text}");
+        }
+        for text in [
+            r#"{service="ap"}"#,
+            r#"{service=~"ap"}"#,
+            r#"{service=~"pi"}"#,
+            r#"{service="api",dc="us-1"}"#,
+            r#"{service!="api"}"#,
+            r#"{service!~"a.*"}"#,
+            r#"{missing!=""}"#,
+            r#"{missing=~".+"}"#,
+            r#"{type="heap"}"#,
+            r#"{service=~"(?i:b)|x"}"#,
+        ] {
+            assert!(!parse(text).matches(&labels(), &cpu()), "{text}");
+        }
+    }
+
+    #[test]
+    fn strings_know_the_escapes_of_go() {
+        let value = |text: &str| parse(&format!("{{a={text}}}")).matchers()[0].value().to_owned();
+        assert_eq!(value(r#""\a\b\f\n\r\t\v\\\"'""#), "\u{7}\u{8}\u{c}\n\r\t\u{b}\\\"'");
+        assert_eq!(value(r#"'\'"'"#), "'\"");
+        assert_eq!(value(r#""\xc3\xa9\u00e9\U0001f525\303\251""#), "éé\u{1f525}é");
+        assert_eq!(value(r#"`\n"'`"#), "\\n\"'");
+        assert_eq!(value(r#""é🔥""#), "é🔥");
+    }
+
+    #[test]
+    fn errors_say_what_and_where() {
+        for (text, expected) in [
+            ("{", "byte 1: expected a label name or `}`, found the end"),
+            ("{service", "byte 8: expected one of = != =~ !~, found the end"),
+            (r#"{service="api""#, "byte 14: expected `,` or `}`, found the end"),
+            (r#"{service="api} "#, "byte 9: string is not closed"),
+            (r#"{service="a\"#, "byte 11: string is not closed"),
+            (r#"{service="api"} x"#, "byte 16: expected the end, found 'x'"),
+            (r#"{service="api" dc="x"}"#, "byte 15: expected `,` or `}`, found 'd'"),
+            (r#"{,}"#, "byte 1: expected a label name or `}`, found ','"),
+            (r#"{1a="x"}"#, "byte 1: expected a label name or `}`, found '1'"),
+            (r#"{service==“api”}"#, "byte 9: expected a quoted string, found '='"),
+            (r#"{service=api}"#, "byte 9: expected a quoted string, found 'a'"),
+            (r#"{service>"api"}"#, "byte 8: expected one of = != =~ !~, found '>'"),
+            (r#""api""#, "byte 0: expected `{`, found '\"'"),
+            (r#"{a="\q"}"#, r"byte 4: unknown escape \q"),
+            (r#"{a="\'"}"#, r"byte 4: unknown escape \'"),
+            (r#"{a="\x4"}"#, "byte 4: escape is incomplete or out of range"),
+            (r#"{a="\400"}"#, "byte 4: escape is incomplete or out of range"),
+            (r#"{a="\ud800"}"#, "byte 4: escape is incomplete or out of range"),
+            (r#"{a="\u00g0"}"#, "byte 4: escape is incomplete or out of range"),
+            (r#"{a="\xff"}"#, "byte 3: string is not UTF-8"),
+            (r#"{"a b"="x"}"#, r#"byte 1: label name "a b" is not of the form [a-zA-Z_][a-zA-Z0-9_.-]*"#),
+            (r#"{a=~"(b"}"#, "byte 4: regular expression: unclosed group"),
+            (r#"{a=~"b)|(c"}"#, "byte 4: regular expression: unopened group"),
+            (r#"{a=~"(?:a{1000}){1000}"}"#, "byte 4: regular expression: compiled size exceeds 1048576 bytes"),
+            (
+                r#"process_cpu{service="api"}"#,
+                "byte 0: a name in front of { is not supported: write {service=\"…\"} and choose the profile type by {type=\"…\"}",
+            ),
+            (
+                "cpu",
+                "byte 0: a name in front of { is not supported: write {service=\"…\"} and choose the profile type by {type=\"…\"}",
+            ),
+        ] {
+            assert_eq!(refusal(text), format!("selector is wrong at {expected}"), "{text}");
+        }
+        let long = format!("{{a={:?}}}", "x".repeat(BYTES_MAX));
+        assert_eq!(refusal(&long), "selector is wrong at byte 16384: 16390 bytes exceed the limit of 16384");
+        let many = format!("{{{}}}", "a=\"\",".repeat(MATCHERS_MAX + 1));
+        assert_eq!(refusal(&many), "selector is wrong at byte 321: more than 64 matchers");
+    }
+
+    #[test]
+    fn selectors_are_given_back() {
+        let text = r#"{service="api",dc=~"eu-.*",version!="1\"4\\",note!~"a\nb\u001b",type="cpu"}"#;
+        assert_eq!(parse(text).to_string(), text);
+        assert_eq!(parse("").to_string(), "{}");
+        assert_eq!(parse(&labels().to_string()).to_string(), labels().to_string());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_value_survives_quoting(value in "\\PC*|[\\x00-\\x7f]*") {
+            let mut labels = Selector::default();
+            labels.matchers.push(Matcher { name: "a".into(), op: Op::Equal, value: value.clone().into(), regex: None });
+            let again = Selector::parse(&labels.to_string()).expect("what is shown can be parsed");
+            prop_assert_eq!(again.matchers()[0].value(), value);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[{}a=!~\"'`\\\\,x0-9u (|)*é]{0,40}") {
+            if let Ok(selector) = Selector::parse(&text) {
+                let again = Selector::parse(&selector.to_string()).expect("what is shown can be parsed");
+                prop_assert_eq!(again.to_string(), selector.to_string());
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! Runs over tests/fixtures/profiles, and over the folder named by AFTERGLOW_TEST_PROFILES (by default `../shared/profiles` beside
 //! the workspace), with its `foreign` folder, where that exists.
 
-use afterglow_profile::{Limits, compress, decode, encode};
+use afterglow_profile::{Limits, ProfileType, compress, decode, encode};
 use std::path::{Path, PathBuf};
 
 /// Returns the profiles of all folders, sorted, with their bytes as stored.
@@ -39,5 +39,18 @@ fn every_real_profile_is_written_back_bit_for_bit() {
         let mut out = Vec::new();
         encode::encode_exact(&profile, &mut out).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         assert!(out == *raw, "{} is written differently", path.display());
+    }
+}
+
+#[test]
+fn the_type_of_every_go_profile_is_recognised() {
+    for (path, body) in profiles() {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("the name is text");
+        // `<server>-<type>-…`; foreign profiles have other names.
+        let Some(("parca" | "profefe" | "svc", rest)) = name.split_once('-') else { continue };
+        let expected = rest.split('-').next().expect("a split has a first part");
+        let raw = compress::inflate(&body, &Limits::default()).expect("it inflates");
+        let profile = decode::decode(&raw, &Limits::default()).expect("it is valid");
+        assert_eq!(ProfileType::detect(&profile).as_str(), expected, "{name}");
     }
 }

@@ -41,8 +41,11 @@ impl<'a> Reader<'a> {
         Self { bytes, pos: 0, key_at: 0, parents: &[], minimal: true }
     }
 
-    /// Reads the key of the next field, or `None` at the end of the message. Keys above 127 belong to no field of pprof; they come
-    /// as [`Reader::OTHER`], to be skipped with [`Reader::skip`].
+    /// Stands for every key above 127: it belongs to no field of pprof.
+    pub(super) const OTHER: u8 = 0xff;
+
+    /// Reads the key of the next field, or `None` at the end of the message. After [`Reader::OTHER`], and after any key that the
+    /// caller does not know, comes [`Reader::skip`].
     #[inline(always)]
     pub(super) fn key(&mut self) -> Option<u8> {
         self.key_at = self.pos;
@@ -51,12 +54,18 @@ impl<'a> Reader<'a> {
             self.pos += 1;
             Some(key)
         } else {
-            Some(Self::OTHER)
+            Some(self.long_key())
         }
     }
 
-    /// Stands for every key of more than one byte.
-    pub(super) const OTHER: u8 = 0xff;
+    /// Reads a key of several bytes, which may still be a small number. What is wrong with it comes out when it is skipped.
+    #[cold]
+    fn long_key(&mut self) -> u8 {
+        match self.varint() {
+            Ok(key @ 0..0x80) => key as u8,
+            _ => Self::OTHER,
+        }
+    }
 
     /// Reads a varint.
     #[inline(always)]

@@ -8,9 +8,6 @@
 
 mod writer;
 
-#[cfg(test)]
-mod tests;
-
 use crate::model::{Function, Layout, Line, Location, Mapping, NONE, Profile, SampleLabel, ShapeIndex, ValueType};
 use writer::Writer;
 
