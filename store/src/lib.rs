@@ -1,1 +1,27 @@
-//! placeholder
+//! What lies in the bucket, and the only code that may change it.
+//!
+//! ```text
+//! open      a storage URL becomes a Store: the real client under the wrappers that count, retry and prefix
+//! put       the ack path: a segment becomes durable, or the caller learns what is known of it
+//! probe     finds out at start whether the store keeps the promises everything here rests on
+//! paths     every object key; location: every storage URL
+//! clock     time and chance, handed in; nothing else here asks the machine
+//! ```
+//!
+//! Objects are immutable and written once. Ingesters and queriers share nothing but what lies here.
+
+pub mod clock;
+mod error;
+mod fault;
+pub mod location;
+mod metrics;
+mod open;
+pub mod paths;
+pub mod patient;
+pub mod probe;
+pub mod put;
+
+pub use error::Error;
+pub use location::StorageUrl;
+pub use metrics::Metrics;
+pub use open::{Store, StoreOptions, open};

@@ -1,0 +1,50 @@
+//! What can go wrong above a single put (see `put::PutError`) and within a single block (see `block`).
+
+use crate::location::UrlError;
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The storage URL is wrong: correct the configuration.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The store could not be opened: correct the configuration or the environment.
+    #[error("storage {url} cannot be opened")]
+    Open {
+        /// Its URL.
+        url: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store ignores the condition of a conditional write: compactors would overwrite each other's commits.
+    #[error(
+        "storage {url} ignores conditional writes (If-None-Match: *): two writers could both win, and profiles would be lost; \
+         use a store that honours them, such as S3, GCS, Azure, Cloudflare R2, MinIO or a local folder, or upgrade this one"
+    )]
+    ConditionalWrites {
+        /// Its URL.
+        url: String,
+    },
+    /// The store could not be written, read or emptied as the probe did: correct permissions, or look whether it is up.
+    #[error("storage {url} failed the start-up probe: it could not {step}; {advice}")]
+    Probe {
+        /// Its URL.
+        url: String,
+        /// What the probe was doing.
+        step: &'static str,
+        /// What to do about it.
+        advice: &'static str,
+        /// Why.
+        source: object_store::Error,
+    },
+}
+
+impl Error {
+    /// Says whether another try may succeed without anyone changing the configuration.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Url(_) | Self::Open { .. } | Self::ConditionalWrites { .. } => false,
+            Self::Probe { source, .. } => crate::fault::Fault::of(source).is_passing(),
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! What the store counts, and the wrapper that counts it: requests are the bill.
+//!
+//! [`Metered`] stands directly around the real store, inside of all retries, so each attempt counts once by what it did and how it
+//! ended. A future that is dropped (a hedge that lost, a query that was cancelled) counts as `abandoned`: the provider
+//! may charge for it all the same. A listing counts a request for each thousand keys, which is the page of S3, GCS and MinIO; the
+//! trait does not show pages. No label ever carries a user's value.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
+
+use crate::fault::Fault;
+
+/// The keys of one page of a listing.
+const LIST_PAGE_KEYS: u64 = 1_000;
+
+/// Buckets for durations: from a local write to the longest deadline of a read, with the steps at which deadlines are set.
+const DURATION_BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.5, 5.0, 10.0];
+
+/// What a request did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Operation {
+    Put,
+    Create,
+    Update,
+    Get,
+    Head,
+    List,
+    Delete,
+    Copy,
+    Multipart,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Outcome {
+    Ok,
+    NotFound,
+    Conflict,
+    Denied,
+    Throttled,
+    Failed,
+    Abandoned,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    operation: Operation,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Doing {
+    operation: Operation,
+}
+
+/// The metrics of this crate; clones count into the same.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: Family<Request, Counter>,
+    durations: Family<Doing, Histogram, fn() -> Histogram>,
+    sent: Family<Doing, Counter>,
+    received: Family<Doing, Counter>,
+    /// Attempts of a put beyond its first because one failed.
+    pub(crate) put_retries: Counter,
+    /// Attempts of a put beyond its first because one was slow.
+    pub(crate) put_hedges: Counter,
+    /// Attempts of a put that the retry budget did not allow.
+    pub(crate) put_budget_refusals: Counter,
+    /// Attempts of a read beyond its first.
+    pub(crate) read_retries: Counter,
+    /// Listings of the catalog that asked for all keys.
+    pub(crate) lists_full: Counter,
+    /// Listings of the catalog that asked for new keys.
+    pub(crate) lists_incremental: Counter,
+    /// Blocks that the catalog opened for the first time.
+    pub(crate) blocks_opened: Counter,
+    /// Blocks that the catalog had to open again because its cache had dropped them.
+    pub(crate) blocks_reopened: Counter,
+    /// Blocks that the catalog could not read.
+    pub(crate) blocks_damaged: Counter,
+    /// Segments that the catalogs hold.
+    pub(crate) segments: Gauge,
+    /// Profiles that a second segment held too.
+    pub(crate) duplicates: Counter,
+    /// Profiles whose id another profile had before.
+    pub(crate) conflicts: Counter,
+}
+
+impl Default for Metrics {
+    /// Makes metrics that nobody sees.
+    fn default() -> Self {
+        Self::new(&mut Registry::default())
+    }
+}
+
+impl Metrics {
+    /// Makes the metrics and registers them: call it once for a registry.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            sent: Family::default(),
+            received: Family::default(),
+            put_retries: Counter::default(),
+            put_hedges: Counter::default(),
+            put_budget_refusals: Counter::default(),
+            read_retries: Counter::default(),
+            lists_full: Counter::default(),
+            lists_incremental: Counter::default(),
+            blocks_opened: Counter::default(),
+            blocks_reopened: Counter::default(),
+            blocks_damaged: Counter::default(),
+            segments: Gauge::default(),
+            duplicates: Counter::default(),
+            conflicts: Counter::default(),
+        };
+        let m = &metrics;
+        let store = registry.sub_registry_with_prefix("afterglow_store");
+        store.register(
+            "requests",
+            "Requests to the object store by what they did and how they ended",
+            m.requests.clone(),
+        );
+        let help = "Time until the answer, or until the first byte of one with a body";
+        store.register_with_unit("request_duration", help, Unit::Seconds, m.durations.clone());
+        store.register_with_unit("sent", "Bodies sent to the object store", Unit::Bytes, m.sent.clone());
+        store.register_with_unit("received", "Bodies received from the object store", Unit::Bytes, m.received.clone());
+        store.register("put_retries", "Attempts of a put after one that failed", m.put_retries.clone());
+        store.register("put_hedges", "Attempts of a put beside one that was slow", m.put_hedges.clone());
+        let help = "Attempts of a put that the retry budget did not allow";
+        store.register("put_budget_refusals", help, m.put_budget_refusals.clone());
+        store.register("read_retries", "Attempts of a read after one that failed", m.read_retries.clone());
+        let catalog = registry.sub_registry_with_prefix("afterglow_catalog");
+        catalog.register("lists_full", "Listings of all segments", m.lists_full.clone());
+        catalog.register("lists_incremental", "Listings of the newest segments", m.lists_incremental.clone());
+        catalog.register("blocks_opened", "Blocks opened for the first time", m.blocks_opened.clone());
+        catalog.register(
+            "blocks_reopened",
+            "Blocks opened again after the cache dropped them",
+            m.blocks_reopened.clone(),
+        );
+        catalog.register("blocks_damaged", "Blocks that could not be read", m.blocks_damaged.clone());
+        catalog.register("segments", "Segments known", m.segments.clone());
+        catalog.register("duplicate_profiles", "Profiles that a second segment held too", m.duplicates.clone());
+        catalog.register("conflicting_profiles", "Profiles whose id named another profile before", m.conflicts.clone());
+        metrics
+    }
+
+    /// Returns how many requests were made to the store, whatever came of them: the figure on the bill.
+    pub fn requests(&self) -> u64 {
+        ALL_OPERATIONS
+            .iter()
+            .flat_map(|operation| ALL_OUTCOMES.map(|outcome| Request { operation: *operation, outcome }))
+            .filter_map(|request| self.requests.get(&request).map(|counter| counter.get()))
+            .sum()
+    }
+
+    fn finish(&self, operation: Operation, outcome: Outcome) {
+        self.requests.get_or_create(&Request { operation, outcome }).inc();
+    }
+}
+
+const ALL_OPERATIONS: [Operation; 9] = [
+    Operation::Put,
+    Operation::Create,
+    Operation::Update,
+    Operation::Get,
+    Operation::Head,
+    Operation::List,
+    Operation::Delete,
+    Operation::Copy,
+    Operation::Multipart,
+];
+
+const ALL_OUTCOMES: [Outcome; 7] = [
+    Outcome::Ok,
+    Outcome::NotFound,
+    Outcome::Conflict,
+    Outcome::Denied,
+    Outcome::Throttled,
+    Outcome::Failed,
+    Outcome::Abandoned,
+];
+
+impl Outcome {
+    fn of<T>(result: &object_store::Result<T>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(error) => match Fault::of(error) {
+                Fault::NotFound => Self::NotFound,
+                Fault::Conflict => Self::Conflict,
+                Fault::Denied => Self::Denied,
+                Fault::Throttled => Self::Throttled,
+                Fault::Refused | Fault::Unreachable | Fault::Ambiguous => Self::Failed,
+            },
+        }
+    }
+}
+
+/// A request that is under way; dropping it before [`Pending::end`] counts it as abandoned.
+struct Pending {
+    metrics: Metrics,
+    operation: Operation,
+    began: Instant,
+    ended: bool,
+}
+
+impl Pending {
+    fn begin(metrics: &Metrics, operation: Operation) -> Self {
+        Self { metrics: metrics.clone(), operation, began: Instant::now(), ended: false }
+    }
+
+    fn end<T>(mut self, result: &object_store::Result<T>) {
+        self.ended = true;
+        self.metrics.finish(self.operation, Outcome::of(result));
+        let doing = Doing { operation: self.operation };
+        self.metrics.durations.get_or_create(&doing).observe(self.began.elapsed().as_secs_f64());
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.metrics.finish(self.operation, Outcome::Abandoned);
+        }
+    }
+}
+
+// === impl Metered ===
+
+/// Counts what is asked of the store within.
+#[derive(Clone, Debug)]
+pub(crate) struct Metered<S> {
+    inner: S,
+    metrics: Metrics,
+}
+
+impl<S> Metered<S> {
+    pub(crate) fn new(inner: S, metrics: Metrics) -> Self {
+        Self { inner, metrics }
+    }
+
+    fn list_counted(
+        &self,
+        list: BoxStream<'static, object_store::Result<ObjectMeta>>,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        let state = (list, Some(Pending::begin(&self.metrics, Operation::List)), 0u64, self.metrics.clone());
+        futures::stream::unfold(state, |(mut list, mut pending, mut keys, metrics)| async move {
+            let item = list.next().await;
+            match &item {
+                Some(Ok(_)) => {
+                    keys += 1;
+                    if keys > LIST_PAGE_KEYS && keys % LIST_PAGE_KEYS == 1 {
+                        metrics.finish(Operation::List, Outcome::Ok);
+                    }
+                }
+                Some(failed) => {
+                    if let Some(pending) = pending.take() {
+                        pending.end(failed);
+                    }
+                }
+                None => {
+                    if let Some(pending) = pending.take() {
+                        pending.end(&Ok(()));
+                    }
+                }
+            }
+            item.map(|item| (item, (list, pending, keys, metrics)))
+        })
+        .boxed()
+    }
+}
+
+impl<S: fmt::Display> fmt::Display for Metered<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl<S: ObjectStore> ObjectStore for Metered<S> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        let operation = match options.mode {
+            PutMode::Overwrite => Operation::Put,
+            PutMode::Create => Operation::Create,
+            PutMode::Update(_) => Operation::Update,
+        };
+        self.metrics.sent.get_or_create(&Doing { operation }).inc_by(payload.content_length() as u64);
+        let pending = Pending::begin(&self.metrics, operation);
+        let result = self.inner.put_opts(location, payload, options).await;
+        pending.end(&result);
+        result
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        let pending = Pending::begin(&self.metrics, Operation::Multipart);
+        let result = self.inner.put_multipart_opts(location, options).await;
+        pending.end(&result);
+        result
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        let operation = if options.head { Operation::Head } else { Operation::Get };
+        let pending = Pending::begin(&self.metrics, operation);
+        let result = self.inner.get_opts(location, options).await;
+        pending.end(&result);
+        let mut result = result?;
+        if operation == Operation::Get {
+            let received = self.metrics.received.get_or_create_owned(&Doing { operation });
+            match result.payload {
+                GetResultPayload::File(..) => {
+                    received.inc_by(result.range.end - result.range.start);
+                }
+                GetResultPayload::Stream(body) => {
+                    let counted = body.inspect(move |chunk| {
+                        if let Ok(chunk) = chunk {
+                            received.inc_by(chunk.len() as u64);
+                        }
+                    });
+                    result.payload = GetResultPayload::Stream(counted.boxed());
+                }
+            }
+        }
+        Ok(result)
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        let metrics = self.metrics.clone();
+        let count = move |result: &object_store::Result<Path>| metrics.finish(Operation::Delete, Outcome::of(result));
+        self.inner.delete_stream(locations).inspect(count).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.list_counted(self.inner.list(prefix))
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.list_counted(self.inner.list_with_offset(prefix, offset))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        let pending = Pending::begin(&self.metrics, Operation::List);
+        let result = self.inner.list_with_delimiter(prefix).await;
+        pending.end(&result);
+        result
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        let pending = Pending::begin(&self.metrics, Operation::Copy);
+        let result = self.inner.copy_opts(from, to, options).await;
+        pending.end(&result);
+        result
+    }
+}

@@ -1,0 +1,151 @@
+//! What the environment says about S3, and the client that follows from it.
+//!
+//! The variables are AWS's own, so what works for its command line works here. Static keys in the environment are taken as they
+//! are; otherwise the whole chain of the AWS SDK is asked (profiles, SSO, web identity, container, instance) and its answer kept
+//! until shortly before it expires. An endpoint that is not AWS's may speak plain HTTP and is addressed by path, as MinIO is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use object_store::CredentialProvider;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::client_options;
+
+/// The region that stores which have none expect in a signature.
+const REGION_DEFAULT: &str = "us-east-1";
+/// How long before they expire credentials are asked for anew; as the AWS SDKs do.
+const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_secs(5 * 60);
+/// How long credentials are kept that do not say when they expire: a profile's keys may be rotated in their file.
+const REFRESH_WITHOUT_EXPIRY: Duration = Duration::from_secs(15 * 60);
+/// How soon credentials are asked for again that were given out when about to expire.
+const REFRESH_SOONEST: Duration = Duration::from_secs(10);
+
+/// The variables `AWS_*`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Environment(HashMap<String, String>);
+
+impl Environment {
+    /// Reads those of this process.
+    pub(crate) fn of_process() -> Self {
+        Self(std::env::vars().filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty()).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Returns the endpoint that is to be used in place of AWS's.
+    pub(crate) fn endpoint(&self) -> Option<&str> {
+        ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter().find_map(|name| self.get(name))
+    }
+
+    /// Returns the region.
+    pub(crate) fn region(&self) -> Option<&str> {
+        self.get("AWS_REGION").or_else(|| self.get("AWS_DEFAULT_REGION"))
+    }
+
+    fn has_static_keys(&self) -> bool {
+        self.get("AWS_ACCESS_KEY_ID").is_some() && self.get("AWS_SECRET_ACCESS_KEY").is_some()
+    }
+
+    fn is_unsigned(&self) -> bool {
+        self.get("AWS_SKIP_SIGNATURE").is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
+    }
+}
+
+/// Says whether an endpoint is one of AWS's own, which want TLS and know the bucket by the host's name.
+pub(crate) fn is_aws(endpoint: &str) -> bool {
+    let host =
+        url::Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_ascii_lowercase)).unwrap_or_default();
+    ["amazonaws.com", "amazonaws.com.cn", "api.aws"]
+        .iter()
+        .any(|domain| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+}
+
+/// Makes the client of `bucket` as the environment says; asks the SDK's chain where the environment leaves a question.
+pub(super) async fn builder(bucket: &str, environment: &Environment) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::new().with_client_options(client_options());
+    for (name, value) in &environment.0 {
+        // What is not a setting of this client, such as AWS_PROFILE, is read by the chain.
+        if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    let mut endpoint = environment.endpoint().map(str::to_owned);
+    let mut region = environment.region().map(str::to_owned);
+    if !environment.has_static_keys() && !environment.is_unsigned() {
+        let chain = load_chain().await;
+        endpoint = endpoint.or_else(|| chain.endpoint_url().map(str::to_owned));
+        region = region.or_else(|| chain.region().map(ToString::to_string));
+        if let Some(provider) = chain.credentials_provider() {
+            builder = builder.with_credentials(Arc::new(Chain::new(provider)));
+        }
+    }
+    if let Some(endpoint) = endpoint {
+        if !is_aws(&endpoint) {
+            builder = builder.with_allow_http(true);
+        }
+        builder = builder.with_endpoint(endpoint);
+    }
+    builder.with_region(region.as_deref().unwrap_or(REGION_DEFAULT)).with_bucket_name(bucket)
+}
+
+/// Loads what files and metadata services say.
+pub(crate) async fn load_chain() -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest()).load().await
+}
+
+/// The credentials of the AWS SDK's chain, kept while they are good.
+#[derive(Debug)]
+struct Chain {
+    provider: SharedCredentialsProvider,
+    kept: Mutex<Option<(Arc<AwsCredential>, Instant)>>,
+}
+
+impl Chain {
+    fn new(provider: SharedCredentialsProvider) -> Self {
+        Self { provider, kept: Mutex::new(None) }
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for Chain {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        // The lock is held while asking: requests that find the credentials expired ask once for all.
+        let mut kept = self.kept.lock().await;
+        let now = Instant::now();
+        if let Some((credential, until)) = &*kept
+            && now < *until
+        {
+            return Ok(Arc::clone(credential));
+        }
+        let fresh = self.provider.provide_credentials().await.map_err(|source| {
+            object_store::Error::Unauthenticated { path: "AWS credentials".to_owned(), source: source.into() }
+        })?;
+        let credential = Arc::new(AwsCredential {
+            key_id: fresh.access_key_id().to_owned(),
+            secret_key: fresh.secret_access_key().to_owned(),
+            token: fresh.session_token().map(str::to_owned),
+        });
+        let lifetime = fresh.expiry().map_or(REFRESH_WITHOUT_EXPIRY, time_left);
+        *kept = Some((Arc::clone(&credential), now + lifetime));
+        Ok(credential)
+    }
+}
+
+/// How long credentials are kept that expire at a time of the provider's clock. The machine's clock is asked, whatever the store's
+/// is: signatures are made by it too.
+#[expect(clippy::disallowed_methods, reason = "an expiry is a time of the world outside")]
+fn time_left(expiry: std::time::SystemTime) -> Duration {
+    let left = expiry.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+    left.saturating_sub(REFRESH_BEFORE_EXPIRY).max(REFRESH_SOONEST)
+}

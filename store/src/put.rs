@@ -1,0 +1,273 @@
+//! The ack path: one segment becomes durable, or the caller learns exactly what is known of it.
+//!
+//! A segment is written under a key nobody else uses, by plain overwrite, so the same bytes may be put any number of times: a
+//! retry, a hedge and an attempt that lands a minute late all leave the same object. That is what makes it safe to be impatient.
+//! Up to three attempts share five seconds; a second one starts beside the first when that is slower than nearly all before it.
+//! A retry budget keeps a store in trouble from being asked thrice as often. Three outcomes: durable, [`PutError::Unknown`]
+//! (an attempt may have happened or may yet), [`PutError::Failed`] (no attempt can have happened). The retries of `object_store`
+//! itself are off, for they would hide time.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::Store;
+use crate::fault::Fault;
+use crate::paths::{SegmentKey, SegmentName, TenantId};
+
+/// The most attempts that are under way at once: the first and its hedge.
+const IN_FLIGHT_MAX: usize = 2;
+/// How many of the last puts decide what is slow.
+const LATENCIES_KEPT: usize = 128;
+/// Fewer than these say nothing about what is slow.
+const LATENCIES_NEEDED: usize = 16;
+/// The share of puts that may be slower before one is hedged: one in twenty.
+const HEDGE_QUANTILE: f64 = 0.95;
+/// The pause after a failed attempt; doubled for each one before it, and shortened by chance to spread the callers.
+const BACKOFF: Duration = Duration::from_millis(50);
+/// The pause after the store asked to slow down.
+const BACKOFF_THROTTLED: Duration = Duration::from_millis(250);
+
+/// How a segment is put.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// How many attempts there are at most, hedges included.
+    pub attempts_max: u32,
+    /// How long an attempt may take while another may follow it; the last one has all the time that is left.
+    pub attempt_timeout: Duration,
+    /// How long all attempts may take together.
+    pub timeout: Duration,
+    /// The bounds of the time after which a second attempt starts beside the first; between them, what 95 % of the last puts took.
+    pub hedge_delay: (Duration, Duration),
+    /// How many extra attempts each put earns: 0.1 lets a lasting trouble add a tenth to the requests.
+    pub budget_ratio: f64,
+    /// How many extra attempts can be saved up; a store that was just opened has as many.
+    pub budget_max: f64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            attempts_max: 3,
+            attempt_timeout: Duration::from_millis(1_500),
+            timeout: Duration::from_secs(5),
+            hedge_delay: (Duration::from_millis(50), Duration::from_millis(500)),
+            budget_ratio: 0.1,
+            budget_max: 10.0,
+        }
+    }
+}
+
+impl Policy {
+    /// Returns the policy of a local folder: a disk that is slow does not become faster by writing twice.
+    pub fn local() -> Self {
+        Self { attempts_max: 1, ..Self::default() }
+    }
+}
+
+/// Why a segment is not known to be durable.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// It may be stored, now or later. The profiles in it may be sent again under the same ids, and count once.
+    #[error("it is unknown whether {key} was written, after {attempts} attempts")]
+    Unknown {
+        /// Its key.
+        key: SegmentKey,
+        /// How many attempts were made.
+        attempts: u32,
+        /// What went wrong last.
+        source: Cause,
+    },
+    /// It is not stored and will not be.
+    #[error("{key} was not written, after {attempts} attempts")]
+    Failed {
+        /// The key it would have had.
+        key: SegmentKey,
+        /// How many attempts were made.
+        attempts: u32,
+        /// What went wrong last.
+        source: Cause,
+    },
+}
+
+/// What went wrong with an attempt.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The store answered with an error, or the connection broke.
+    #[error("the store failed")]
+    Store(#[from] object_store::Error),
+    /// The store did not answer in time.
+    #[error("no answer within {after:?}")]
+    NoAnswer {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// There was no time left for any attempt.
+    #[error("the deadline had passed")]
+    TooLate,
+}
+
+/// What the puts of one store learn from each other.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    policy: Policy,
+    latencies: Mutex<Latencies>,
+    budget: Mutex<f64>,
+}
+
+#[derive(Debug, Default)]
+struct Latencies {
+    last: Vec<Duration>,
+    next: usize,
+}
+
+impl Pace {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self { budget: Mutex::new(policy.budget_max), latencies: Mutex::default(), policy }
+    }
+
+    /// Returns how long an attempt may take before it is hedged.
+    fn hedge_delay(&self) -> Duration {
+        let (shortest, longest) = self.policy.hedge_delay;
+        let mut sorted = self.latencies.lock().unwrap_or_else(PoisonError::into_inner).last.clone();
+        if sorted.len() < LATENCIES_NEEDED {
+            return longest;
+        }
+        let rank = ((sorted.len() - 1) as f64 * HEDGE_QUANTILE).round() as usize;
+        let (_, slow, _) = sorted.select_nth_unstable(rank);
+        (*slow).clamp(shortest, longest)
+    }
+
+    fn record(&self, latency: Duration) {
+        let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = latencies.next;
+        match latencies.last.get_mut(next) {
+            Some(oldest) => *oldest = latency,
+            None => latencies.last.push(latency),
+        }
+        latencies.next = (next + 1) % LATENCIES_KEPT;
+    }
+
+    fn earn(&self) {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        *budget = (*budget + self.policy.budget_ratio).min(self.policy.budget_max);
+    }
+
+    fn spend(&self) -> bool {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let enough = *budget >= 1.0;
+        if enough {
+            *budget -= 1.0;
+        }
+        enough
+    }
+}
+
+impl Store {
+    /// Writes a segment of `tenant` and returns its key once it is durable: on the provider's word, or with file and folder synced.
+    ///
+    /// It gives up at `deadline`, or earlier by the [`Policy`]. Costs one PUT; up to three where the store is slow or fails.
+    /// Dropping the future leaves the outcome unknown.
+    ///
+    /// # Errors
+    /// [`PutError::Unknown`] where the segment may be stored all the same, [`PutError::Failed`] where it cannot be.
+    pub async fn put_segment(
+        &self,
+        tenant: &TenantId,
+        bytes: Bytes,
+        deadline: Instant,
+    ) -> Result<SegmentKey, PutError> {
+        let pace = &self.inner.pace;
+        let key = SegmentKey { tenant: tenant.clone(), name: self.next_segment_name() };
+        let path = key.path();
+        let began = Instant::now();
+        let deadline = deadline.min(began + pace.policy.timeout);
+        if began >= deadline {
+            return Err(PutError::Failed { key, attempts: 0, source: Cause::TooLate });
+        }
+        pace.earn();
+        let mut in_flight = FuturesUnordered::new();
+        let mut attempts = 0;
+        let mut may_have_written = false;
+        let mut last = Cause::TooLate;
+        // When the next attempt starts: at once, then as a hedge, then after a failure.
+        let mut next = Some(began);
+        while !in_flight.is_empty() || next.is_some() {
+            tokio::select! {
+                biased;
+                Some(result) = in_flight.next(), if !in_flight.is_empty() => {
+                    let (fault, cause) = match result {
+                        Ok(latency) => {
+                            pace.record(latency);
+                            return Ok(key);
+                        }
+                        Err(Cause::Store(error)) => (Fault::of(&error), Cause::Store(error)),
+                        Err(cause) => (Fault::Ambiguous, cause),
+                    };
+                    tracing::debug!(%key, attempt = attempts, ?fault, error = ?cause, "attempt to put a segment failed");
+                    may_have_written |= fault.may_have_written();
+                    last = cause;
+                    next = if fault.is_passing() && attempts < pace.policy.attempts_max {
+                        let retry = Instant::now() + self.backoff(fault, attempts);
+                        Some(next.map_or(retry, |hedge| hedge.min(retry))).filter(|at| *at < deadline)
+                    } else {
+                        None
+                    };
+                }
+                () = sleep_until(next.unwrap_or(deadline)), if next.is_some() => {
+                    next = None;
+                    if attempts > 0 {
+                        if !pace.spend() {
+                            self.inner.metrics.put_budget_refusals.inc();
+                            continue;
+                        }
+                        let counter = if in_flight.is_empty() { &self.inner.metrics.put_retries } else { &self.inner.metrics.put_hedges };
+                        counter.inc();
+                    }
+                    attempts += 1;
+                    let now = Instant::now();
+                    let is_last = attempts == pace.policy.attempts_max;
+                    let until = if is_last { deadline } else { deadline.min(now + pace.policy.attempt_timeout) };
+                    in_flight.push(self.attempt(&path, bytes.clone(), until));
+                    if !is_last && in_flight.len() < IN_FLIGHT_MAX {
+                        next = Some(now + pace.hedge_delay()).filter(|at| *at < deadline);
+                    }
+                }
+            }
+        }
+        Err(if may_have_written {
+            PutError::Unknown { key, attempts, source: last }
+        } else {
+            PutError::Failed { key, attempts, source: last }
+        })
+    }
+
+    async fn attempt(&self, path: &Path, bytes: Bytes, until: Instant) -> Result<Duration, Cause> {
+        let began = Instant::now();
+        match timeout_at(until, self.inner.objects.put(path, PutPayload::from_bytes(bytes))).await {
+            Ok(result) => Ok(result.map(|_| began.elapsed())?),
+            Err(_) => Err(Cause::NoAnswer { after: began.elapsed() }),
+        }
+    }
+
+    fn backoff(&self, fault: Fault, attempts: u32) -> Duration {
+        let longest =
+            if fault == Fault::Throttled { BACKOFF_THROTTLED } else { BACKOFF } * 2u32.pow(attempts.saturating_sub(1));
+        longest.mul_f64(0.5 + self.inner.random.next_unit() / 2.0)
+    }
+
+    /// The time in the names of one writer never goes back, whatever its clock does: listings rely on it.
+    fn next_segment_name(&self) -> SegmentName {
+        let inner = &self.inner;
+        let now = inner.clock.unix_millis();
+        let millis = inner.last_millis.fetch_max(now, Ordering::Relaxed).max(now);
+        SegmentName::new(millis, &inner.writer, inner.random.next_u64())
+    }
+}
