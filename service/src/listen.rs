@@ -1,0 +1,234 @@
+//! One port that speaks gRPC (HTTP/2 without TLS), HTTP/1.1 and HTTP/2 alike, from the first connection to the last.
+//!
+//! A [`Server`] puts together what a program serves (gRPC services, HTTP routes) and what every server has: `grpc.health.v1`, reflection,
+//! `/healthz`, `/readyz`, `/metrics`, `/version`, `/debug/pprof/`. All of it passes the layers of [`stack`](crate::stack).
+//!
+//! The end, too, is here: when asked to stop, the server is first not ready, serves on while load balancers notice, then takes no new
+//! connections, tells the open ones to finish (GOAWAY), waits for what is under way, and cuts what is left.
+
+mod connection;
+mod greeting;
+mod operational;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use http::Request;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body as TonicBody;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tower::Service;
+
+use crate::config::ByteSize;
+use crate::debug::{self, Profiles};
+use crate::stack::{self, Stack};
+use crate::{Health, Metrics, Program};
+
+pub use connection::Peer;
+
+/// What a server does and does not take on, flattened into each program's settings.
+#[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
+#[group(skip)]
+pub struct Options {
+    /// What is too much.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// How it ends.
+    #[command(flatten)]
+    pub drain: Drain,
+}
+
+/// The limits of a server; each refusal names its flag.
+#[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
+#[group(skip)]
+pub struct Limits {
+    /// Largest body of an HTTP request, and largest profile of a gRPC call, as sent
+    #[arg(long = "limits.max-body", value_name = "SIZE", default_value = "32MiB")]
+    pub body_bytes_max: ByteSize,
+    /// Open connections; beyond, new ones wait
+    #[arg(long = "limits.max-connections", value_name = "N", default_value_t = 4096)]
+    pub connections_max: usize,
+    /// Calls and streams under way on one HTTP/2 connection; beyond, the client waits
+    #[arg(long = "limits.max-streams", value_name = "N", default_value_t = 256)]
+    pub streams_max: u32,
+    /// Requests worked on at once; beyond, they are refused and may be retried
+    #[arg(long = "limits.max-requests", value_name = "N", default_value_t = 1024)]
+    pub requests_max: usize,
+    /// Time for a connection to send the head of a request
+    #[arg(long = "limits.header-timeout", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub header_timeout: Duration,
+    /// Time for an answer to begin
+    #[arg(long = "limits.request-timeout", value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub request_timeout: Duration,
+    /// Age at which a connection is asked to end, give or take a tenth, so that load spreads to new servers; 0s for never
+    #[arg(long = "limits.max-connection-age", value_name = "DURATION", default_value = "20m", value_parser = humantime::parse_duration)]
+    pub connection_age_max: Duration,
+}
+
+/// How a server ends.
+#[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
+#[group(skip)]
+pub struct Drain {
+    /// Time to go on serving while not ready, so that load balancers notice first
+    #[arg(long = "drain-delay", value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub delay: Duration,
+    /// Time for requests under way to end; what is left then is cut
+    #[arg(long = "drain-timeout", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+/// What a message has beside its pprof: labels, ids, framing of protobuf. Twice what the limits on labels let through.
+const ENVELOPE_BYTES_MAX: usize = 256 << 10;
+
+// === impl Limits ===
+
+impl Limits {
+    /// Returns the largest gRPC message. Give it to `max_decoding_message_size` of each service: the stack has refused larger ones by
+    /// then, tonic applies it to what a compressed message inflates to.
+    pub fn message_bytes_max(&self) -> usize {
+        message_bytes_max(self.body_bytes_max)
+    }
+
+    /// Returns what cannot work, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let zeros = [
+            ("limits.max-body", self.body_bytes_max.bytes() == 0),
+            ("limits.max-connections", self.connections_max == 0),
+            ("limits.max-streams", self.streams_max == 0),
+            ("limits.max-requests", self.requests_max == 0),
+            ("limits.header-timeout", self.header_timeout.is_zero()),
+            ("limits.request-timeout", self.request_timeout.is_zero()),
+        ];
+        zeros
+            .iter()
+            .filter(|(_, zero)| *zero)
+            .map(|(name, _)| format!("{name} is 0: nothing could be served"))
+            .collect()
+    }
+}
+
+pub(crate) fn message_bytes_max(body: ByteSize) -> usize {
+    body.as_usize().saturating_add(ENVELOPE_BYTES_MAX)
+}
+
+/// Why a server does not listen.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The descriptors of the services cannot be read.
+    #[error("gRPC reflection cannot be built")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The listener is not one.
+    #[error("listener has no address")]
+    Listener(#[source] io::Error),
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that had not ended in time and were cut.
+    pub cut: usize,
+}
+
+/// Opens a port.
+///
+/// # Errors
+/// [`Error::Bind`] names the address.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source })
+}
+
+/// A server that is being put together; [`Server::run`] sets it going.
+pub struct Server {
+    program: Program,
+    options: Options,
+    health: Health,
+    metrics: Metrics,
+    grpc: Routes,
+    services: Vec<&'static str>,
+    http: Router,
+    profiles: Option<Arc<dyn Profiles>>,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Begins a server that has nothing yet but what every server has.
+    pub fn new(program: Program, options: Options, health: Health, metrics: Metrics) -> Self {
+        Self {
+            program,
+            options,
+            health,
+            metrics,
+            grpc: Routes::default(),
+            services: Vec::new(),
+            http: Router::new(),
+            profiles: None,
+        }
+    }
+
+    /// Adds a gRPC service. Its descriptors are those of the wire contract; set its `max_decoding_message_size` to
+    /// [`Limits::message_bytes_max`].
+    #[must_use]
+    pub fn grpc<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<TonicBody>, Error = std::convert::Infallible> + NamedService + Clone + Send + Sync + 'static,
+        S::Response: axum::response::IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.services.push(S::NAME);
+        self.grpc = self.grpc.add_service(service);
+        self
+    }
+
+    /// Adds HTTP routes. They have no fallback of their own: what has no route is answered here.
+    #[must_use]
+    pub fn http(mut self, routes: Router) -> Self {
+        self.http = self.http.merge(routes);
+        self
+    }
+
+    /// Adds the means to take profiles of this process.
+    #[must_use]
+    pub fn profiles(mut self, profiles: Arc<dyn Profiles>) -> Self {
+        self.profiles = Some(profiles);
+        self
+    }
+
+    /// Serves until `stop` is cancelled, then drains. On return no request is under way.
+    ///
+    /// # Errors
+    /// When it cannot begin; once it serves it ends well.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> Result<Drained, Error> {
+        let address = listener.local_addr().map_err(Error::Listener)?;
+        let Self { program, options, health, metrics, grpc, services, http, profiles } = self;
+        let stack = Stack::new(options.limits.clone(), &metrics, operational::methods());
+        let (reporter, operational) = operational::router(program, &health, &metrics)?;
+        let operational = operational.merge(debug::router(program, profiles));
+        let api = grpc.into_axum_router().reset_fallback().merge(http);
+        let router = Router::new()
+            .merge(stack.operational(operational))
+            .merge(stack.api(api.fallback(stack::no_route).method_not_allowed_fallback(stack::no_method)));
+
+        let reports = tokio::spawn(operational::report(health.clone(), reporter, services));
+        tracing::info!(%address, version = program.version, revision = program.revision, "{} listens", program.name);
+        let drained = connection::serve(listener, router, &options, &health, &metrics, stop).await;
+        reports.abort();
+        Ok(drained)
+    }
+}
+
+#[cfg(test)]
+mod tests;

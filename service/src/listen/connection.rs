@@ -1,0 +1,226 @@
+//! Accepts connections and sees each through to its end: by its client, of age, or with the server.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service as _;
+
+use super::greeting::Greeting;
+use super::{Drained, Limits, Options};
+use crate::stack::Closing;
+use crate::{Health, Metrics};
+
+/// The address at the other end of a request's connection, among the request's extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How often an idle HTTP/2 connection is asked whether its other end is still there, and how long it may take to say so.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a client may send on a stream, and on all streams of a connection, before a handler has read it. A megabyte keeps a line of
+/// 10 ms busy at 100 MB/s; more would be memory that no budget knows of.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
+
+/// The largest head of a request. Selectors travel in URLs.
+const HEAD_BYTES_MAX: u32 = 64 << 10;
+
+/// How long to wait after the system has refused a connection: out of file descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections in numbers.
+#[derive(Clone, Debug, Default)]
+struct Counters {
+    open: Gauge,
+    total: Counter,
+    cut: Counter,
+}
+
+// === impl Counters ===
+
+impl Counters {
+    fn new(metrics: &Metrics) -> Self {
+        let counters = Self::default();
+        metrics.register(|registry| {
+            let Self { open, total, cut } = counters.clone();
+            registry.register("afterglow_server_connections", "Open connections", open);
+            registry.register("afterglow_server_connections_accepted", "Connections accepted", total);
+            registry.register("afterglow_server_connections_cut", "Connections cut with requests under way", cut);
+        });
+        counters
+    }
+}
+
+/// Serves until `stop`, then drains as [`Server::run`](super::Server::run) says.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    options: &Options,
+    health: &Health,
+    metrics: &Metrics,
+    stop: CancellationToken,
+) -> Drained {
+    let counters = Counters::new(metrics);
+    let connections = Arc::new(Connections {
+        builder: builder(&options.limits),
+        router,
+        limits: options.limits.clone(),
+        drain_timeout: options.drain.timeout,
+        places: Arc::new(Semaphore::new(options.limits.connections_max.min(Semaphore::MAX_PERMITS))),
+        tasks: TaskTracker::new(),
+        draining: CancellationToken::new(),
+        cut: CancellationToken::new(),
+        counters: counters.clone(),
+    });
+
+    let drain = async {
+        stop.cancelled().await;
+        health.drain();
+        tracing::info!(delay = ?options.drain.delay, "not ready, still serving");
+        sleep(options.drain.delay).await;
+    };
+    tokio::select! {
+        () = drain => {}
+        () = connections.accept(listener) => {}
+    }
+
+    connections.draining.cancel();
+    connections.tasks.close();
+    tracing::info!(connections = connections.tasks.len(), timeout = ?options.drain.timeout, "draining");
+    if tokio::time::timeout(options.drain.timeout, connections.tasks.wait()).await.is_err() {
+        let cut = connections.tasks.len();
+        tracing::warn!(connections = cut, "cutting what has not ended in time");
+        connections.cut.cancel();
+        connections.tasks.wait().await;
+    }
+    Drained { cut: usize::try_from(counters.cut.get()).unwrap_or(usize::MAX) }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(HEAD_BYTES_MAX as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(HEAD_BYTES_MAX);
+    builder
+}
+
+/// What all connections share.
+struct Connections {
+    builder: auto::Builder<TokioExecutor>,
+    router: Router,
+    limits: Limits,
+    drain_timeout: Duration,
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+    draining: CancellationToken,
+    cut: CancellationToken,
+    counters: Counters,
+}
+
+// === impl Connections ===
+
+impl Connections {
+    async fn accept(self: &Arc<Self>, listener: TcpListener) {
+        loop {
+            // The place comes first: who cannot be served yet waits in the system's queue, not in our memory.
+            let place = Arc::clone(&self.places).acquire_owned().await.expect("never closed");
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let connections = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let _place = place;
+                connections.counters.total.inc();
+                connections.counters.open.inc();
+                connections.see_through(stream, Peer(peer)).await;
+                connections.counters.open.dec();
+            });
+        }
+    }
+
+    async fn see_through(&self, stream: TcpStream, peer: Peer) {
+        // Answers are written whole; waiting to fill a packet would only delay them. Where it cannot be set, nothing is lost.
+        let _ = stream.set_nodelay(true);
+        let (stream, greeting) = Greeting::watch(stream);
+        let closing = CancellationToken::new();
+        let marks = Closing::new(closing.clone(), self.draining.clone());
+        let router = self.router.clone();
+        let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(marks.clone());
+            router.clone().call(request)
+        });
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+
+        let age = age_max(self.limits.connection_age_max);
+        let grace = tokio::select! {
+            ended = connection.as_mut() => return log_end(peer, ended),
+            () = greeting.missing(self.limits.header_timeout) => {
+                tracing::debug!(%peer, "connection said nothing in time");
+                return;
+            }
+            () = self.draining.cancelled() => self.drain_timeout,
+            // Of age alone nothing is cut that a request's own limit would have let end.
+            () = age => self.limits.request_timeout.max(self.drain_timeout),
+        };
+        connection.as_mut().graceful_shutdown();
+        closing.cancel();
+        tokio::select! {
+            ended = connection.as_mut() => log_end(peer, ended),
+            () = self.cut.cancelled() => { self.counters.cut.inc(); }
+            () = sleep(grace) => { self.counters.cut.inc(); }
+        }
+    }
+}
+
+/// Waits until a connection is old: `max` give or take a tenth, so that connections made together do not end together.
+async fn age_max(max: Duration) {
+    if max.is_zero() {
+        return std::future::pending().await;
+    }
+    sleep(max.mul_f64(rand::random_range(0.9..1.1))).await;
+}
+
+/// Clients come and go, rudely at times; that is a matter for whoever debugs, not for operators.
+fn log_end(peer: Peer, ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        tracing::debug!(%peer, error = %error, "connection broke");
+    }
+}

@@ -1,0 +1,67 @@
+//! When to stop: the first SIGTERM or SIGINT asks the server to drain, the second ends the process at once.
+//!
+//! SIGHUP is left alone: nothing is reloaded, a changed configuration takes effect with a restart.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Returns a token that is cancelled by the first SIGTERM or SIGINT. A second signal exits the process with 128 + its number,
+/// whatever is under way. Must be called within a tokio runtime.
+///
+/// # Errors
+/// When the operating system refuses to install a handler.
+pub fn on_signals() -> io::Result<CancellationToken> {
+    let mut signals =
+        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        let first = signals.next().await;
+        tracing::info!(signal = first.name(), "shutting down, a second signal ends the process at once");
+        stop.cancel();
+        let second = signals.next().await;
+        tracing::warn!(signal = second.name(), "second signal, going at once");
+        std::process::exit(128 + second.number());
+    });
+    Ok(token)
+}
+
+/// The two signals that mean: stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+#[derive(Clone, Copy)]
+enum Stop {
+    Terminate,
+    Interrupt,
+}
+
+impl Signals {
+    async fn next(&mut self) -> Stop {
+        tokio::select! {
+            _ = self.terminate.recv() => Stop::Terminate,
+            _ = self.interrupt.recv() => Stop::Interrupt,
+        }
+    }
+}
+
+impl Stop {
+    fn name(self) -> &'static str {
+        match self {
+            Stop::Terminate => "SIGTERM",
+            Stop::Interrupt => "SIGINT",
+        }
+    }
+
+    fn number(self) -> i32 {
+        let kind = match self {
+            Stop::Terminate => SignalKind::terminate(),
+            Stop::Interrupt => SignalKind::interrupt(),
+        };
+        kind.as_raw_value()
+    }
+}

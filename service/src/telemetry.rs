@@ -1,0 +1,179 @@
+//! Logs and traces of a program.
+//!
+//! Logs go to stderr as text for people or JSON for machines. Spans go to an OpenTelemetry collector where the usual variables name one
+//! (`OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, gRPC); `OTEL_SDK_DISABLED=true` keeps them here, and without an endpoint nothing
+//! is recorded. The trace context of W3C crosses programs: [`extract`] reads it from a request, [`inject`] writes it into one.
+//!
+//! Fields carry the data, the text says what happened; a request is one info line at most, loops speak at debug.
+
+mod propagation;
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::Program;
+
+pub use propagation::{Propagate, extract, inject};
+
+/// The flags about logs, flattened into each program.
+#[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How log lines are written: for people or for machines
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or directives such as `info,afterglow_store=debug`; RUST_LOG goes over it
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// How log lines are written.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people, coloured on a terminal.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Why telemetry cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directives of what to log cannot be read.
+    #[error("log level `{directives}` ({setting}) cannot be read")]
+    Level {
+        /// What was given.
+        directives: String,
+        /// Where it was given.
+        setting: &'static str,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The exporter of spans cannot be built.
+    #[error("OTLP exporter cannot be built (OTEL_EXPORTER_OTLP_*)")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The process logs elsewhere already.
+    #[error("telemetry is initialised already")]
+    Twice(#[from] tracing::subscriber::SetGlobalDefaultError),
+}
+
+/// Logs and traces under way; ends with [`Telemetry::shutdown`].
+#[must_use = "spans that are not flushed are lost"]
+#[derive(Debug)]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+/// How long the last spans may take on their way out: a collector that is gone must not hold up the exit.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Starts logs and traces for the process and makes panics log lines. Call it once, within a tokio runtime.
+///
+/// # Errors
+/// When the log level cannot be read, the exporter cannot be built, or it was called before.
+pub fn init(program: Program, options: &Options) -> Result<Telemetry, Error> {
+    let wanted = Wanted::from_env(&|name| std::env::var(name).ok());
+    let provider = if wanted.traces { Some(provider(program)?) } else { None };
+    let tracer = provider.as_ref().map(|provider| provider.tracer("afterglow"));
+
+    let spans = tracer.map(|tracer| {
+        // The exporter's own gRPC client makes spans, too; exporting those would never end.
+        let ours = filter_fn(|metadata| metadata.target().starts_with("afterglow"));
+        tracing_opentelemetry::layer().with_tracer(tracer).with_filter(LevelFilter::INFO.and(ours))
+    });
+    let lines = lines(options.log_format, wanted.colour && io::stderr().is_terminal(), io::stderr)
+        .with_filter(filter(options, wanted.rust_log)?);
+
+    opentelemetry::global::set_text_map_propagator(opentelemetry_sdk::propagation::TraceContextPropagator::new());
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(spans).with(lines))?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(Telemetry { provider })
+}
+
+/// What the environment wants.
+struct Wanted {
+    traces: bool,
+    colour: bool,
+    rust_log: Option<String>,
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    fn from_env(var: &dyn Fn(&str) -> Option<String>) -> Self {
+        // OpenTelemetry and NO_COLOR agree that empty means unset.
+        let set = |name: &str| var(name).filter(|value| !value.is_empty());
+        let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
+        let exporter_none = set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
+        Self {
+            traces: endpoint.is_some() && !disabled && !exporter_none,
+            colour: set("NO_COLOR").is_none(),
+            rust_log: set("RUST_LOG"),
+        }
+    }
+}
+
+// === impl Telemetry ===
+
+impl Telemetry {
+    /// Sends the last spans and stops; takes three seconds at most.
+    pub async fn shutdown(self) {
+        let Some(provider) = self.provider else { return };
+        // The provider blocks while its own thread sends.
+        let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
+        match flushed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = %error, "the last spans are lost"),
+            Err(error) => tracing::warn!(error = %error, "the last spans are lost"),
+        }
+    }
+}
+
+/// Builds the way of spans to the collector; endpoint, headers, time-out and sampler come from the OTEL_* variables, which the SDK reads.
+fn provider(program: Program) -> Result<SdkTracerProvider, Error> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
+    let mut resource = Resource::builder();
+    if std::env::var_os("OTEL_SERVICE_NAME").is_none_or(|name| name.is_empty()) {
+        resource = resource.with_service_name(program.name);
+    }
+    let resource = resource.with_attribute(KeyValue::new("service.version", program.version)).build();
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
+
+fn filter(options: &Options, rust_log: Option<String>) -> Result<EnvFilter, Error> {
+    let (directives, setting) = match rust_log {
+        Some(directives) => (directives, "RUST_LOG"),
+        None => (options.log_level.clone(), "--log-level"),
+    };
+    EnvFilter::try_new(&directives).map_err(|source| Error::Level { directives, setting, source })
+}
+
+/// Builds the layer that writes lines. Text says when, how grave, where and what; JSON holds the same with the fields of all spans.
+fn lines<S, W>(format: LogFormat, colour: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    match format {
+        LogFormat::Text => layer.with_ansi(colour).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+    }
+}
+
+/// Logs a panic where it happened. Whoever catches it logs what it ended.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let location = panic.location().map_or_else(String::new, ToString::to_string);
+    let backtrace = std::backtrace::Backtrace::capture();
+    tracing::error!(location, backtrace = %backtrace, "panic: {message}");
+}
