@@ -4,21 +4,39 @@
 //! `AFTERGLOW_LIMITS_MAX_BODY` in the environment and `max-body` under `[limits]` in the TOML file given by `--config`. [`load`] reads all
 //! of them, refuses what nobody knows, and reports everything that is wrong at once, before a port opens.
 //!
+//! How: environment and file become defaults of the flags, each checked by its flag's own parser, and clap does the rest. So
+//! a value means the same wherever it is written, and there is one description for parsing, `--help` and the reference in the docs.
+//!
 //! This is the only place that reads environment variables of our own; those of others (AWS_*, OTEL_*, RUST_LOG) are read where
 //! they are meant.
 
+mod file;
+mod layers;
+mod name;
+mod print;
+mod reference;
 mod value;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
+
+pub use reference::reference;
 pub use value::{ByteSize, Secret};
+
+use layers::Layers;
 
 /// The flags about configuration itself, flattened into each program that has a file.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Eq)]
+#[group(skip)]
 pub struct Source {
     /// Reads settings from this TOML file; flags and environment go over it
     #[arg(long, value_name = "FILE")]
-    pub config: Option<std::path::PathBuf>,
+    pub config: Option<PathBuf>,
     /// Prints the settings in effect, with secrets masked, and exits
     #[arg(long)]
     pub print_config: bool,
@@ -35,21 +53,45 @@ pub trait Settings: clap::Parser {
     }
 }
 
-/// Why a program ends before it begins: help was asked for, or the settings are bad.
+/// Why a program ends before it begins.
 #[derive(Debug)]
-pub struct Exit {
-    error: clap::Error,
+pub enum Exit {
+    /// Help or the version was asked for, or the command line is wrong.
+    Usage(clap::Error),
+    /// Settings are wrong; a sentence each.
+    Bad(Vec<String>),
+    /// The settings were only to be shown or checked.
+    Shown(String),
 }
+
+/// The exit code for bad configuration, EX_CONFIG of sysexits.h.
+const CODE_BAD: u8 = 78;
 
 // === impl Exit ===
 
 impl Exit {
-    /// Prints to the terminal what there is to say and returns the exit code: 0 for help, 2 for usage, 78 for bad configuration.
+    /// Prints to the terminal what there is to say and returns the exit code: 0 for what was asked for, 2 for wrong usage, 78 for
+    /// bad settings.
     pub fn report(self) -> ExitCode {
-        let code = u8::try_from(self.error.exit_code()).unwrap_or(1);
+        let code = self.code();
         // Nobody is left to tell when the terminal is gone.
-        let _ = self.error.print();
+        let _ = match self {
+            Self::Usage(error) => error.print(),
+            Self::Bad(problems) => {
+                let lines: String = problems.iter().map(|problem| format!("error: {problem}\n")).collect();
+                std::io::stderr().write_all(lines.as_bytes())
+            }
+            Self::Shown(text) => std::io::stdout().write_all(text.as_bytes()),
+        };
         ExitCode::from(code)
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(2),
+            Self::Bad(_) => CODE_BAD,
+            Self::Shown(_) => 0,
+        }
     }
 }
 
@@ -58,5 +100,44 @@ impl Exit {
 /// # Errors
 /// An [`Exit`] for `main` to report and return.
 pub fn load<C: Settings>() -> Result<C, Exit> {
-    C::try_parse().map_err(|error| Exit { error })
+    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
+    resolve(std::env::args_os().collect(), &environment)
 }
+
+/// Does what [`load`] does, with the arguments and the environment given.
+fn resolve<C: Settings>(arguments: Vec<OsString>, environment: &BTreeMap<String, OsString>) -> Result<C, Exit> {
+    // First what the command line alone says, without demanding what the file may hold: is it well-formed, which command is
+    // meant, which file. Help is among the errors.
+    let command = name::with_environment_in_help(C::command());
+    let given = layers::lenient(command.clone()).try_get_matches_from(&arguments).map_err(Exit::Usage)?;
+
+    let mut layers = Layers::new(&command, &given);
+    layers.read(environment);
+    let (command, mut problems) = layers.apply(command);
+
+    // What is wrong so far stands aside with its default, so that the rest can be looked at, too.
+    let parsed = command.try_get_matches_from(arguments).and_then(|matches| {
+        let settings = C::from_arg_matches(&matches)?;
+        Ok((settings, matches))
+    });
+    match parsed {
+        Ok((settings, matches)) => {
+            problems.extend(settings.problems());
+            if !problems.is_empty() {
+                return Err(Exit::Bad(problems));
+            }
+            match print::wanted(&matches) {
+                Some(print::Wanted::Print) => Err(Exit::Shown(print::settings(&C::command(), &matches, &layers))),
+                Some(print::Wanted::Check) => Err(Exit::Shown("configuration is good\n".to_owned())),
+                None => Ok(settings),
+            }
+        }
+        // A setting that is missing because its value was refused is not missing.
+        Err(_) if !problems.is_empty() => Err(Exit::Bad(problems)),
+        Err(error) if error.kind() == ErrorKind::ValueValidation => Err(Exit::Bad(vec![layers::first_line(&error)])),
+        Err(error) => Err(Exit::Usage(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

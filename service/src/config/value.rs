@@ -122,6 +122,18 @@ impl FromStr for Secret {
     }
 }
 
+/// Masks the password of a URL that has one; `s3://key:secret@bucket` and the like.
+pub(super) fn mask_password(text: &str) -> String {
+    let masked = || {
+        let (scheme, rest) = text.split_once("://")?;
+        let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+        let (user, host) = authority.rsplit_once('@')?;
+        let (name, _) = user.split_once(':')?;
+        Some(format!("{scheme}://{name}:{}@{host}{}", Secret::MASK, &rest[authority.len()..]))
+    };
+    masked().unwrap_or_else(|| text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,5 +182,13 @@ mod tests {
         let secret: Secret = "hunter2".parse().expect("any text");
         assert_eq!(format!("{secret:?}"), "<secret>");
         assert_eq!(secret.reveal(), "hunter2");
+    }
+
+    #[test]
+    fn passwords_in_urls_are_masked() {
+        assert_eq!(mask_password("s3://id:hunter2@bucket/a?b"), "s3://id:<secret>@bucket/a?b");
+        for text in ["s3://bucket/a:b@c", "file:///var/lib/afterglow", "https://user@host/", "a:b@c", ""] {
+            assert_eq!(mask_password(text), text);
+        }
     }
 }
