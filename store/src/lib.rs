@@ -20,8 +20,10 @@ pub mod paths;
 pub mod patient;
 pub mod probe;
 pub mod put;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use error::Error;
 pub use location::StorageUrl;
 pub use metrics::Metrics;
-pub use open::{Store, StoreOptions, open};
+pub use open::{Environment, Store, StoreOptions, open};

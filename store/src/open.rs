@@ -7,6 +7,7 @@
 //! Above this module the kinds of store are alike. The cloud clients are built with their own retries off: whoever asks owns the
 //! deadline, `put` for writes and `patient` for reads.
 
+mod environment;
 mod http;
 mod local;
 mod s3;
@@ -17,15 +18,16 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
+pub use self::environment::Environment;
 pub(crate) use self::http::StatusError;
-pub(crate) use self::s3::Environment;
+
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::error::Error;
 use crate::location::StorageUrl;
@@ -40,6 +42,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// What a store is built from besides its URL.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
+    /// The variables of the provider: account, region, endpoint and keys.
+    pub environment: Environment,
     /// What tells the time.
     pub clock: Arc<dyn Clock>,
     /// What draws names and delays.
@@ -53,9 +57,10 @@ pub struct StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// Takes the machine's clock and chance, and metrics that nobody sees.
+    /// Takes the environment, clock and chance of the process, and metrics that nobody sees.
     fn default() -> Self {
         Self {
+            environment: Environment::of_process(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             metrics: Metrics::default(),
@@ -105,21 +110,29 @@ pub async fn open(url: &StorageUrl, options: StoreOptions) -> Result<Store, Erro
             )
         }
         StorageUrl::S3 { bucket, prefix } => {
-            let builder = s3::builder(bucket, &Environment::of_process()).await;
+            let builder = s3::builder(bucket, &options.environment).await;
             let builder = builder.with_retry(no_retries()).with_http_connector(http::Connector::default());
             (Arc::new(builder.build().map_err(failed)?), prefix.clone())
         }
         StorageUrl::Gcs { bucket, prefix } => {
-            let builder =
-                GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_client_options(client_options());
-            let builder = builder.with_retry(no_retries()).with_http_connector(http::Connector::default());
-            (Arc::new(builder.build().map_err(failed)?), prefix.clone())
+            let mut builder = GoogleCloudStorageBuilder::new().with_client_options(client_options());
+            for (name, value) in options.environment.with_prefix("GOOGLE_") {
+                if let Ok(key) = name.to_ascii_lowercase().parse::<GoogleConfigKey>() {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            let builder = builder.with_bucket_name(bucket).with_retry(no_retries());
+            (Arc::new(builder.with_http_connector(http::Connector::default()).build().map_err(failed)?), prefix.clone())
         }
         StorageUrl::Azure { container, prefix } => {
-            let builder =
-                MicrosoftAzureBuilder::from_env().with_container_name(container).with_client_options(client_options());
-            let builder = builder.with_retry(no_retries()).with_http_connector(http::Connector::default());
-            (Arc::new(builder.build().map_err(failed)?), prefix.clone())
+            let mut builder = MicrosoftAzureBuilder::new().with_client_options(client_options());
+            for (name, value) in options.environment.with_prefix("AZURE_") {
+                if let Ok(key) = name.to_ascii_lowercase().parse::<AzureConfigKey>() {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            let builder = builder.with_container_name(container).with_retry(no_retries());
+            (Arc::new(builder.with_http_connector(http::Connector::default()).build().map_err(failed)?), prefix.clone())
         }
         StorageUrl::Memory { name } => (memory(name), Path::ROOT),
     };
@@ -155,7 +168,7 @@ fn client_options() -> ClientOptions {
 impl Store {
     /// Makes a store of any other kind: tests and simulations bring their own, which must keep what `testing::conformance` asks.
     pub fn new(objects: Arc<dyn ObjectStore>, name: String, options: StoreOptions) -> Self {
-        let StoreOptions { clock, random, metrics, put, read } = options;
+        let StoreOptions { environment: _, clock, random, metrics, put, read } = options;
         let metered = Metered::new(objects, metrics.clone());
         let objects = Arc::new(Patient::new(metered, read, Arc::clone(&random), metrics.clone()));
         let writer = WriterId::draw(&*random);

@@ -271,3 +271,6 @@ impl Store {
         SegmentName::new(millis, &inner.writer, inner.random.next_u64())
     }
 }
+
+#[cfg(test)]
+mod tests;

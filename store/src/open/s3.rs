@@ -4,7 +4,6 @@
 //! are; otherwise the whole chain of the AWS SDK is asked (profiles, SSO, web identity, container, instance) and its answer kept
 //! until shortly before it expires. An endpoint that is not AWS's may speak plain HTTP and is addressed by path, as MinIO is.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::client_options;
+use super::{Environment, client_options};
 
 /// The region that stores which have none expect in a signature.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -26,39 +25,6 @@ const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_secs(5 * 60);
 const REFRESH_WITHOUT_EXPIRY: Duration = Duration::from_secs(15 * 60);
 /// How soon credentials are asked for again that were given out when about to expire.
 const REFRESH_SOONEST: Duration = Duration::from_secs(10);
-
-/// The variables `AWS_*`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Environment(HashMap<String, String>);
-
-impl Environment {
-    /// Reads those of this process.
-    pub(crate) fn of_process() -> Self {
-        Self(std::env::vars().filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty()).collect())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// Returns the endpoint that is to be used in place of AWS's.
-    pub(crate) fn endpoint(&self) -> Option<&str> {
-        ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].into_iter().find_map(|name| self.get(name))
-    }
-
-    /// Returns the region.
-    pub(crate) fn region(&self) -> Option<&str> {
-        self.get("AWS_REGION").or_else(|| self.get("AWS_DEFAULT_REGION"))
-    }
-
-    fn has_static_keys(&self) -> bool {
-        self.get("AWS_ACCESS_KEY_ID").is_some() && self.get("AWS_SECRET_ACCESS_KEY").is_some()
-    }
-
-    fn is_unsigned(&self) -> bool {
-        self.get("AWS_SKIP_SIGNATURE").is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
-    }
-}
 
 /// Says whether an endpoint is one of AWS's own, which want TLS and know the bucket by the host's name.
 pub(crate) fn is_aws(endpoint: &str) -> bool {
@@ -72,15 +38,15 @@ pub(crate) fn is_aws(endpoint: &str) -> bool {
 /// Makes the client of `bucket` as the environment says; asks the SDK's chain where the environment leaves a question.
 pub(super) async fn builder(bucket: &str, environment: &Environment) -> AmazonS3Builder {
     let mut builder = AmazonS3Builder::new().with_client_options(client_options());
-    for (name, value) in &environment.0 {
+    for (name, value) in environment.with_prefix("AWS_") {
         // What is not a setting of this client, such as AWS_PROFILE, is read by the chain.
         if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
             builder = builder.with_config(key, value);
         }
     }
-    let mut endpoint = environment.endpoint().map(str::to_owned);
-    let mut region = environment.region().map(str::to_owned);
-    if !environment.has_static_keys() && !environment.is_unsigned() {
+    let mut endpoint = environment.aws_endpoint().map(str::to_owned);
+    let mut region = environment.aws_region().map(str::to_owned);
+    if !environment.has_aws_keys() && !environment.is_aws_unsigned() {
         let chain = load_chain().await;
         endpoint = endpoint.or_else(|| chain.endpoint_url().map(str::to_owned));
         region = region.or_else(|| chain.region().map(ToString::to_string));
