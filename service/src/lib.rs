@@ -18,6 +18,8 @@ pub mod stack;
 pub mod status;
 pub mod telemetry;
 pub mod tenant;
+#[cfg(test)]
+mod testing;
 pub mod time;
 
 pub use health::Health;
@@ -25,7 +27,7 @@ pub use metrics::Metrics;
 pub use status::{Failure, Kind};
 
 /// Says which program this is; goes into `/version`, the metric `afterglow_build_info`, and traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Program {
     /// The name of the program, such as `afterglow-ingester`.
     pub name: &'static str,

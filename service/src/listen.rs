@@ -85,6 +85,17 @@ pub struct Drain {
 /// What a message has beside its pprof: labels, ids, framing of protobuf. Twice what the limits on labels let through.
 const ENVELOPE_BYTES_MAX: usize = 256 << 10;
 
+// === impl Options ===
+
+impl Default for Options {
+    /// Returns what the flags default to.
+    fn default() -> Self {
+        let command = <Self as clap::Args>::augment_args(clap::Command::new("defaults").no_binary_name(true));
+        let matches = command.get_matches_from(std::iter::empty::<&str>());
+        <Self as clap::FromArgMatches>::from_arg_matches(&matches).expect("defaults are valid")
+    }
+}
+
 // === impl Limits ===
 
 impl Limits {

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use prost::Message as _;
-use serde_json::json;
+use serde::Serialize;
 use tonic::Code;
 
 /// Names what a failure means to the one who called.
@@ -312,13 +312,11 @@ impl From<Failure> for afterglow_proto::google::rpc::Status {
 
 impl IntoResponse for &Failure {
     fn into_response(self) -> Response {
-        let details: Vec<_> = self
-            .retry_after
-            .iter()
-            .map(|delay| json!({ "@type": RETRY_INFO_URL, "retryDelay": protobuf_json(*delay) }))
-            .collect();
-        let error = json!({ "code": self.kind.code_name(), "message": self.message, "details": details });
-        let body = json!({ "error": error }).to_string();
+        let details =
+            self.retry_after.map(|delay| RetryInfo { url: RETRY_INFO_URL, retry_delay: protobuf_json(delay) });
+        let error =
+            Body { code: self.kind.code_name(), message: &self.message, details: details.into_iter().collect() };
+        let body = serde_json::to_vec(&Envelope { error }).expect("texts and lists are JSON");
 
         let mut response =
             (self.kind.http_status(), [(header::CONTENT_TYPE, "application/json")], body).into_response();
@@ -337,6 +335,28 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         (&self).into_response()
     }
+}
+
+/// The body of an error over HTTP. Types rather than a map, for the order of fields is what people read.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: Body<'a>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    code: &'static str,
+    message: &'a str,
+    details: Vec<RetryInfo>,
+}
+
+/// google.rpc.RetryInfo, as protobuf's JSON mapping writes it within an Any.
+#[derive(Serialize)]
+struct RetryInfo {
+    #[serde(rename = "@type")]
+    url: &'static str,
+    #[serde(rename = "retryDelay")]
+    retry_delay: String,
 }
 
 /// Writes a duration as protobuf's JSON mapping does: seconds with 0, 3, 6 or 9 digits after the point.

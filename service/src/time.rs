@@ -1,7 +1,7 @@
 //! Moments as people and scripts write them, in query parameters and on the command line.
 //!
 //! Accepted are RFC 3339 (`2026-11-24T22:40:00Z`), unix time in s, ms, us or ns told apart by size (`1795559000`, `1795559000123`; seconds
-//! may have a fraction), `now`, and a distance from now (`-1h`, `now-1h`, `now+5m`). The clock is the caller's: pure functions.
+//! may have a fraction), `now`, and a distance from now (`-1h`, `now-1h`, `now+5m`).
 
 use std::str::FromStr as _;
 
@@ -50,6 +50,17 @@ pub fn parse(text: &str, now_nanos: i64) -> Result<i64, Error> {
 pub fn format(nanos: i64) -> String {
     let timestamp = Timestamp::from_nanosecond(i128::from(nanos)).expect("64 bits of nanoseconds are a timestamp");
     timestamp.to_string()
+}
+
+/// Writes a moment as RFC 3339 in UTC to the millisecond, for tables that people read.
+pub fn format_millis(nanos: i64) -> String {
+    let timestamp = Timestamp::from_nanosecond(i128::from(nanos)).expect("64 bits of nanoseconds are a timestamp");
+    format!("{timestamp:.3}")
+}
+
+/// Returns the present by the system's clock, in unix nanoseconds, for the edges that have no clock of their own.
+pub fn now_nanos() -> i64 {
+    i64::try_from(Timestamp::now().as_nanosecond()).expect("the present lies before 2262")
 }
 
 /// Reads digits, or digits with a fraction, as unix time.
@@ -166,5 +177,11 @@ mod tests {
         for nanos in [0, NOW, NOW + 1, i64::MIN, i64::MAX] {
             assert_eq!(parse(&format(nanos), 0), Ok(nanos));
         }
+    }
+
+    #[test]
+    fn millis_are_always_written() {
+        assert_eq!(format_millis(NOW), "2026-11-24T22:23:20.000Z");
+        assert_eq!(format_millis(NOW + 1_999_999), "2026-11-24T22:23:20.001Z");
     }
 }

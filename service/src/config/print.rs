@@ -67,14 +67,14 @@ fn line(name: &str, key: &str, arg: &Arg, matches: &ArgMatches, layers: &Layers)
         return format!("# {name} is not set\n");
     };
     let is_secret = arg.get_value_parser().type_id() == TypeId::of::<Secret>();
-    let values = values.map(|value| {
+    let mut values = values.map(|value| {
         let value = value.to_string_lossy();
         if is_secret { literal(Secret::MASK) } else { literal(&mask_password(&value)) }
     });
     let value = if name::is_list(arg) {
         format!("[{}]", values.collect::<Vec<_>>().join(", "))
     } else {
-        values.last().unwrap_or_default()
+        values.next_back().unwrap_or_default()
     };
     let origin = match (matches.value_source(id), layers.origin(key)) {
         (Some(ValueSource::CommandLine), _) => "flag",

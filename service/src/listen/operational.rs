@@ -5,7 +5,6 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use prost::Message as _;
-use serde_json::json;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -97,5 +96,5 @@ fn metrics_text(metrics: &Metrics) -> Result<Response, Failure> {
 }
 
 fn version(program: Program) -> Response {
-    answers::json(&json!({ "program": program.name, "version": program.version, "revision": program.revision }))
+    answers::json(&program)
 }

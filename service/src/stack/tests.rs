@@ -1,1 +1,291 @@
+//! Goal: what a client gets is decided by the layers in their order, over real connections, and a handler cannot spoil it.
 
+use super::*;
+use crate::config::ByteSize;
+use crate::listen::Options;
+use crate::testing::{Lines, PATIENCE, Running, push};
+use afterglow_proto::v1::{PushProfileResponse, PushRequest};
+use bytes::Bytes;
+use futures::SinkExt as _;
+use http::{Method, Request, Version};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use prost::Message as _;
+use std::time::Duration;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+fn limits(change: impl FnOnce(&mut Limits)) -> Options {
+    let mut options = Options::default();
+    change(&mut options.limits);
+    options
+}
+
+fn grpc(path: &str) -> http::request::Builder {
+    Request::post(path).version(Version::HTTP_2).header("content-type", "application/grpc").header("te", "trailers")
+}
+
+const PUSH_PROFILE: &str = "/afterglow.v1.IngestService/PushProfile";
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.len()).expect("a length").to_be_bytes());
+    framed.extend(message);
+    framed
+}
+
+#[tokio::test]
+async fn a_panic_is_an_internal_error_with_an_id() {
+    let server = Running::start(Options::default()).await;
+    let answer = server.get("/panic").await;
+    assert_eq!(answer.status, 500);
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+    assert_eq!(body["error"]["code"], "INTERNAL");
+    assert!(body["error"]["message"].as_str().expect("a text").starts_with("internal error, id "), "{body}");
+    assert!(!answer.text().contains("secretly"));
+    // The layers around the panic did their work all the same.
+    assert!(answer.header("x-request-id").is_some());
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+
+    let status = server.ingest().await.push_profile(push("panic")).await.expect_err("a panic");
+    assert_eq!(status.code(), Code::Internal);
+    assert!(status.message().starts_with("internal error, id "), "{status}");
+
+    server.metric("afterglow_server_panics_total 2").await;
+    let line = "afterglow_server_requests_total{protocol=\"http\",method=\"GET\",route=\"/panic\",code=\"500\"} 1";
+    server.metric(line).await;
+    assert_eq!(server.get("/things/1").await.text(), "a thing", "the process lives on");
+}
+
+/// Goal: what panics when the head of the answer is gone does not pass for complete, and takes nobody along.
+#[tokio::test]
+async fn a_panic_within_an_answer_ends_that_answer() {
+    let server = Running::start(Options::default()).await;
+    let mut client = server.ingest().await;
+    let (mut sender, requests) = futures::channel::mpsc::channel(1);
+    let mut send = async |seq| sender.send(PushRequest { seq, ..PushRequest::default() }).await.expect("a stream");
+    send(1).await;
+    let mut answers = client.push(requests).await.expect("a stream").into_inner();
+    assert_eq!(answers.message().await.expect("the first is fine").expect("an answer").seq, 1);
+    send(13).await;
+    assert_eq!(answers.message().await.expect_err("a panic").code(), Code::Internal);
+    client.push_profile(push("a")).await.expect("the connection lives on");
+
+    let broken = server.try_send(Request::get("/panic-in-body"), Full::new(Bytes::new())).await;
+    assert!(broken.is_err(), "{broken:?}");
+    server.metric("afterglow_server_panics_total 2").await;
+}
+
+/// Goal: who is refused for load learns when to come back, and the operator still sees the server.
+#[tokio::test]
+async fn load_beyond_the_limit_is_shed() {
+    let server = Running::start(limits(|limits| limits.requests_max = 1)).await;
+    let mut client = server.ingest().await;
+    let waiting = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.push_profile(push("wait")).await }
+    });
+    server.gate.arrival().await;
+
+    let status = client.push_profile(push("a")).await.expect_err("no room");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.message(), "server works on 1 requests already (--limits.max-requests)");
+    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay).expect("a delay");
+    assert!((Duration::from_secs(1)..Duration::from_secs(3)).contains(&delay), "{delay:?}");
+
+    let answer = server.get("/things/1").await;
+    assert_eq!(answer.status, 429);
+    let seconds: u64 = answer.header("retry-after").and_then(|value| value.parse().ok()).expect("seconds");
+    assert!((1..=3).contains(&seconds));
+    assert!(answer.header("x-request-id").is_some() && answer.header("content-security-policy").is_some());
+
+    for path in ["/healthz", "/readyz", "/metrics", "/version", "/debug/pprof/"] {
+        assert_eq!(server.get(path).await.status, 200, "{path}");
+    }
+
+    server.gate.open();
+    waiting.await.expect("no panic").expect("its turn");
+    client.push_profile(push("a")).await.expect("room again");
+}
+
+/// Goal: a frame that announces 4 GiB is final (OTLP clients retry OUT_OF_RANGE for ever), for calls and for streams.
+#[tokio::test]
+async fn a_frame_of_four_gigabytes_is_exhausted_and_final() {
+    let server = Running::start(Options::default()).await;
+    for path in [PUSH_PROFILE, "/afterglow.v1.IngestService/Push"] {
+        let answer = server.send(grpc(path), vec![0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]).await;
+        assert_eq!(answer.header("grpc-status"), Some("8"), "{path}");
+        let message = answer.header("grpc-message").expect("a text").replace("%20", " ");
+        assert_eq!(message, "message 4 GiB exceeds max_body 32 MiB (--limits.max-body)", "{path}");
+        assert_eq!(answer.header("grpc-status-details-bin"), None, "{path}: a delay would make clients retry");
+    }
+}
+
+/// Goal: what is small on the wire and large in memory is refused alike.
+#[tokio::test]
+async fn a_compressed_message_is_bounded_by_what_it_inflates_to() {
+    let server = Running::start(limits(|limits| limits.body_bytes_max = ByteSize::mib(1))).await;
+    let mut client = server.ingest().await.send_compressed(tonic::codec::CompressionEncoding::Gzip);
+    let status = client.push_profile(push(&"a".repeat(4 << 20))).await.expect_err("too large");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.get_details_retry_info().is_none());
+    client.push_profile(push(&"a".repeat(1 << 20))).await.expect("within the limit");
+}
+
+#[tokio::test]
+async fn an_unknown_grpc_encoding_is_unimplemented_and_names_the_known() {
+    let server = Running::start(Options::default()).await;
+    let request = grpc(PUSH_PROFILE).header("grpc-encoding", "snappy");
+    let answer = server.send(request, framed(&push("a").encode_to_vec())).await;
+    assert_eq!(answer.header("grpc-status"), Some("12"));
+    let accepted = answer.header("grpc-accept-encoding").expect("what would do");
+    assert!(accepted.contains("gzip") && accepted.contains("identity"), "{accepted}");
+}
+
+/// Goal: 413 as early as it can be known, with the limit and its flag.
+#[tokio::test]
+async fn bodies_beyond_the_limit_are_refused() {
+    let server = Running::start(limits(|limits| limits.body_bytes_max = ByteSize::kib(64))).await;
+    assert_eq!(server.send(Request::post("/echo"), vec![b'a'; 64 << 10]).await.status, 200);
+
+    let announced = server.send(Request::post("/echo"), vec![b'a'; 70_000]).await;
+    assert_eq!(announced.status, 413);
+    insta::assert_snapshot!(announced.text(), @r#"{"error":{"code":"RESOURCE_EXHAUSTED","message":"body 68.4 KiB exceeds max_body 64 KiB (--limits.max-body)","details":[]}}"#);
+
+    let parts = (0..9).map(|_| Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from(vec![b'a'; 8 << 10]))));
+    let body = StreamBody::new(futures::stream::iter(parts)).boxed_unsync();
+    let chunked = server.try_send(Request::post("/echo"), body).await.expect("an answer");
+    assert_eq!(chunked.status, 413);
+    assert!(chunked.text().contains("body exceeds max_body 64 KiB (--limits.max-body)"), "{}", chunked.text());
+}
+
+#[tokio::test]
+async fn the_deadline_of_a_caller_is_kept() {
+    let server = Running::start(Options::default()).await;
+    // Written by hand, for tonic's own client would give up by itself.
+    let request = grpc(PUSH_PROFILE).header("grpc-timeout", "50m");
+    let answer = server.send(request, framed(&push("wait").encode_to_vec())).await;
+    assert_eq!(answer.header("grpc-status"), Some("4"));
+    assert_eq!(answer.header("grpc-message"), Some("the%20deadline%20of%20the%20caller%20has%20passed"));
+
+    let request = grpc(PUSH_PROFILE).header("grpc-timeout", "soon");
+    let answer = server.send(request, framed(&push("a").encode_to_vec())).await;
+    assert_eq!(answer.header("grpc-status"), Some("3"));
+}
+
+/// Goal: a caller's deadline ends a stream, too, with a status.
+#[tokio::test]
+async fn the_deadline_of_a_caller_ends_a_stream() {
+    let server = Running::start(Options::default()).await;
+    let mut request = tonic::Request::new(futures::stream::pending::<PushRequest>());
+    request.metadata_mut().insert("grpc-timeout", "100m".parse().expect("a value"));
+    let mut client = server.ingest().await;
+    let mut answers = client.push(request).await.expect("a stream").into_inner();
+    let ended = tokio::time::timeout(PATIENCE, answers.message()).await.expect("ends in time");
+    let status = ended.expect_err("the deadline");
+    // tonic's client may notice first, and says so in its own words.
+    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status}");
+    let line = "afterglow_server_requests_total{protocol=\"grpc\",method=\"POST\",route=\"/afterglow.v1.IngestService/Push\",code=\"DEADLINE_EXCEEDED\"} 1";
+    server.metric(line).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_begin_is_timed_out() {
+    let server = Running::start(limits(|limits| limits.request_timeout = Duration::from_millis(50))).await;
+    let answer = server.get("/wait").await;
+    assert_eq!(answer.status, 408);
+    assert!(answer.text().contains("no answer within 50ms (--limits.request-timeout)"), "{}", answer.text());
+    let status = server.ingest().await.push_profile(push("wait")).await.expect_err("too slow");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn requests_are_named_and_browsers_kept_safe() {
+    let server = Running::start(Options::default()).await;
+    let answer = server.send(Request::get("/things/1").header("x-request-id", "mine-1"), "").await;
+    assert_eq!(answer.header("x-request-id"), Some("mine-1"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+    let policy = "default-src 'self'; object-src 'none'; frame-ancestors 'self'; base-uri 'none'";
+    assert_eq!(answer.header("content-security-policy"), Some(policy));
+    let answer = server.send(Request::get("/things/1").header("x-request-id", "not sane"), "").await;
+    assert_eq!(answer.header("x-request-id").map(str::len), Some(32));
+
+    let response = server.ingest().await.push_profile(push("a")).await.expect("pushed");
+    assert!(response.metadata().contains_key("x-request-id"));
+    assert!(!response.metadata().contains_key("content-security-policy"));
+}
+
+#[tokio::test]
+async fn json_is_compressed_for_those_who_ask_and_pprof_never() {
+    let server = Running::start(Options::default()).await;
+    let ask = |path: &str| Request::get(path).header("accept-encoding", "gzip");
+    let json = server.send(ask("/json"), "").await;
+    assert_eq!(json.header("content-encoding"), Some("gzip"));
+    assert!(json.body.len() < 1000 && json.body.starts_with(b"\x1f\x8b"));
+    assert_eq!(server.get("/json").await.header("content-encoding"), None);
+    let pprof = server.send(ask("/pprof"), "").await;
+    assert_eq!((pprof.header("content-encoding"), pprof.body.len()), (None, 10_000));
+}
+
+/// Goal: whatever is sent, the number of series stays that of the routes.
+#[tokio::test]
+async fn labels_of_metrics_are_bounded() {
+    let server = Running::start(Options::default()).await;
+    for path in ["/things/1", "/things/2", "/things/3"] {
+        assert_eq!(server.get(path).await.status, 200);
+    }
+    for path in ["/nothing/1", "/nothing/2"] {
+        assert_eq!(server.get(path).await.status, 404);
+        assert_eq!(server.send(grpc(path), "").await.header("grpc-status"), Some("12"));
+    }
+    let unknown = server.send(grpc("/afterglow.v1.IngestService/Steal"), "").await;
+    assert_eq!(unknown.header("grpc-status"), Some("12"));
+    let brew = Method::from_bytes(b"BREW").expect("a method");
+    assert_eq!(server.send(Request::builder().method(brew).uri("/things/1"), "").await.status, 405);
+
+    for (protocol, method, route, code, count) in [
+        ("http", "GET", "/things/{id}", "200", 3),
+        ("http", "GET", "unmatched", "404", 2),
+        ("http", "other", "/things/{id}", "405", 1),
+        ("grpc", "POST", "unmatched", "UNIMPLEMENTED", 3),
+    ] {
+        server
+            .metric(&format!(
+                "afterglow_server_requests_total{{protocol=\"{protocol}\",method=\"{method}\",route=\"{route}\",code=\"{code}\"}} {count}"
+            ))
+            .await;
+    }
+    server.metric("afterglow_server_requests_in_flight{protocol=\"http\"} 0").await;
+}
+
+/// Goal: a client that hangs up is counted as that, not as a success or a fault.
+#[tokio::test]
+async fn a_client_that_is_gone_is_counted_as_gone() {
+    let server = Running::start(Options::default()).await;
+    let mut client = server.ingest().await;
+    let call = tokio::spawn(async move { client.push_profile(push("wait")).await.map(tonic::Response::into_inner) });
+    server.gate.arrival().await;
+    call.abort();
+    let aborted: Result<Result<PushProfileResponse, _>, _> = call.await;
+    assert!(aborted.is_err());
+    server.metric(&format!("afterglow_server_requests_total{{protocol=\"grpc\",method=\"POST\",route=\"{PUSH_PROFILE}\",code=\"CANCELLED\"}} 1")).await;
+}
+
+/// Goal: logs can be kept at info under load: nothing for what goes well, one line for what does not.
+#[tokio::test]
+async fn a_request_is_one_info_line_at_most() {
+    let lines = Lines::default();
+    // The test's runtime has one thread, so this is the subscriber of the server's tasks, too.
+    let _guard = tracing::subscriber::set_default(lines.subscriber());
+    let server = Running::start(Options::default()).await;
+    server.get("/things/1").await;
+    server.send(Request::get("/nothing").header("x-request-id", "lost-1"), "").await;
+    server.get("/fail").await;
+    server.metric("afterglow_server_requests_in_flight{protocol=\"http\"} 0").await;
+    let text = lines.text();
+    let of_requests: Vec<&str> =
+        text.lines().filter(|line| line.contains("afterglow_service::stack") && !line.contains("DEBUG")).collect();
+    assert_eq!(of_requests.len(), 2, "{text}");
+    assert!(of_requests[0].contains("request_id=\"lost-1\"") && of_requests[0].contains("code=\"404\""), "{text}");
+    assert!(of_requests[1].contains("INFO") && of_requests[1].contains("code=\"503\""), "{text}");
+}
