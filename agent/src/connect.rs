@@ -52,6 +52,14 @@ pub enum Error {
         #[source]
         source: tonic::transport::Error,
     },
+    /// The server does not answer.
+    #[error("cannot connect to {server}: {cause}")]
+    Unreachable {
+        /// The address as given.
+        server: String,
+        /// What the operating system or TLS said.
+        cause: String,
+    },
 }
 
 /// Where a server is, and as whom to speak to it.
@@ -72,6 +80,16 @@ pub struct Target {
 pub struct Credentials {
     tenant: Option<MetadataValue<Ascii>>,
     authorization: Option<MetadataValue<Ascii>>,
+}
+
+/// Opens a connection to `server`, without tenant and token.
+///
+/// # Errors
+/// As [`Target::dial`].
+pub async fn connect(server: &str) -> Result<Channel, Error> {
+    let target = Target::new(server);
+    let channel = target.endpoint()?.connect().await;
+    channel.map_err(|error| Error::Unreachable { server: target.server, cause: innermost(&error) })
 }
 
 // === impl Target ===
@@ -99,15 +117,14 @@ impl Target {
     /// Opens a new connection.
     ///
     /// # Errors
-    /// A status: `InvalidArgument` for a target that is not valid, `Unavailable` when the server does not answer within 5 s.
-    pub async fn dial(&self) -> Result<Connection, Status> {
-        let invalid = |error: Error| Status::invalid_argument(error.to_string());
-        let credentials = self.credentials().map_err(invalid)?;
-        let endpoint = self.endpoint().map_err(invalid)?;
-        let channel = endpoint.connect().await.map_err(|error| {
-            let cause = innermost(&error);
-            Status::unavailable(format!("cannot connect to {}: {cause}", self.server))
-        })?;
+    /// [`Error`] when the target is not valid, [`Error::Unreachable`] when the server does not answer within 5 s.
+    pub async fn dial(&self) -> Result<Connection, Error> {
+        let credentials = self.credentials()?;
+        let channel = self
+            .endpoint()?
+            .connect()
+            .await
+            .map_err(|error| Error::Unreachable { server: self.server.clone(), cause: innermost(&error) })?;
         Ok(InterceptedService::new(channel, credentials))
     }
 

@@ -202,7 +202,7 @@ impl<'a> Session<'a> {
     async fn run(&mut self, target: &Target) -> End {
         let connection = match while_expiring(self.shared, target.dial()).await {
             Ok(connection) => connection,
-            Err(status) => return End::NotOpened(status),
+            Err(error) => return End::NotOpened(Status::unavailable(error.to_string())),
         };
         add(&self.shared.counters.streams, 1);
         let age_max = self.shared.options.stream_age_max.mul_f64(rand::random_range(0.75..1.25));
