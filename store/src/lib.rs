@@ -1,6 +1,7 @@
 //! What lies in the bucket, and the only code that may change it.
 //!
 //! ```text
+//! block     the form in which profiles lie in the bucket: writing a segment, reading a block
 //! open      a storage URL becomes a Store: the real client under the wrappers that count, retry and prefix
 //! put       the ack path: a segment becomes durable, or the caller learns what is known of it
 //! probe     finds out at start whether the store keeps the promises everything here rests on
@@ -10,6 +11,7 @@
 //!
 //! Objects are immutable and written once. Ingesters and queriers share nothing but what lies here.
 
+pub mod block;
 pub mod clock;
 mod error;
 mod fault;

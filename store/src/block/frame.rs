@@ -1,0 +1,193 @@
+//! Frames: the smallest part of a block that is read, checked and decompressed by itself.
+//!
+//! A frame's bytes lie in a section; what they are (codec, lengths, checksum) lies in the table of contents, so that a reader knows
+//! what it will get before it asks, and notices bytes from the wrong place as surely as damaged ones.
+
+use std::ops::Range;
+
+use super::varint::{self, Cursor, Damage};
+
+/// The most bytes a frame may hold. No writer comes near it, as one profile is smaller than that; it bounds what a reader allocates.
+pub(crate) const FRAME_BYTES_MAX: u64 = 1 << 30;
+
+/// How the bytes of a frame are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    /// As they are.
+    Stored,
+    /// One zstd frame.
+    Zstd,
+    /// One byte, to be repeated.
+    Run,
+}
+
+/// Where a frame lies and how to check and unpack it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// Where its bytes start in the object.
+    pub(crate) offset: u64,
+    /// How many bytes lie there.
+    pub(crate) stored: u64,
+    /// How many bytes they unpack to.
+    pub(crate) unpacked: u64,
+    pub(crate) codec: Codec,
+    /// CRC-32C of the stored bytes.
+    pub(crate) crc: u32,
+}
+
+/// Packs frames, with one compression context for all of them.
+pub(crate) struct Packer {
+    zstd: zstd::bulk::Compressor<'static>,
+    buffer: Vec<u8>,
+}
+
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packer").finish_non_exhaustive()
+    }
+}
+
+// === impl Packer ===
+
+impl Packer {
+    /// Makes a packer that compresses with zstd's `level`.
+    pub(crate) fn new(level: i32) -> Self {
+        let zstd = zstd::bulk::Compressor::new(level).expect("zstd has memory for a context");
+        Self { zstd, buffer: Vec::new() }
+    }
+
+    /// Appends `bytes`, packed the way that takes the least, to `out`, and returns where they lie.
+    pub(crate) fn pack(&mut self, out: &mut Vec<u8>, bytes: &[u8]) -> Frame {
+        let offset = out.len() as u64;
+        let codec = if bytes.len() > 1 && bytes.iter().all(|&byte| byte == bytes[0]) {
+            out.push(bytes[0]);
+            Codec::Run
+        } else if self.compress(bytes) {
+            out.extend_from_slice(&self.buffer);
+            Codec::Zstd
+        } else {
+            out.extend_from_slice(bytes);
+            Codec::Stored
+        };
+        let stored = &out[offset as usize..];
+        Frame { offset, stored: stored.len() as u64, unpacked: bytes.len() as u64, codec, crc: crc32c::crc32c(stored) }
+    }
+
+    /// Compresses into the buffer and returns whether that made it smaller.
+    fn compress(&mut self, bytes: &[u8]) -> bool {
+        self.buffer.clear();
+        self.buffer.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
+        let packed = self.zstd.compress_to_buffer(bytes, &mut self.buffer);
+        packed.expect("the buffer has room for any input") < bytes.len()
+    }
+}
+
+// === impl Frame ===
+
+impl Frame {
+    /// Returns where it lies in the object.
+    pub(crate) fn range(&self) -> Range<u64> {
+        self.offset..self.offset + self.stored
+    }
+
+    /// Appends what a table of contents says of it; frames are listed in the order in which they lie, without gaps.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.push(match self.codec {
+            Codec::Stored => 0,
+            Codec::Zstd => 1,
+            Codec::Run => 2,
+        });
+        varint::put(out, self.stored);
+        if self.codec != Codec::Stored {
+            varint::put(out, self.unpacked);
+        }
+        out.extend_from_slice(&self.crc.to_le_bytes());
+    }
+
+    /// Reads what [`Frame::put`] wrote of a frame that starts at `offset`.
+    pub(crate) fn read(from: &mut Cursor<'_>, offset: u64) -> Result<Self, Damage> {
+        let codec = match from.take(1)?[0] {
+            0 => Codec::Stored,
+            1 => Codec::Zstd,
+            2 => Codec::Run,
+            _ => return Err(Damage("a frame has an unknown codec")),
+        };
+        let stored = from.varint()?;
+        let unpacked = if codec == Codec::Stored { stored } else { from.varint()? };
+        if stored > FRAME_BYTES_MAX || unpacked > FRAME_BYTES_MAX || (codec == Codec::Run && stored != 1) {
+            return Err(Damage("a frame has an impossible length"));
+        }
+        Ok(Self { offset, stored, unpacked, codec, crc: from.u32_fixed()? })
+    }
+
+    /// Checks `bytes`, read from where the frame lies, and returns what they unpack to.
+    pub(crate) fn unpack(&self, bytes: &[u8]) -> Result<Vec<u8>, Damage> {
+        if bytes.len() as u64 != self.stored {
+            return Err(Damage("has another length than the table of contents says"));
+        }
+        if crc32c::crc32c(bytes) != self.crc {
+            return Err(Damage("has a wrong checksum"));
+        }
+        let unpacked = self.unpacked as usize;
+        match self.codec {
+            Codec::Stored => Ok(bytes.to_vec()),
+            Codec::Run => Ok(vec![bytes[0]; unpacked]),
+            Codec::Zstd => match zstd::bulk::decompress(bytes, unpacked) {
+                Ok(out) if out.len() == unpacked => Ok(out),
+                _ => Err(Damage("does not unpack to the length it should have")),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn listed(frame: Frame) -> Frame {
+        let mut out = Vec::new();
+        frame.put(&mut out);
+        let mut from = Cursor::new(&out);
+        let read = Frame::read(&mut from, frame.offset).expect("a frame that was just listed");
+        assert_eq!(from.finish(), Ok(()));
+        read
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_comes_back(
+            before in 0usize..4,
+            bytes in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..300),
+                proptest::collection::vec(0u8..2, 0..5000),
+                (any::<u8>(), 0usize..300).prop_map(|(byte, len)| vec![byte; len]),
+            ],
+            flip in any::<proptest::sample::Index>(),
+        ) {
+            let mut out = vec![7; before];
+            let frame = Packer::new(1).pack(&mut out, &bytes);
+            prop_assert_eq!(listed(frame), frame);
+            prop_assert!(frame.stored <= bytes.len() as u64);
+            prop_assert_eq!(frame.range(), before as u64..out.len() as u64);
+            let mut stored = out[before..].to_vec();
+            prop_assert_eq!(frame.unpack(&stored), Ok(bytes));
+            if !stored.is_empty() {
+                let bit = flip.index(stored.len() * 8);
+                stored[bit / 8] ^= 1 << (bit % 8);
+                prop_assert_eq!(frame.unpack(&stored), Err(Damage("has a wrong checksum")));
+            }
+            stored.push(0);
+            prop_assert!(frame.unpack(&stored).is_err());
+        }
+    }
+
+    #[test]
+    fn an_impossible_length_is_refused() {
+        let mut out = vec![2];
+        varint::put(&mut out, 1);
+        varint::put(&mut out, FRAME_BYTES_MAX + 1);
+        out.extend([0; 4]);
+        assert!(Frame::read(&mut Cursor::new(&out), 0).is_err());
+    }
+}

@@ -1,0 +1,29 @@
+//! The block: an immutable object that holds many profiles, and the only form in which profiles lie in the bucket.
+//!
+//! A block is a Parquet file with one row a profile. What the rows do not say (stacks, values, everything that makes the exact bytes)
+//! lies in sections between the file's magic and its first row group, where Parquet readers do not look. docs/format.md describes the
+//! bytes; the modules here follow it from the inside out:
+//!
+//! - `varint`, `frame`: numbers and checked, compressed runs of bytes;
+//! - `symbols`: the tables all profiles of a service share; `columns`, `order`: what is left of a profile then;
+//! - `rebuild`: a profile's exact protobuf bytes from both; `rows`, `toc`: what is known of a profile and a block without either;
+//! - [`SegmentWriter`] writes a block of level 0, [`Block`] reads one of any level, [`Aggregate`] is the sum of many profiles.
+//!
+//! Invariants: what is read is checked before it is used; a profile comes back as the bytes that were added, proven by their SHA-256.
+//! Must not enter: object keys, commits, caching between blocks, clocks.
+
+mod aggregate;
+mod error;
+mod frame;
+mod reader;
+mod rows;
+mod toc;
+mod varint;
+mod writer;
+
+pub use aggregate::Aggregate;
+pub use error::Error;
+pub use reader::Block;
+pub use rows::Row;
+pub use toc::{Dataset, SampleType, Section, Toc};
+pub use writer::{Added, Finished, Options, ProfileMeta, SegmentWriter};

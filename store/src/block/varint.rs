@@ -1,0 +1,223 @@
+//! How numbers are written inside a block: LEB128 varints, as protobuf has them, and zigzag for what may be negative.
+//!
+//! [`Cursor`] is the only way anything is read back from a block. It never reads past its slice, and a length or count it returns
+//! is never more than the bytes that are left could hold, so that no damaged number makes a reader allocate or loop for long.
+//! Checksums are checked before a cursor is made; what it refuses is a block that was written wrong, not one that rotted.
+
+/// Why a part of a block cannot be what a writer wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Damage(pub(crate) &'static str);
+
+/// The longest varint: ten bytes of seven bits hold 64.
+const VARINT_BYTES_MAX: usize = 10;
+
+/// Appends `value` as a varint.
+#[inline]
+pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends `value` as a zigzag varint: small numbers of either sign stay short.
+#[inline]
+pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
+    put(out, zigzag(value));
+}
+
+/// Appends `bytes` with their length before them.
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Maps 0, -1, 1, -2 … to 0, 1, 2, 3 ….
+#[inline]
+pub(crate) fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// Undoes [`zigzag`].
+#[inline]
+pub(crate) fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// A position in a slice of a block.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// Starts at the first of `bytes`.
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// Returns how many bytes are left.
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    /// Reads a varint.
+    #[inline]
+    pub(crate) fn varint(&mut self) -> Result<u64, Damage> {
+        let rest = &self.bytes[self.at..];
+        match rest.first() {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            Some(_) => self.long_varint(),
+            None => Err(Damage("ends inside a number")),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Damage> {
+        let mut value = 0u64;
+        for (i, &byte) in self.bytes[self.at..].iter().take(VARINT_BYTES_MAX).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * i);
+            if byte < 0x80 {
+                self.at += i + 1;
+                return Ok(value);
+            }
+        }
+        Err(Damage("ends inside a number, or a number is too long"))
+    }
+
+    /// Reads a zigzag varint.
+    #[inline]
+    pub(crate) fn signed(&mut self) -> Result<i64, Damage> {
+        self.varint().map(unzigzag)
+    }
+
+    /// Reads a varint that fits 32 bits.
+    #[inline]
+    pub(crate) fn u32(&mut self) -> Result<u32, Damage> {
+        u32::try_from(self.varint()?).map_err(|_| Damage("a number is out of range"))
+    }
+
+    /// Reads an index into a table of `len` entries.
+    #[inline]
+    pub(crate) fn index(&mut self, len: usize) -> Result<u32, Damage> {
+        match self.varint()? {
+            i if i < len as u64 => Ok(i as u32),
+            _ => Err(Damage("an index points past its table")),
+        }
+    }
+
+    /// Reads the number of things that follow, each of which takes at least `bytes_each` bytes (at least one).
+    pub(crate) fn count(&mut self, bytes_each: usize) -> Result<usize, Damage> {
+        let count = self.varint()?;
+        if count > (self.left() / bytes_each.max(1)) as u64 {
+            return Err(Damage("a count is larger than what follows"));
+        }
+        Ok(count as usize)
+    }
+
+    /// Takes the next `len` bytes.
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Damage> {
+        let taken = self.bytes[self.at..].get(..len).ok_or(Damage("ends too early"))?;
+        self.at += len;
+        Ok(taken)
+    }
+
+    /// Takes a length and that many bytes.
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Damage> {
+        let len = self.count(1)?;
+        self.take(len)
+    }
+
+    /// Reads four bytes, the lowest first.
+    pub(crate) fn u32_fixed(&mut self) -> Result<u32, Damage> {
+        let bytes = self.take(4)?;
+        Ok(u32::from_le_bytes(bytes.try_into().expect("four bytes were taken")))
+    }
+
+    /// Checks that nothing is left.
+    pub(crate) fn finish(&self) -> Result<(), Damage> {
+        if self.left() == 0 { Ok(()) } else { Err(Damage("is longer than it should be")) }
+    }
+}
+
+/// A running value of which only the changes are written, as zigzag varints.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Delta(i64);
+
+impl Delta {
+    /// Appends how `value` differs from the one before.
+    #[inline]
+    pub(crate) fn put(&mut self, out: &mut Vec<u8>, value: u64) {
+        put_signed(out, (value as i64).wrapping_sub(self.0));
+        self.0 = value as i64;
+    }
+
+    /// Reads the next value.
+    #[inline]
+    pub(crate) fn read(&mut self, from: &mut Cursor<'_>) -> Result<u64, Damage> {
+        self.0 = self.0.wrapping_add(from.signed()?);
+        Ok(self.0 as u64)
+    }
+
+    /// Reads the next value, an index into a table of `len` entries.
+    #[inline]
+    pub(crate) fn read_index(&mut self, from: &mut Cursor<'_>, len: usize) -> Result<u32, Damage> {
+        match self.read(from)? {
+            i if i < len as u64 => Ok(i as u32),
+            _ => Err(Damage("an index points past its table")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_come_back(values in proptest::collection::vec(any::<i64>(), 0..64)) {
+            let (mut out, mut delta) = (Vec::new(), Delta::default());
+            for &v in &values {
+                put(&mut out, v as u64);
+                put_signed(&mut out, v);
+                delta.put(&mut out, v as u64);
+            }
+            let (mut cursor, mut delta) = (Cursor::new(&out), Delta::default());
+            for &v in &values {
+                prop_assert_eq!(cursor.varint(), Ok(v as u64));
+                prop_assert_eq!(cursor.signed(), Ok(v));
+                prop_assert_eq!(delta.read(&mut cursor), Ok(v as u64));
+            }
+            prop_assert_eq!(cursor.finish(), Ok(()));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let mut cursor = Cursor::new(&bytes);
+            while cursor.left() > 0 {
+                let before = cursor.left();
+                if cursor.varint().is_err() && cursor.bytes().is_err() {
+                    break;
+                }
+                prop_assert!(cursor.left() < before);
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_never_exceeds_what_could_follow() {
+        let mut out = Vec::new();
+        put(&mut out, u64::MAX);
+        out.extend([0; 32]);
+        assert!(Cursor::new(&out).count(1).is_err());
+        assert!(Cursor::new(&out).bytes().is_err());
+        out[0] = 9;
+        assert_eq!(Cursor::new(&out[..10]).count(1), Ok(9));
+        assert!(Cursor::new(&out[..10]).count(2).is_err());
+    }
+}
