@@ -1,8 +1,9 @@
 //! Logs and traces of a program.
 //!
-//! Logs go to stderr as text for people or JSON for machines. Spans go to an OpenTelemetry collector where the usual variables name one
-//! (`OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, gRPC); `OTEL_SDK_DISABLED=true` keeps them here, and without an endpoint nothing
-//! is recorded. The trace context of W3C crosses programs: [`extract`] reads it from a request, [`inject`] writes it into one.
+//! Logs go to stderr as text for people or JSON for machines. Spans go to an OpenTelemetry collector where the usual variables name
+//! one (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`, over gRPC); `OTEL_SDK_DISABLED=true` keeps them here, and without an
+//! endpoint nothing is recorded. The trace context of W3C crosses programs: [`extract`] reads it from a request, [`inject`] writes
+//! it into one.
 //!
 //! Fields carry the data, the text says what happened; a request is one info line at most, loops speak at debug.
 
@@ -13,10 +14,12 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Subscriber;
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -26,6 +29,7 @@ pub use propagation::{Propagate, extract, inject};
 
 /// The flags about logs, flattened into each program.
 #[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
+#[group(skip)]
 pub struct Options {
     /// How log lines are written: for people or for machines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
@@ -38,9 +42,9 @@ pub struct Options {
 /// How log lines are written.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// A line for people, coloured on a terminal.
+    /// A line for people, coloured on a terminal
     Text,
-    /// A JSON object a line.
+    /// A JSON object a line
     Json,
 }
 
@@ -57,8 +61,16 @@ pub enum Error {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// The way of talking to the collector is not one we know.
+    #[error("{setting}={protocol} is not supported: spans leave over grpc (usually port 4317)")]
+    Protocol {
+        /// The variable.
+        setting: &'static str,
+        /// Its value.
+        protocol: String,
+    },
     /// The exporter of spans cannot be built.
-    #[error("OTLP exporter cannot be built (OTEL_EXPORTER_OTLP_*)")]
+    #[error("the exporter of spans cannot be built (OTEL_EXPORTER_OTLP_*)")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
     /// The process logs elsewhere already.
     #[error("telemetry is initialised already")]
@@ -75,32 +87,30 @@ pub struct Telemetry {
 /// How long the last spans may take on their way out: a collector that is gone must not hold up the exit.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What the plumbing says at debug is about bytes and frames; whoever wants it names it.
+const QUIET: &str = "h2=info,hyper=info,hyper_util=info,tonic=info,tower=info,rustls=info,opentelemetry=warn";
+
 /// Starts logs and traces for the process and makes panics log lines. Call it once, within a tokio runtime.
 ///
 /// # Errors
 /// When the log level cannot be read, the exporter cannot be built, or it was called before.
 pub fn init(program: Program, options: &Options) -> Result<Telemetry, Error> {
-    let wanted = Wanted::from_env(&|name| std::env::var(name).ok());
-    let provider = if wanted.traces { Some(provider(program)?) } else { None };
-    let tracer = provider.as_ref().map(|provider| provider.tracer("afterglow"));
-
-    let spans = tracer.map(|tracer| {
-        // The exporter's own gRPC client makes spans, too; exporting those would never end.
-        let ours = filter_fn(|metadata| metadata.target().starts_with("afterglow"));
-        tracing_opentelemetry::layer().with_tracer(tracer).with_filter(LevelFilter::INFO.and(ours))
-    });
-    let lines = lines(options.log_format, wanted.colour && io::stderr().is_terminal(), io::stderr)
-        .with_filter(filter(options, wanted.rust_log)?);
-
-    opentelemetry::global::set_text_map_propagator(opentelemetry_sdk::propagation::TraceContextPropagator::new());
-    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(spans).with(lines))?;
+    let wanted = Wanted::from_env(&|name| std::env::var(name).ok())?;
+    let provider = wanted.endpoint.map(|endpoint| provider(program, wanted.service_name, endpoint)).transpose()?;
+    let colour = wanted.colour && io::stderr().is_terminal();
+    let lines = lines(options.log_format, colour, io::stderr).with_filter(filter(options, wanted.rust_log)?);
+    let subscriber = tracing_subscriber::registry().with(provider.as_ref().map(spans)).with(lines);
+    tracing::subscriber::set_global_default(subscriber)?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(Telemetry { provider })
 }
 
-/// What the environment wants.
+/// What the environment wants, in the variables that OpenTelemetry and others agree on.
+#[derive(Debug, PartialEq, Eq)]
 struct Wanted {
-    traces: bool,
+    /// Where spans go, if anywhere.
+    endpoint: Option<String>,
+    service_name: Option<String>,
     colour: bool,
     rust_log: Option<String>,
 }
@@ -108,17 +118,28 @@ struct Wanted {
 // === impl Wanted ===
 
 impl Wanted {
-    fn from_env(var: &dyn Fn(&str) -> Option<String>) -> Self {
+    fn from_env(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, Error> {
         // OpenTelemetry and NO_COLOR agree that empty means unset.
         let set = |name: &str| var(name).filter(|value| !value.is_empty());
-        let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
-        let exporter_none = set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-        Self {
-            traces: endpoint.is_some() && !disabled && !exporter_none,
+        // What is said of traces goes over what is said of all.
+        let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, set(name)?)));
+
+        let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+            || set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
+        let endpoint =
+            first(["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]).filter(|_| !disabled);
+        let protocol = first(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]);
+        if let (Some(_), Some((setting, protocol))) = (&endpoint, protocol)
+            && protocol != "grpc"
+        {
+            return Err(Error::Protocol { setting, protocol });
+        }
+        Ok(Self {
+            endpoint: endpoint.map(|(_, endpoint)| endpoint),
+            service_name: set("OTEL_SERVICE_NAME"),
             colour: set("NO_COLOR").is_none(),
             rust_log: set("RUST_LOG"),
-        }
+        })
     }
 }
 
@@ -138,15 +159,24 @@ impl Telemetry {
     }
 }
 
-/// Builds the way of spans to the collector; endpoint, headers, time-out and sampler come from the OTEL_* variables, which the SDK reads.
-fn provider(program: Program) -> Result<SdkTracerProvider, Error> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
-    let mut resource = Resource::builder();
-    if std::env::var_os("OTEL_SERVICE_NAME").is_none_or(|name| name.is_empty()) {
-        resource = resource.with_service_name(program.name);
-    }
-    let resource = resource.with_attribute(KeyValue::new("service.version", program.version)).build();
+/// Builds the way of spans to the collector. Headers, time-outs, batches and the sampler come from the variables OTEL_*, which the SDK reads.
+fn provider(program: Program, service_name: Option<String>, endpoint: String) -> Result<SdkTracerProvider, Error> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+    let resource = Resource::builder()
+        .with_service_name(service_name.unwrap_or_else(|| program.name.to_owned()))
+        .with_attribute(KeyValue::new("service.version", program.version))
+        .build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
+
+/// Builds the layer that hands spans to the provider.
+fn spans<S>(provider: &SdkTracerProvider) -> impl Layer<S> + Send + Sync + use<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    // The exporter's own gRPC client makes spans, too; exporting those would never end.
+    let ours = filter_fn(|metadata| metadata.target().starts_with("afterglow"));
+    tracing_opentelemetry::layer().with_tracer(provider.tracer("afterglow")).with_filter(LevelFilter::INFO.and(ours))
 }
 
 fn filter(options: &Options, rust_log: Option<String>) -> Result<EnvFilter, Error> {
@@ -154,14 +184,15 @@ fn filter(options: &Options, rust_log: Option<String>) -> Result<EnvFilter, Erro
         Some(directives) => (directives, "RUST_LOG"),
         None => (options.log_level.clone(), "--log-level"),
     };
-    EnvFilter::try_new(&directives).map_err(|source| Error::Level { directives, setting, source })
+    // Later directives go over earlier ones of the same target.
+    EnvFilter::try_new(format!("{QUIET},{directives}")).map_err(|source| Error::Level { directives, setting, source })
 }
 
-/// Builds the layer that writes lines. Text says when, how grave, where and what; JSON holds the same with the fields of all spans.
+/// Builds the layer that writes lines. Text says when, how grave, where and what; JSON holds the same, a key each.
 fn lines<S, W>(format: LogFormat, colour: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     match format {
@@ -173,7 +204,11 @@ where
 /// Logs a panic where it happened. Whoever catches it logs what it ended.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("no message");
-    let location = panic.location().map_or_else(String::new, ToString::to_string);
+    let location = panic.location().map(ToString::to_string);
+    // Empty unless RUST_BACKTRACE asks for it.
     let backtrace = std::backtrace::Backtrace::capture();
     tracing::error!(location, backtrace = %backtrace, "panic: {message}");
 }
+
+#[cfg(test)]
+mod tests;

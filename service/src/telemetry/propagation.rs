@@ -1,21 +1,25 @@
 //! The trace context of W3C (`traceparent`, `tracestate`) in headers, which are gRPC's metadata, too.
 
+use std::sync::LazyLock;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::propagation::{Extractor, Injector};
-use opentelemetry::{Context, global};
+use opentelemetry::Context;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::service::Interceptor;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+static PROPAGATOR: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContextPropagator::new);
+
 /// Reads the trace that a request belongs to; an empty context where it belongs to none.
 pub fn extract(headers: &HeaderMap) -> Context {
-    global::get_text_map_propagator(|propagator| propagator.extract(&Reader(headers)))
+    PROPAGATOR.extract_with_context(&Context::new(), &Reader(headers))
 }
 
-/// Writes the current span's trace into the headers of a request that is about to leave.
+/// Writes the current span's trace into the headers of a request that is about to leave. Without a recorded span it writes nothing.
 pub fn inject(headers: &mut HeaderMap) {
-    let context = Span::current().context();
-    global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut Writer(headers)));
+    PROPAGATOR.inject_context(&Span::current().context(), &mut Writer(headers));
 }
 
 /// An interceptor for tonic's clients that lets calls carry the current span's trace.
