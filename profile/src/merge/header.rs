@@ -94,7 +94,7 @@ impl Header {
         let same = self.sample_types.len() == profile.sample_types.len()
             && self.sample_types.iter().zip(&profile.sample_types).all(|(ours, theirs)| ours.is(profile, theirs));
         let columns = if same { Columns::default() } else { self.reconcile(profile)? };
-        let scale = |period: i64, factor: i128| clamp(i128::from(period) * factor);
+        let scale = |period: i64, factor: i128| clamp(i128::from(period).saturating_mul(factor));
         self.period = scale(self.period, period.first).max(scale(profile.period, period.second));
         if period.first != 1 {
             self.period_type = their_period;

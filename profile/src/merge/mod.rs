@@ -14,6 +14,8 @@
 
 mod header;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod units;
 mod values;
 

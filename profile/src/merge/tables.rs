@@ -243,10 +243,12 @@ impl Tables {
         let mut set = std::mem::take(&mut self.scratch.labels);
         set.clear();
         for label in labels {
-            let (key, str) = (self.string(known, profile, label.key), self.string(known, profile, label.str));
-            let (num, num_unit) =
-                if str == 0 { (label.num, self.string(known, profile, label.num_unit)) } else { (0, 0) };
-            if (str, num, num_unit) != (0, 0, 0) {
+            let is_text = !profile.string(label.str).is_empty();
+            let (num, num_unit) = if is_text { (0, 0) } else { (label.num, label.num_unit) };
+            if is_text || num != 0 || !profile.string(num_unit).is_empty() {
+                let key = self.string(known, profile, label.key);
+                let str = self.string(known, profile, label.str);
+                let num_unit = self.string(known, profile, num_unit);
                 set.push(SampleLabel { key, str, num, num_unit, shape: 0 });
             }
         }

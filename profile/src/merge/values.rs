@@ -5,6 +5,9 @@
 
 use hashbrown::HashMap;
 
+/// Where sums stop growing: far beyond 64 bits, and far enough below 128 that no step on the way there overflows.
+const SUM_MAX: i128 = 1 << 126;
+
 /// Where the value of a column comes from, when columns are chosen anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Column {
@@ -48,7 +51,8 @@ impl Values {
     pub(super) fn add_columns(&mut self, index: usize, row: &[i64], columns: &[Column]) {
         let at = self.at(index);
         for (i, column) in columns.iter().enumerate() {
-            self.set(at + i, self.get(at + i) + i128::from(row[column.source]) * column.factor);
+            let scaled = i128::from(row[column.source]).saturating_mul(column.factor);
+            self.set(at + i, self.get(at + i).saturating_add(scaled));
         }
     }
 
@@ -58,7 +62,7 @@ impl Values {
         for start in (0..self.low.len()).step_by(self.width.max(1)) {
             for column in columns {
                 reshaped.low.push(0);
-                reshaped.set(reshaped.low.len() - 1, self.get(start + column.source) * column.factor);
+                reshaped.set(reshaped.low.len() - 1, self.get(start + column.source).saturating_mul(column.factor));
             }
         }
         *self = reshaped;
@@ -92,6 +96,7 @@ impl Values {
     }
 
     fn set(&mut self, at: usize, sum: i128) {
+        let sum = sum.clamp(-SUM_MAX, SUM_MAX);
         // The low half as a signed number; what is then missing is a multiple of 2^64.
         let low = sum as i64;
         self.low[at] = low;
@@ -101,5 +106,53 @@ impl Values {
         } else {
             self.carries.remove(&at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Near the edges of 64 bits, where sums wrap, and far from them.
+        #[test]
+        fn sums_are_exact_until_the_end(rows in proptest::collection::vec(
+            prop_oneof![any::<i64>(), Just(i64::MAX), Just(i64::MIN), -3..3i64], 1..20,
+        ), factor in 1..2_000_000_000_000i128) {
+            let (mut values, column) = (Values::new(1), Column { source: 0, factor });
+            let mut sum = 0i128;
+            for row in &rows {
+                values.add(0, &[*row]);
+                sum += i128::from(*row);
+            }
+            values.reshape(&[column]);
+            values.add_columns(0, &rows[..1], &[column]);
+            sum = (sum + i128::from(rows[0])) * factor;
+            let clamped = sum.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+            prop_assert_eq!(values.finish(), (vec![clamped], usize::from(i128::from(clamped) != sum)));
+        }
+    }
+
+    #[test]
+    fn sums_beyond_128_bits_saturate_as_well() {
+        let (mut values, column) = (Values::new(1), Column { source: 0, factor: i128::MAX / 2 });
+        values.add_columns(0, &[i64::MAX], &[column]);
+        values.add_columns(0, &[i64::MAX], &[column]);
+        values.reshape(&[column]);
+        assert_eq!(values.finish(), (vec![i64::MAX], 1));
+    }
+
+    #[test]
+    fn columns_are_chosen_anew_in_every_row() {
+        let mut values = Values::new(3);
+        values.add(0, &[1, 2, 3]);
+        values.add(1, &[4, i64::MAX, 6]);
+        values.add(1, &[0, 1, 0]);
+        values.reshape(&[Column { source: 2, factor: 10 }, Column { source: 1, factor: 1 }]);
+        assert_eq!(values.finish(), (vec![30, 2, 60, i64::MAX], 1));
     }
 }
