@@ -74,3 +74,66 @@ async fn take_heap(profiles: Option<Arc<dyn Profiles>>) -> Result<Response, Fail
 fn without() -> Failure {
     Failure::unimplemented("this program was built without a profiler of itself")
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use futures::FutureExt as _;
+    use http::{Request, header};
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::testing::PROGRAM;
+
+    /// Says how long it was asked to profile, and refuses the heap.
+    struct Fake;
+
+    impl Profiles for Fake {
+        fn cpu(&self, window: Duration) -> BoxFuture<'static, Result<Bytes, Failure>> {
+            std::future::ready(Ok(Bytes::from(format!("{window:?}")))).boxed()
+        }
+
+        fn heap(&self) -> BoxFuture<'static, Result<Bytes, Failure>> {
+            std::future::ready(Err(Failure::exhausted("a profile is being taken", Duration::from_secs(7)))).boxed()
+        }
+    }
+
+    async fn get(profiles: Option<Arc<dyn Profiles>>, path: &str) -> (u16, Option<String>, String) {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let response = router(PROGRAM, profiles).oneshot(request).await.expect("never fails");
+        let name =
+            response.headers().get(header::CONTENT_DISPOSITION).map(|name| name.to_str().expect("ASCII").to_owned());
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, name, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    /// Goal: the URL that `go tool pprof` asks for gives a file, and a window that is none is refused before anybody profiles.
+    #[tokio::test]
+    async fn profiles_of_the_program() {
+        let fake: Arc<dyn Profiles> = Arc::new(Fake);
+        for (query, window) in [("?seconds=10", "10s"), ("?seconds=0.5", "500ms"), ("", "30s")] {
+            let (status, name, body) = get(Some(Arc::clone(&fake)), &format!("/debug/pprof/profile{query}")).await;
+            assert_eq!((status, body.as_str()), (200, window), "{query}");
+            assert_eq!(name.as_deref(), Some("attachment; filename=\"profile.pb.gz\""));
+        }
+        for query in ["?seconds=0", "?seconds=-1", "?seconds=NaN", "?seconds=601", "?seconds=soon"] {
+            assert_eq!(get(Some(Arc::clone(&fake)), &format!("/debug/pprof/profile{query}")).await.0, 400, "{query}");
+        }
+        assert_eq!(get(Some(fake), "/debug/pprof/heap").await.0, 429);
+    }
+
+    #[tokio::test]
+    async fn without_a_profiler_it_says_so() {
+        for path in ["/debug/pprof/profile", "/debug/pprof/heap"] {
+            let (status, _, body) = get(None, path).await;
+            assert_eq!(status, 501);
+            assert!(body.contains("this program was built without a profiler of itself"), "{body}");
+        }
+        for path in ["/debug/pprof", "/debug/pprof/"] {
+            let (status, _, body) = get(None, path).await;
+            assert!(status == 200 && body.contains("afterglow-test 1.2.3"), "{body}");
+        }
+    }
+}

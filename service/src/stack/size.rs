@@ -23,15 +23,14 @@ pub(super) async fn layer(State(max): State<ByteSize>, request: Request, next: N
     match Protocol::of(request.headers()) {
         Protocol::Grpc => {
             let messages = Messages::new(max);
-            next.run(request.map(|inner| Body::new(Bounded { inner, bound: messages }))).await
+            next.run(request.map(|inner| Body::new(Framed { inner, messages }))).await
         }
         Protocol::Http => {
             let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
             if let Some(bytes) = announced.filter(|bytes| *bytes > max.bytes()) {
                 return Protocol::Http.respond(&over("body", Some(ByteSize(bytes)), max));
             }
-            let whole = Whole { seen: 0, max };
-            next.run(request.map(|inner| Body::new(Bounded { inner, bound: whole }))).await
+            next.run(request.map(|inner| Body::new(Whole { inner, seen: 0, max }))).await
         }
     }
 }
@@ -41,20 +40,18 @@ fn over(what: &str, size: Option<ByteSize>, max: ByteSize) -> Failure {
     Failure::too_large(format!("{what}{size} exceeds max_body {max} (--limits.max-body)"))
 }
 
-/// A bound that looks at data as it passes.
-trait Bound: Unpin {
-    type Refusal: Into<axum::BoxError>;
-
-    fn pass(&mut self, data: &[u8]) -> Result<(), Self::Refusal>;
-}
-
-/// A body that fails where it goes over its bound.
-struct Bounded<B> {
+/// The body of an HTTP request that fails when it is too long.
+struct Whole {
     inner: Body,
-    bound: B,
+    seen: u64,
+    max: ByteSize,
 }
 
-impl<B: Bound> HttpBody for Bounded<B> {
+/// How much of a body that is too long is still read and thrown away. Whoever is cut off while sending may never see the refusal,
+/// for the reset overtakes it; so the usual excess is let in, and an endless body is not.
+const LINGER_BYTES: u64 = 32 << 20;
+
+impl HttpBody for Whole {
     type Data = Bytes;
     type Error = axum::BoxError;
 
@@ -62,15 +59,49 @@ impl<B: Bound> HttpBody for Bounded<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => match frame.data_ref().map(|data| self.bound.pass(data)) {
-                Some(Err(refusal)) => Some(Err(refusal.into())),
-                _ => Some(Ok(frame)),
-            },
-            Some(Err(error)) => Some(Err(error.into())),
-            None => None,
-        })
+        loop {
+            let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx)).transpose()?;
+            let ended = frame.is_none();
+            self.seen += frame.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+            if self.seen <= self.max.bytes() {
+                return Poll::Ready(frame.map(Ok));
+            }
+            if ended || self.seen > self.max.bytes().saturating_add(LINGER_BYTES) {
+                // How long the body would have been is not known when nobody announced it.
+                return Poll::Ready(Some(Err(over("body", None, self.max).into())));
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.seen <= self.max.bytes() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The body of a gRPC call that fails where a message is too long.
+struct Framed {
+    inner: Body,
+    messages: Messages,
+}
+
+impl HttpBody for Framed {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx)).transpose()?;
+        if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
+            // What tonic finds among an error's sources becomes the status of the call.
+            self.messages.pass(data).map_err(tonic::Status::from)?;
+        }
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -79,22 +110,6 @@ impl<B: Bound> HttpBody for Bounded<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-/// The bound of an HTTP body.
-struct Whole {
-    seen: u64,
-    max: ByteSize,
-}
-
-impl Bound for Whole {
-    type Refusal = Failure;
-
-    fn pass(&mut self, data: &[u8]) -> Result<(), Failure> {
-        self.seen += data.len() as u64;
-        // How long the body would have been is not known when nobody announced it.
-        if self.seen > self.max.bytes() { Err(over("body", None, self.max)) } else { Ok(()) }
     }
 }
 
@@ -115,13 +130,9 @@ impl Messages {
     fn new(max: ByteSize) -> Self {
         Self { max, prefix: [0; PREFIX], filled: 0, rest: 0 }
     }
-}
 
-impl Bound for Messages {
-    // What tonic finds in the error's sources becomes the status of the call.
-    type Refusal = tonic::Status;
-
-    fn pass(&mut self, mut data: &[u8]) -> Result<(), tonic::Status> {
+    /// Looks at the next bytes of the call; fails as soon as a prefix announces too much.
+    fn pass(&mut self, mut data: &[u8]) -> Result<(), Failure> {
         while !data.is_empty() {
             if self.rest > 0 {
                 let here = self.rest.min(data.len());
@@ -137,7 +148,7 @@ impl Bound for Messages {
                 let [_, length @ ..] = self.prefix;
                 let length = u32::from_be_bytes(length) as usize;
                 if length > message_bytes_max(self.max) {
-                    return Err(over("message", Some(ByteSize(length as u64)), self.max).into());
+                    return Err(over("message", Some(ByteSize(length as u64)), self.max));
                 }
                 self.rest = length;
                 self.filled = 0;
@@ -149,7 +160,10 @@ impl Bound for Messages {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
+
     use super::*;
+    use crate::Kind;
 
     fn message(length: usize) -> Vec<u8> {
         let mut message = vec![0];
@@ -169,17 +183,25 @@ mod tests {
             assert!(stream.chunks(cut).all(|data| messages.pass(data).is_ok()), "cut into {cut}");
             let too_long = message(most + 1);
             let refused = too_long[..PREFIX].chunks(cut).find_map(|data| messages.pass(data).err());
-            let status = refused.unwrap_or_else(|| panic!("cut into {cut}"));
-            assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+            let failure = refused.unwrap_or_else(|| panic!("cut into {cut}"));
+            assert_eq!(failure.kind(), Kind::TooLarge);
         }
     }
 
-    #[test]
-    fn a_body_is_bounded_to_the_byte() {
-        let mut whole = Whole { seen: 0, max: ByteSize(10) };
-        assert_eq!(whole.pass(&[0; 4]), Ok(()));
-        assert_eq!(whole.pass(&[0; 6]), Ok(()));
-        let refusal = whole.pass(&[0; 1]).expect_err("one too many");
-        assert_eq!(refusal.message(), "body exceeds max_body 10 B (--limits.max-body)");
+    async fn bounded(length: usize, frames: usize) -> Result<usize, String> {
+        let frames = (0..frames).map(move |_| Ok::<_, std::convert::Infallible>(Bytes::from(vec![7; length])));
+        let inner = Body::from_stream(futures::stream::iter(frames));
+        let body = Whole { inner, seen: 0, max: ByteSize(10) };
+        body.collect().await.map(|body| body.to_bytes().len()).map_err(|error| error.to_string())
+    }
+
+    /// Goal: the bound holds to the byte, and what is over it is read on for a while, but not for ever.
+    #[tokio::test]
+    async fn a_body_is_bounded_to_the_byte() {
+        let refused = || Err("body exceeds max_body 10 B (--limits.max-body)".to_owned());
+        assert_eq!(bounded(5, 2).await, Ok(10));
+        assert_eq!(bounded(11, 1).await, refused());
+        assert_eq!(bounded(1, 11).await, refused());
+        assert_eq!(bounded(1 << 20, usize::MAX).await, refused());
     }
 }
