@@ -16,6 +16,16 @@ pub enum Error {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The bucket could be neither found nor made: correct its name, the endpoint or the credentials.
+    #[error("storage {url} cannot be prepared: could not {step}")]
+    Bucket {
+        /// Its URL.
+        url: String,
+        /// What was being done.
+        step: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The store ignores the condition of a conditional write: compactors would overwrite each other's commits.
     #[error(
         "storage {url} ignores conditional writes (If-None-Match: *): two writers could both win, and profiles would be lost; \
@@ -43,7 +53,7 @@ impl Error {
     /// Says whether another try may succeed without anyone changing the configuration.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Url(_) | Self::Open { .. } | Self::ConditionalWrites { .. } => false,
+            Self::Url(_) | Self::Open { .. } | Self::Bucket { .. } | Self::ConditionalWrites { .. } => false,
             Self::Probe { source, .. } => crate::fault::Fault::of(source).is_passing(),
         }
     }

@@ -5,6 +5,7 @@
 //! open      a storage URL becomes a Store: the real client under the wrappers that count, retry and prefix
 //! put       the ack path: a segment becomes durable, or the caller learns what is known of it
 //! probe     finds out at start whether the store keeps the promises everything here rests on
+//! bucket    prepares a store for its first use
 //! paths     every object key; location: every storage URL
 //! clock     time and chance, handed in; nothing else here asks the machine
 //! ```
@@ -12,6 +13,7 @@
 //! Objects are immutable and written once. Ingesters and queriers share nothing but what lies here.
 
 pub mod block;
+pub mod bucket;
 pub mod clock;
 mod error;
 mod fault;

@@ -5,7 +5,7 @@
 //! may charge for it all the same. A listing counts a request for each thousand keys, which is the page of S3, GCS and MinIO; the
 //! trait does not show pages. No label ever carries a user's value.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -15,7 +15,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -32,7 +32,7 @@ const LIST_PAGE_KEYS: u64 = 1_000;
 const DURATION_BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.5, 5.0, 10.0];
 
 /// What a request did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Operation {
     Put,
     Create,
@@ -46,7 +46,7 @@ enum Operation {
 }
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Outcome {
     Ok,
     NotFound,
@@ -55,6 +55,36 @@ enum Outcome {
     Throttled,
     Failed,
     Abandoned,
+}
+
+impl EncodeLabelValue for Operation {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Put => "put",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Get => "get",
+            Self::Head => "head",
+            Self::List => "list",
+            Self::Delete => "delete",
+            Self::Copy => "copy",
+            Self::Multipart => "multipart",
+        })
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Ok => "ok",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Denied => "denied",
+            Self::Throttled => "throttled",
+            Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -381,5 +411,74 @@ impl<S: ObjectStore> ObjectStore for Metered<S> {
         let result = self.inner.copy_opts(from, to, options).await;
         pending.end(&result);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::TryStreamExt;
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+    use crate::testing::faults::{Faulty, Operation as Kind, Trouble};
+
+    #[tokio::test]
+    async fn requests_are_counted_by_what_they_did_and_how_they_ended() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let faulty = Faulty::new(Arc::new(InMemory::new()));
+        let metered = Metered::new(faulty.clone(), metrics.clone());
+        let path = Path::from("x");
+        metered.put(&path, PutPayload::from_static(b"12345")).await.expect("memory works");
+        metered.get(&path).await.expect("memory works").bytes().await.expect("memory works");
+        assert!(metered.get(&Path::from("y")).await.is_err());
+        assert!(metered.put_opts(&path, PutPayload::new(), PutMode::Create.into()).await.is_err());
+        faulty.script(Kind::Put, [Trouble::Refuse(503), Trouble::Refuse(403), Trouble::LoseAnswer, Trouble::Stall]);
+        for _ in 0..3 {
+            assert!(metered.put(&path, PutPayload::new()).await.is_err());
+        }
+        let stalled = metered.put(&path, PutPayload::new());
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(1), stalled).await.is_err());
+        metered.list(None).try_collect::<Vec<_>>().await.expect("memory works");
+        metered.delete(&path).await.expect("memory works");
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("the metrics have a text");
+        for line in [
+            r#"afterglow_store_requests_total{operation="put",outcome="ok"} 1"#,
+            r#"afterglow_store_requests_total{operation="put",outcome="throttled"} 1"#,
+            r#"afterglow_store_requests_total{operation="put",outcome="denied"} 1"#,
+            r#"afterglow_store_requests_total{operation="put",outcome="failed"} 1"#,
+            r#"afterglow_store_requests_total{operation="put",outcome="abandoned"} 1"#,
+            r#"afterglow_store_requests_total{operation="create",outcome="conflict"} 1"#,
+            r#"afterglow_store_requests_total{operation="get",outcome="ok"} 1"#,
+            r#"afterglow_store_requests_total{operation="get",outcome="not_found"} 1"#,
+            r#"afterglow_store_requests_total{operation="list",outcome="ok"} 1"#,
+            r#"afterglow_store_requests_total{operation="delete",outcome="ok"} 1"#,
+            r#"afterglow_store_sent_bytes_total{operation="put"} 5"#,
+            r#"afterglow_store_received_bytes_total{operation="get"} 5"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert_eq!(metrics.requests(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_listing_counts_its_pages() {
+        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let count = async |keys: usize| {
+            for key in 0..keys {
+                inner.put(&Path::from(format!("{key:05}")), PutPayload::new()).await.expect("memory works");
+            }
+            let metrics = Metrics::default();
+            let metered = Metered::new(Arc::clone(&inner), metrics.clone());
+            metered.list(None).try_collect::<Vec<_>>().await.expect("memory works");
+            metrics.requests()
+        };
+        assert_eq!([count(0).await, count(1).await, count(1_000).await], [1, 1, 1]);
+        assert_eq!([count(1_001).await, count(2_000).await, count(2_001).await], [2, 2, 3]);
     }
 }

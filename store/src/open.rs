@@ -27,6 +27,7 @@ use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
 pub use self::environment::Environment;
 pub(crate) use self::http::StatusError;
+pub(crate) use self::s3::{is_aws, load_chain};
 
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::error::Error;
@@ -226,3 +227,6 @@ impl fmt::Debug for Store {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,3 +191,6 @@ impl<S: ObjectStore> ObjectStore for Patient<S> {
         self.inner.rename_opts(from, to, options).await
     }
 }
+
+#[cfg(test)]
+mod tests;

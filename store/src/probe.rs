@@ -141,3 +141,6 @@ async fn create(objects: &dyn ObjectStore, path: &Path) -> object_store::Result<
     let payload = PutPayload::from_bytes(Bytes::from_static(CONTENT));
     objects.put_opts(path, payload, PutOptions::from(PutMode::Create)).await.map(|_| ())
 }
+
+#[cfg(test)]
+mod tests;

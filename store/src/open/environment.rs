@@ -35,8 +35,9 @@ impl Environment {
         self.get("AWS_REGION").or_else(|| self.get("AWS_DEFAULT_REGION"))
     }
 
-    pub(crate) fn has_aws_keys(&self) -> bool {
-        self.get("AWS_ACCESS_KEY_ID").is_some() && self.get("AWS_SECRET_ACCESS_KEY").is_some()
+    /// Returns key id, secret and session token, where there are both of the former.
+    pub(crate) fn aws_keys(&self) -> Option<(&str, &str, Option<&str>)> {
+        Some((self.get("AWS_ACCESS_KEY_ID")?, self.get("AWS_SECRET_ACCESS_KEY")?, self.get("AWS_SESSION_TOKEN")))
     }
 
     pub(crate) fn is_aws_unsigned(&self) -> bool {

@@ -46,7 +46,7 @@ pub(super) async fn builder(bucket: &str, environment: &Environment) -> AmazonS3
     }
     let mut endpoint = environment.aws_endpoint().map(str::to_owned);
     let mut region = environment.aws_region().map(str::to_owned);
-    if !environment.has_aws_keys() && !environment.is_aws_unsigned() {
+    if environment.aws_keys().is_none() && !environment.is_aws_unsigned() {
         let chain = load_chain().await;
         endpoint = endpoint.or_else(|| chain.endpoint_url().map(str::to_owned));
         region = region.or_else(|| chain.region().map(ToString::to_string));

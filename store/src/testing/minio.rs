@@ -3,6 +3,7 @@
 //! The binary is a tool of the tests alone, never a dependency: `make tools` builds it into `.cache/bin`. A test that needs it fails
 //! without it and says so; it does not skip itself.
 
+use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -21,11 +22,14 @@ const BINARY_ENV: &str = "AFTERGLOW_TEST_MINIO";
 /// Where `make tools` puts the binary.
 const BINARY_DEFAULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.cache/bin/minio");
 /// How long MinIO may take to answer; on a busy machine it has taken ten seconds.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is asked meanwhile.
 const READY_POLL: Duration = Duration::from_millis(50);
 /// A port that was free may be taken before MinIO binds it.
 const TRIES_MAX: usize = 3;
+
+/// Where MinIO's output goes, beside its data.
+const OUTPUT: &str = "output";
 
 const ACCESS_KEY: &str = "afterglow-test";
 const SECRET_KEY: &str = "afterglow-test-secret";
@@ -50,19 +54,22 @@ impl Minio {
             "this test needs MinIO at {}: run `make tools`, or set {BINARY_ENV}",
             binary.display()
         );
+        let mut output = String::new();
         for _ in 0..TRIES_MAX {
             let port = free_port().expect("loopback has a free port");
             let mut minio = Self::spawn(&binary, port).expect("MinIO can be started");
             if minio.is_ready(port).await {
                 return minio;
             }
+            output = std::fs::read_to_string(minio.data.path().join(OUTPUT)).unwrap_or_default();
         }
-        panic!("MinIO does not come up: {} was tried {TRIES_MAX} times", binary.display());
+        panic!("MinIO does not come up: {} was tried {TRIES_MAX} times and said: {output}", binary.display());
     }
 
     fn spawn(binary: &PathBuf, port: u16) -> io::Result<Self> {
         let data = TempDir::new()?;
         let address = format!("127.0.0.1:{port}");
+        let output = File::create(data.path().join(OUTPUT))?;
         let process = Command::new(binary)
             .args(["server", "--quiet", "--address", &address, "--console-address", "127.0.0.1:0"])
             .arg(data.path().join("data"))
@@ -72,8 +79,8 @@ impl Minio {
             .env("MINIO_BROWSER", "off")
             .env("HOME", data.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
             .spawn()?;
         Ok(Self { process, endpoint: format!("http://{address}"), data })
     }
@@ -140,10 +147,12 @@ async fn is_healthy(port: u16) -> bool {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let ask = async {
         let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
-        connection.write_all(b"GET /minio/health/ready HTTP/1.0\r\n\r\n").await?;
+        connection
+            .write_all(b"GET /minio/health/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .await?;
         let mut answer = Vec::new();
         connection.read_to_end(&mut answer).await?;
         io::Result::Ok(answer)
     };
-    ask.await.is_ok_and(|answer| answer.starts_with(b"HTTP/1.0 200") || answer.starts_with(b"HTTP/1.1 200"))
+    ask.await.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
 }

@@ -1,0 +1,158 @@
+//! What `open` gives: stores that keep the rules, and errors of the real clients that are read rightly.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use object_store::{ObjectStoreExt, PutPayload};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::fault::Fault;
+use crate::testing::conformance::{self, Order};
+
+fn url(text: &str) -> StorageUrl {
+    text.parse().expect("valid")
+}
+
+#[tokio::test]
+async fn memory_keeps_the_rules() {
+    let store = open(&url("memory://"), StoreOptions::default()).await.expect("memory opens");
+    conformance::check(store.objects(), Path::from("suite"), Order::Sorted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_keeps_the_rules() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = StorageUrl::File { folder: folder.path().join("made/on/opening") };
+    let store = open(&url, StoreOptions::default()).await.expect("a folder opens");
+    conformance::check(store.objects(), Path::from("suite"), Order::Any).await;
+}
+
+#[tokio::test]
+async fn a_store_under_a_prefix_keeps_the_rules() {
+    let within: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let prefixed = Arc::new(PrefixStore::new(Arc::clone(&within), "some/prefix"));
+    let store = Store::new(prefixed, "prefixed".to_owned(), StoreOptions::default());
+    within.put(&Path::from("suite/beside"), PutPayload::from("stays")).await.expect("memory works");
+    conformance::check(store.objects(), Path::from("suite"), Order::Sorted).await;
+    within.get(&Path::from("suite/beside")).await.expect("what lies beside the prefix is not touched");
+}
+
+#[tokio::test]
+async fn memory_is_shared_by_name_only() {
+    let open = async |text: &str| open(&url(text), StoreOptions::default()).await.expect("memory opens").objects();
+    let path = Path::from("x");
+    open("memory://memory-is-shared").await.put(&path, PutPayload::from("1")).await.expect("memory works");
+    assert!(open("memory://memory-is-shared").await.get(&path).await.is_ok());
+    assert!(open("memory://another").await.get(&path).await.is_err());
+    open("memory://").await.put(&path, PutPayload::from("1")).await.expect("memory works");
+    assert!(open("memory://").await.get(&path).await.is_err());
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_named() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let url = StorageUrl::File { folder: file.path().join("below") };
+    let error = open(&url, StoreOptions::default()).await.expect_err("a file is no folder");
+    assert!(matches!(&error, Error::Open { url: named, .. } if *named == url.to_string()), "{error}");
+    assert!(!error.is_passing());
+}
+
+/// Answers every connection with `answer`; an empty one closes it. Returns the endpoint and how many connections there were.
+async fn serve(answer: String) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let Ok((mut connection, _)) = listener.accept().await else { return };
+            counter.fetch_add(1, Ordering::Relaxed);
+            let mut request = [0; 16 << 10];
+            // The requests of these tests fit into one read.
+            let _ = connection.read(&mut request).await;
+            let _ = connection.write_all(answer.as_bytes()).await;
+        }
+    });
+    (endpoint, connections)
+}
+
+async fn open_s3(endpoint: &str) -> Store {
+    let variables = [("AWS_ENDPOINT_URL", endpoint), ("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+    let environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+    open(&url("s3://bucket/prefix"), StoreOptions { environment, ..StoreOptions::default() }).await.expect("s3 opens")
+}
+
+#[tokio::test]
+async fn a_status_is_read_through_the_real_client() {
+    for (status, reads_as) in [
+        ("400 Bad Request", Fault::Refused),
+        ("401 Unauthorized", Fault::Denied),
+        ("403 Forbidden", Fault::Denied),
+        ("404 Not Found", Fault::NotFound),
+        ("405 Method Not Allowed", Fault::Refused),
+        ("408 Request Timeout", Fault::Ambiguous),
+        ("409 Conflict", Fault::Conflict),
+        ("412 Precondition Failed", Fault::Conflict),
+        ("429 Too Many Requests", Fault::Throttled),
+        ("500 Internal Server Error", Fault::Ambiguous),
+        ("501 Not Implemented", Fault::Refused),
+        ("502 Bad Gateway", Fault::Ambiguous),
+        ("503 Slow Down", Fault::Throttled),
+        ("504 Gateway Timeout", Fault::Ambiguous),
+    ] {
+        let body = "<Error><Code>SomeCode</Code><Message>some message</Message></Error>";
+        let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        let store = open_s3(&serve(head + body).await.0).await;
+        let error = store.objects().put(&Path::from("x"), PutPayload::from("1")).await.expect_err(status);
+        assert_eq!(Fault::of(&error), reads_as, "{status}: {error:?}");
+        assert!(error.to_string().contains("SomeCode"), "{status}: the message of the server is shown: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_ambiguous_and_one_that_never_was_is_not() {
+    let put = async |endpoint: &str| {
+        let store = open_s3(endpoint).await;
+        store.objects().put(&Path::from("x"), PutPayload::from("1")).await.expect_err("nobody answers")
+    };
+    let error = put(&serve(String::new()).await.0).await;
+    assert_eq!(Fault::of(&error), Fault::Ambiguous, "{error:?}");
+    let error = put(&serve("HTTP/1.1 200 OK\r\ncontent-le".to_owned()).await.0).await;
+    assert_eq!(Fault::of(&error), Fault::Ambiguous, "{error:?}");
+    let port =
+        TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("a port").port();
+    let error = put(&format!("http://127.0.0.1:{port}")).await;
+    assert_eq!(Fault::of(&error), Fault::Unreachable, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_write_is_tried_once_by_the_client_below() {
+    let answer = "HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let (endpoint, connections) = serve(answer.to_owned()).await;
+    let store = open_s3(&endpoint).await;
+    store.objects().put(&Path::from("x"), PutPayload::from("1")).await.expect_err("the server refuses");
+    assert_eq!((store.metrics().requests(), connections.load(Ordering::Relaxed)), (1, 1));
+}
+
+#[test]
+fn endpoints_of_aws_are_told_from_others() {
+    for endpoint in ["https://s3.eu-west-1.amazonaws.com", "https://amazonaws.com.cn", "https://s3.eu-west-1.api.aws"] {
+        assert!(is_aws(endpoint), "{endpoint}");
+    }
+    for endpoint in ["http://127.0.0.1:9000", "https://minio.example", "https://myamazonaws.com", "nonsense"] {
+        assert!(!is_aws(endpoint), "{endpoint}");
+    }
+}
+
+#[test]
+fn an_environment_takes_what_is_a_providers_and_shows_no_secret() {
+    let variables =
+        [("AWS_REGION", "eu-west-1"), ("AWS_SECRET_ACCESS_KEY", "hush"), ("AWS_ACCESS_KEY_ID", ""), ("PATH", "/bin")];
+    let environment: Environment =
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+    assert_eq!(environment.aws_region(), Some("eu-west-1"));
+    assert_eq!(environment.get("PATH"), None);
+    assert_eq!(environment.aws_keys(), None, "an empty variable is none");
+    assert_eq!(format!("{environment:?}"), r#"{"AWS_REGION", "AWS_SECRET_ACCESS_KEY"}"#);
+}
