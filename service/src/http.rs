@@ -77,20 +77,20 @@ pub fn content_encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
 pub async fn read_body(body: Body) -> Result<Bytes, Failure> {
     match body.collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) => Err(failure_of(&error).unwrap_or_else(|| Failure::invalid("request body ended early"))),
+        Err(error) => Err(body_failure(&error)),
     }
 }
 
-/// Finds the failure among an error's sources.
-fn failure_of(error: &(dyn StdError + 'static)) -> Option<Failure> {
+/// Folds what reading a request's body failed with: what the stack refused, or else a body that ends before it is complete.
+pub fn body_failure(error: &(dyn StdError + 'static)) -> Failure {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(failure) = error.downcast_ref::<Failure>() {
-            return Some(failure.clone());
+            return failure.clone();
         }
         cause = error.source();
     }
-    None
+    Failure::invalid("request body ended early")
 }
 
 /// Answers with JSON; messages of the wire contract serialize by protobuf's mapping.
