@@ -1,0 +1,166 @@
+//! The ingester as a program of its own: settings, one port, and the steps from start to end.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use afterglow_service::config;
+use afterglow_service::debug::Profiles;
+use afterglow_service::listen::{self, Server};
+use afterglow_service::{Health, Metrics, Program, shutdown, telemetry};
+use afterglow_store::{StorageUrl, Store, StoreOptions};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Role};
+
+/// Takes profiles, commits them to object storage in groups, and acknowledges what is durable
+///
+/// Many may run over one bucket, behind any load balancer: they share nothing else.
+#[derive(clap::Parser, Clone, Debug)]
+#[command(name = "afterglow-ingester", version, after_help = EXAMPLES)]
+pub struct Settings {
+    /// Where profiles are kept: file:///var/lib/afterglow, s3://bucket/prefix, gs://bucket, az://container
+    #[arg(long, value_name = "URL")]
+    pub storage: StorageUrl,
+    /// Address to listen on, for gRPC and HTTP alike
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:4100")]
+    pub listen: SocketAddr,
+    /// What this process does: ingest, maintain or both. In this version nothing is maintained yet
+    #[arg(long, value_name = "ROLES", value_delimiter = ',', default_value = "ingest,maintain")]
+    pub roles: Vec<Role>,
+    /// How profiles are taken and committed.
+    #[command(flatten)]
+    pub ingester: Config,
+    /// What the server takes on.
+    #[command(flatten)]
+    pub server: listen::Options,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: telemetry::Options,
+    /// Where settings come from.
+    #[command(flatten)]
+    pub source: config::Source,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  afterglow-ingester --storage s3://profiles
+  afterglow-ingester --storage file:///var/lib/afterglow --listen 127.0.0.1:4100
+  curl --data-binary @cpu.pb.gz 'http://127.0.0.1:4100/api/v1/profiles?service=api&type=cpu'";
+
+// === impl Settings ===
+
+impl config::Settings for Settings {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = self.ingester.problems();
+        problems.extend(self.server.limits.problems());
+        if !self.roles.contains(&Role::Ingest) {
+            problems.push("roles without ingest: there is nothing to maintain in this version".to_owned());
+        }
+        problems
+    }
+}
+
+/// Why the ingester did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The storage cannot be used.
+    #[error("cannot use the storage")]
+    Storage(#[from] afterglow_store::Error),
+    /// Logs or traces cannot begin.
+    #[error("cannot begin telemetry")]
+    Telemetry(#[from] telemetry::Error),
+    /// The port cannot be served.
+    #[error("cannot serve")]
+    Listen(#[from] listen::Error),
+    /// The system does not let signals be awaited.
+    #[error("cannot await signals")]
+    Signals(#[from] std::io::Error),
+}
+
+/// What this program is called.
+pub const PROGRAM: Program = Program::new("afterglow-ingester");
+
+/// Runs an ingester until SIGTERM or SIGINT, then drains; `profiles`, if any, take profiles of this process for `/debug/pprof/`.
+///
+/// # Errors
+/// It did not start; once it serves, it ends well.
+pub async fn run(settings: Settings, profiles: Option<Arc<dyn Profiles>>) -> Result<(), Error> {
+    let telemetry = telemetry::init(PROGRAM, &settings.telemetry)?;
+    let stop = shutdown::on_signals()?;
+    let served = stop.run_until_cancelled(start(&settings)).await;
+    let ended = match served {
+        Some(Ok(started)) => serve(settings, started, profiles, stop).await,
+        Some(Err(error)) => Err(error),
+        // Asked to stop before it began.
+        None => Ok(()),
+    };
+    telemetry.shutdown().await;
+    ended
+}
+
+/// What is there before a port is.
+struct Started {
+    store: Store,
+    metrics: Metrics,
+    health: Health,
+}
+
+async fn start(settings: &Settings) -> Result<Started, Error> {
+    let metrics = Metrics::new(PROGRAM);
+    let health = Health::new();
+    let storage = health.part("storage");
+    let options = StoreOptions { metrics: metrics.register(afterglow_store::Metrics::new), ..StoreOptions::default() };
+    let store = afterglow_store::open(&settings.storage, options).await?;
+    store.probe().await?;
+    storage.ready();
+    if settings.roles.contains(&Role::Maintain) {
+        tracing::debug!("role maintain has no work in this version");
+    }
+    Ok(Started { store, metrics, health })
+}
+
+async fn serve(
+    settings: Settings,
+    started: Started,
+    profiles: Option<Arc<dyn Profiles>>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let Started { store, metrics, health } = started;
+    let ingester = crate::build(&settings.ingester, &settings.server.limits, store, &metrics);
+    let drain = settings.server.drain.clone();
+    let mut server =
+        Server::new(PROGRAM, settings.server, health, metrics).grpc(ingester.grpc()).http(ingester.routes());
+    if let Some(profiles) = profiles {
+        server = server.profiles(profiles);
+    }
+    let listener = listen::bind(settings.listen).await?;
+    let served = async {
+        let served = server.run(listener, stop.clone()).await;
+        // A server that could not begin must not leave the rest waiting for a signal.
+        stop.cancel();
+        served
+    };
+    let (served, _) = tokio::join!(served, ingester.run(stop.clone(), &drain));
+    served?;
+    Ok(())
+}
+
+// === impl Error ===
+
+impl Error {
+    /// Says what happened, and returns the exit code: 78 where the configuration is to be corrected, 1 otherwise.
+    pub fn report(self) -> ExitCode {
+        let is_bad_configuration = match &self {
+            Self::Storage(error) => !error.is_passing(),
+            Self::Telemetry(_) => true,
+            Self::Listen(_) | Self::Signals(_) => false,
+        };
+        let text = format!("{:#}", anyhow::Error::from(self));
+        if is_bad_configuration {
+            return config::Exit::Bad(vec![text]).report();
+        }
+        tracing::error!("{text}");
+        ExitCode::FAILURE
+    }
+}
