@@ -226,6 +226,29 @@ impl Location {
 // === impl Profile ===
 
 impl<'a> Profile<'a> {
+    /// Returns how many bytes of memory its tables take; the strings are the lender's.
+    pub fn heap_bytes(&self) -> usize {
+        fn bytes<T>(table: &Vec<T>) -> usize {
+            table.capacity() * size_of::<T>()
+        }
+        let Samples { location_ends, locations, values, label_ends, labels, shapes } = &self.samples;
+        let Layout { exact: _, shapes: layout_shapes, records } = &self.layout;
+        bytes(&self.sample_types)
+            + [location_ends, locations, label_ends].into_iter().map(bytes).sum::<usize>()
+            + bytes(values)
+            + bytes(labels)
+            + bytes(shapes)
+            + bytes(&self.mappings)
+            + bytes(&self.locations)
+            + bytes(&self.lines)
+            + bytes(&self.functions)
+            + bytes(&self.strings)
+            + bytes(&self.comments)
+            + bytes(layout_shapes)
+            + layout_shapes.iter().map(|shape| shape.len()).sum::<usize>()
+            + bytes(records)
+    }
+
     /// Returns the string at `index`.
     pub fn string(&self, index: StringIndex) -> &'a [u8] {
         self.strings[index as usize]

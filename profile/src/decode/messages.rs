@@ -4,8 +4,9 @@
 //! function notes the shape of its message and clears `exact` where values and shape together would not give the bytes back.
 
 use super::ids::{Entity, Index, References};
+use super::packed;
 use super::shapes::{Keys, Shapes};
-use super::wire::{Reader, Result};
+use super::wire::{Kind, Reader, Result};
 use super::{Counts, PROFILE_FIELD_MAX, exceeded};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -39,9 +40,9 @@ impl<'a, 'l> Decoder<'a, 'l> {
         profile.samples.location_ends.reserve_exact(counts.samples);
         profile.samples.label_ends.reserve_exact(counts.samples);
         profile.samples.shapes.reserve_exact(counts.samples);
-        // Each value takes a byte at least; stacks are most of a sample, with about two bytes for each location.
+        // Each value takes a byte at least; stacks are most of a sample, with up to two bytes for each location.
         profile.samples.values.reserve_exact((counts.samples * counts.sample_types).min(counts.sample_bytes));
-        profile.samples.locations.reserve(counts.sample_bytes / 3);
+        profile.samples.locations.reserve(counts.sample_bytes / 2);
         profile.mappings.reserve_exact(counts.mappings);
         profile.locations.reserve_exact(counts.locations);
         profile.lines.reserve(counts.locations);
@@ -72,13 +73,15 @@ impl<'a, 'l> Decoder<'a, 'l> {
                 0x0a => {
                     let i = self.profile.sample_types.len();
                     let mut value_type = ValueType::default();
-                    self.value_type(reader.message(&[1])?, &mut value_type, || format!("sample_type[{i}]"))?;
+                    self.value_type(reader.message(Kind::SampleType)?, &mut value_type, || {
+                        format!("sample_type[{i}]")
+                    })?;
                     self.profile.sample_types.push(value_type);
                 }
-                0x12 => self.sample(reader.message(&[2])?)?,
-                0x1a => self.mapping(reader.message(&[3])?)?,
-                0x22 => self.location(reader.message(&[4])?)?,
-                0x2a => self.function(reader.message(&[5])?)?,
+                0x12 => self.sample(reader.message(Kind::Sample)?)?,
+                0x1a => self.mapping(reader.message(Kind::Mapping)?)?,
+                0x22 => self.location(reader.message(Kind::Location)?)?,
+                0x2a => self.function(reader.message(Kind::Function)?)?,
                 0x32 => self.string(reader.slice()?)?,
                 0x38 => {
                     self.profile.drop_frames = self.index(reader.varint()?, || "drop_frames".to_owned())?;
@@ -99,7 +102,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
                 0x5a => {
                     // A message that comes again is merged into the one before, field by field.
                     let mut value_type = self.profile.period_type.unwrap_or_default();
-                    self.value_type(reader.message(&[11])?, &mut value_type, || "period_type".to_owned())?;
+                    self.value_type(reader.message(Kind::PeriodType)?, &mut value_type, || "period_type".to_owned())?;
                     self.profile.period_type = Some(value_type);
                     self.scalar(key);
                 }
@@ -157,7 +160,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
             let line = i - profile.locations[location].lines_start as usize;
             return Err(undefined(format!("location[{location}].line[{line}]"), Entity::Function, id));
         }
-        if let Err((i, id)) = self.to_locations.resolve(profile.samples.locations.iter_mut(), &locations, false) {
+        if let Err((i, id)) = self.to_locations.resolve_all(&mut profile.samples.locations, &locations) {
             let sample = profile.samples.location_ends.partition_point(|&end| end as usize <= i);
             return Err(undefined(format!("sample[{sample}]"), Entity::Location, id));
         }
@@ -185,6 +188,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
         Ok(())
     }
 
+    #[inline(never)]
     fn sample(&mut self, mut reader: Reader<'a>) -> Result<()> {
         let samples = &self.profile.samples;
         let (stack_start, values_start) = (samples.locations.len(), samples.values.len());
@@ -205,10 +209,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
                     if run.remaining() > depth_max.saturating_mul(VARINT_BYTES_MAX) {
                         return Err(self.too_deep(i, run.count_varints()));
                     }
-                    while !run.is_at_end() {
-                        let id = run.varint()?;
-                        self.profile.samples.locations.push(self.to_locations.slot(id));
-                    }
+                    packed::read_ids(&mut run, &mut self.profile.samples.locations, &mut self.to_locations)?;
                     self.exact &= run.minimal;
                 }
                 0x10 => {
@@ -222,13 +223,13 @@ impl<'a, 'l> Decoder<'a, 'l> {
                         return Err(self.wrong_values(i, run.count_varints()));
                     }
                     while !run.is_at_end() {
-                        self.profile.samples.values.push(run.varint()? as i64);
+                        self.profile.samples.values.push(run.any_varint()? as i64);
                     }
                     self.exact &= run.minimal;
                 }
                 0x1a => {
                     keys.run(key);
-                    let message = reader.message(&[2, 3])?;
+                    let message = reader.message(Kind::Label)?;
                     self.label(message, i)?;
                 }
                 _ => {
@@ -254,6 +255,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
         Ok(())
     }
 
+    #[inline(never)]
     fn label(&mut self, mut reader: Reader<'a>, sample: usize) -> Result<()> {
         let count = self.profile.samples.labels.len() as u64 + 1;
         if count > self.limits.labels_max {
@@ -280,6 +282,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
         Ok(())
     }
 
+    #[inline(never)]
     fn mapping(&mut self, mut reader: Reader<'a>) -> Result<()> {
         let i = self.profile.mappings.len();
         let mut mapping = Mapping::default();
@@ -302,6 +305,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
         Ok(())
     }
 
+    #[inline(never)]
     fn location(&mut self, mut reader: Reader<'a>) -> Result<()> {
         let mut location = Location { lines_start: self.profile.lines.len() as u32, ..Location::default() };
         let mut mapping_id = 0;
@@ -310,7 +314,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
             match key {
                 0x22 => {
                     keys.run(key);
-                    let message = reader.message(&[4, 4])?;
+                    let message = reader.message(Kind::Line)?;
                     self.line(message)?;
                     continue;
                 }
@@ -329,6 +333,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
         Ok(())
     }
 
+    #[inline(never)]
     fn line(&mut self, mut reader: Reader<'a>) -> Result<()> {
         let count = self.profile.lines.len() as u64 + 1;
         if count > self.limits.lines_max {
@@ -352,6 +357,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
         Ok(())
     }
 
+    #[inline(never)]
     fn function(&mut self, mut reader: Reader<'a>) -> Result<()> {
         let i = self.profile.functions.len();
         let mut function = Function::default();
@@ -428,7 +434,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
     /// Ends a message: returns the number of its shape.
     #[inline(always)]
     fn close(&mut self, keys: Keys, reader: &Reader<'_>) -> ShapeIndex {
-        self.exact &= reader.minimal & !keys.again;
+        self.exact &= reader.minimal;
         self.shapes.number(keys).unwrap_or_else(|| {
             self.exact = false;
             0

@@ -12,6 +12,7 @@
 
 mod ids;
 mod messages;
+mod packed;
 mod shapes;
 mod wire;
 

@@ -5,35 +5,45 @@
 
 use crate::model::ShapeIndex;
 
-/// The keys of one message as they come.
+/// The keys of one message as they come, the latest in the lowest byte.
+///
+/// After more than sixteen, the first are forgotten; then some field has come twice, as messages have ten at most.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Keys {
-    /// The keys, the latest in the lowest byte.
-    code: u128,
-    /// A bit for each field number that came.
-    seen: u32,
-    /// A field came again, so the values do not say what was written.
-    pub(super) again: bool,
-}
+pub(super) struct Keys(u128);
 
 impl Keys {
-    /// Adds a field that may come once.
+    /// Adds a field.
     #[inline(always)]
     pub(super) fn once(&mut self, key: u8) {
-        let bit = 1 << (key >> 3);
-        self.again |= self.seen & bit != 0;
-        self.seen |= bit;
-        self.code = self.code << 8 | u128::from(key);
+        self.0 = self.0 << 8 | u128::from(key);
     }
 
     /// Adds an element of a run of fields with the same key.
     #[inline(always)]
     pub(super) fn run(&mut self, key: u8) {
-        if self.code as u8 != key {
+        if self.0 as u8 != key {
             self.once(key);
         }
     }
+
+    /// Returns the keys in order if they tell all: each field comes once, or in one run.
+    fn shape(self) -> Option<Box<[u8]>> {
+        let keys = self.0.to_be_bytes();
+        let keys = &keys[(self.0.leading_zeros() / 8) as usize..];
+        let mut seen = 0u32;
+        for key in keys {
+            let bit = 1 << (key >> 3);
+            if keys.len() > FIELDS_MAX || seen & bit != 0 {
+                return None;
+            }
+            seen |= bit;
+        }
+        Some(keys.into())
+    }
 }
+
+/// The most fields of a message: those of a mapping.
+const FIELDS_MAX: usize = 10;
 
 /// More distinct shapes than any encoder writes: beyond, the profile is kept as bytes rather than as columns.
 const SHAPES_MAX: usize = 1024;
@@ -44,49 +54,42 @@ const RECENT: usize = 64;
 /// The distinct shapes of a profile.
 pub(super) struct Shapes {
     shapes: Vec<Box<[u8]>>,
-    /// All codes with their shapes, sorted.
+    /// All keys that have a shape, sorted.
     sorted: Vec<(u128, ShapeIndex)>,
-    /// Recent codes by a few bits of their hash.
+    /// Recent keys by a few bits of their hash.
     recent: [(u128, ShapeIndex); RECENT],
 }
 
 impl Shapes {
     /// Creates an empty set.
     pub(super) fn new() -> Self {
-        // A code of all ones is no shape: its keys would be no fields.
+        // No message has the keys that all ones would be.
         Self { shapes: Vec::new(), sorted: Vec::new(), recent: [(u128::MAX, 0); RECENT] }
     }
 
-    /// Returns the number of the shape of `keys`, or `None` if there are too many.
+    /// Returns the number of the shape that `keys` make, or `None` if they make none or there are too many.
     #[inline(always)]
     pub(super) fn number(&mut self, keys: Keys) -> Option<ShapeIndex> {
-        let place = Self::place(keys.code);
-        let (code, shape) = self.recent[place];
-        if code == keys.code { Some(shape) } else { self.find(keys.code, place) }
+        // Fibonacci hashing of the first and the last eight keys.
+        let folded = (keys.0 as u64) ^ ((keys.0 >> 64) as u64).rotate_left(32);
+        let place = (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT.ilog2())) as usize;
+        let (recent, shape) = self.recent[place];
+        if recent == keys.0 { Some(shape) } else { self.find(keys, place) }
     }
 
-    #[inline(always)]
-    fn place(code: u128) -> usize {
-        // Fibonacci hashing of the first and last eight keys.
-        let folded = (code as u64) ^ ((code >> 64) as u64).rotate_left(32);
-        (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT.ilog2())) as usize
-    }
-
-    #[cold]
-    fn find(&mut self, code: u128, place: usize) -> Option<ShapeIndex> {
-        let shape = match self.sorted.binary_search_by_key(&code, |entry| entry.0) {
+    #[inline(never)]
+    fn find(&mut self, keys: Keys, place: usize) -> Option<ShapeIndex> {
+        let shape = match self.sorted.binary_search_by_key(&keys.0, |entry| entry.0) {
             Ok(i) => self.sorted[i].1,
             Err(_) if self.shapes.len() == SHAPES_MAX => return None,
             Err(i) => {
                 let shape = self.shapes.len() as ShapeIndex;
-                let keys = code.to_be_bytes();
-                let start = (code.leading_zeros() / 8) as usize;
-                self.shapes.push(keys[start..].into());
-                self.sorted.insert(i, (code, shape));
+                self.shapes.push(keys.shape()?);
+                self.sorted.insert(i, (keys.0, shape));
                 shape
             }
         };
-        self.recent[place] = (code, shape);
+        self.recent[place] = (keys.0, shape);
         Some(shape)
     }
 

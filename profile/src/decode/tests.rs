@@ -426,3 +426,47 @@ fn errors_tell_the_place_even_where_the_field_repeats() {
     let expected = Error::StringIndex { place: "function[1].name".to_owned(), index: 77, len: 4 };
     assert_eq!(decode(&bytes, &Limits::default()), Err(expected));
 }
+
+// === What it costs ===
+
+#[test]
+fn no_mebibyte_makes_much_memory() {
+    /// The worst is a message of two bytes that becomes 24, in a table that doubles as it grows.
+    const RATIO_MAX: f64 = 25.0;
+
+    let times = |part: Vec<u8>| part.repeat((1 << 20) / part.len());
+    let numbered = |field| (1..200_000).map(|id| message(field, &[number(1, id)])).collect::<Vec<_>>().concat();
+    for (name, bytes) in [
+        ("strings", changed(|p| p.strings = [string(""), times(string(""))].concat())),
+        ("comments", changed(|p| p.more = times(number(13, 0))[..100_000].to_vec())),
+        ("samples", changed(|p| p.sample = times(message(2, &[packed(2, &[1])])))),
+        ("deep stacks", changed(|p| p.sample = times(sample(&[packed(1, &[1; 4096])])))),
+        ("labels", changed(|p| p.sample = sample(&[times(message(3, &[]))]))),
+        ("lines", changed(|p| p.location = message(4, &[number(1, 1), times(message(4, &[]))]))),
+        ("locations", changed(|p| p.location = numbered(4))),
+        ("functions", changed(|p| p.function = numbered(5))),
+        ("mappings", changed(|p| p.mapping = numbered(3))),
+        ("records", changed(|p| p.more = times([string(""), number(16, 0)].concat()))),
+        (
+            "values",
+            changed(|p| {
+                p.sample_type = message(1, &[]).repeat(64);
+                p.sample = times(message(2, &[packed(2, &[0; 64])]));
+            }),
+        ),
+    ] {
+        let limits = Limits { mappings_max: 1 << 20, ..Limits::default() };
+        let profile = decode(&bytes, &limits).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let ratio = profile.heap_bytes() as f64 / bytes.len() as f64;
+        assert!(ratio <= RATIO_MAX, "{name}: {ratio:.1} times {} bytes", bytes.len());
+    }
+}
+
+#[test]
+fn a_real_profile_takes_a_few_times_its_bytes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/profiles/svc-heap-i1-0038.pb.gz");
+    let body = std::fs::read(path).expect("the fixture is there");
+    let raw = crate::compress::inflate(&body, &Limits::default()).expect("it inflates");
+    let profile = accepted(&raw);
+    assert!(profile.heap_bytes() <= 8 * raw.len(), "{} for {} bytes", profile.heap_bytes(), raw.len());
+}

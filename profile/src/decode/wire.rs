@@ -11,6 +11,9 @@ use crate::error::{Error, FieldPath};
 /// The result of reading something; errors are boxed because they are large and rare.
 pub(super) type Result<T> = std::result::Result<T, Box<Error>>;
 
+/// The bit of each byte of a word that says that the varint goes on.
+pub(super) const CONTINUATION: u64 = 0x8080_8080_8080_8080;
+
 /// The wire type of a varint.
 pub(super) const VARINT: u8 = 0;
 /// The wire type of eight bytes.
@@ -19,6 +22,37 @@ pub(super) const FIXED64: u8 = 1;
 pub(super) const LENGTH: u8 = 2;
 /// The wire type of four bytes.
 pub(super) const FIXED32: u8 = 5;
+
+/// The messages of profile.proto.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Profile,
+    SampleType,
+    Sample,
+    Label,
+    Mapping,
+    Location,
+    Line,
+    Function,
+    PeriodType,
+}
+
+impl Kind {
+    /// Returns the fields that lead to such a message.
+    fn parents(self) -> &'static [u32] {
+        match self {
+            Self::Profile => &[],
+            Self::SampleType => &[1],
+            Self::Sample => &[2],
+            Self::Label => &[2, 3],
+            Self::Mapping => &[3],
+            Self::Location => &[4],
+            Self::Line => &[4, 4],
+            Self::Function => &[5],
+            Self::PeriodType => &[11],
+        }
+    }
+}
 
 /// A position in a message.
 #[derive(Clone)]
@@ -29,8 +63,8 @@ pub(super) struct Reader<'a> {
     pos: usize,
     /// Where the key of the current field starts.
     key_at: usize,
-    /// The fields that lead to this message, for errors.
-    parents: &'static [u32],
+    /// What the message is, for errors.
+    kind: Kind,
     /// No varint so far was longer than need be.
     pub(super) minimal: bool,
 }
@@ -38,7 +72,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Creates a reader of a whole profile.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, pos: 0, key_at: 0, parents: &[], minimal: true }
+        Self { bytes, pos: 0, key_at: 0, kind: Kind::Profile, minimal: true }
     }
 
     /// Stands for every key above 127: it belongs to no field of pprof.
@@ -75,34 +109,69 @@ impl<'a> Reader<'a> {
                 self.pos += 1;
                 Ok(u64::from(byte))
             }
-            Some(_) => self.long_varint(),
+            Some(&byte) => match self.bytes.get(self.pos + 1) {
+                Some(&second) if second < 0x80 => {
+                    self.pos += 2;
+                    self.minimal &= second != 0;
+                    Ok(u64::from(byte & 0x7f) | u64::from(second) << 7)
+                }
+                _ => self.long_varint(),
+            },
             None => Err(self.truncated()),
         }
     }
 
-    /// Reads a varint of two bytes or more.
-    #[inline(always)]
+    /// Reads a varint that is known to be a longer one. Not inlined: there are many places, and it is the rarer case in all of them.
+    #[inline(never)]
     fn long_varint(&mut self) -> Result<u64> {
-        let start = self.pos;
-        // Up to eight bytes at once: the lengths vary from value to value, and a loop would be mispredicted at each.
-        if let Some(window) = self.bytes.get(start..start + 8) {
-            let word = u64::from_le_bytes(window.try_into().expect("the window has eight bytes"));
-            let ends = !word & 0x8080_8080_8080_8080;
-            if ends != 0 {
-                let bits = ends.trailing_zeros() + 1;
-                let word = word & (u64::MAX >> (64 - bits));
-                // Seven bits of each byte, packed pairwise: 8 x 7, 4 x 14, 2 x 28, 56.
-                let word = (word & 0x007f_007f_007f_007f) | ((word & 0x7f00_7f00_7f00_7f00) >> 1);
-                let word = (word & 0x0000_3fff_0000_3fff) | ((word & 0x3fff_0000_3fff_0000) >> 2);
-                let value = (word & 0x0fff_ffff) | ((word & 0x0fff_ffff_0000_0000) >> 4);
-                let len = (bits / 8) as usize;
-                self.pos = start + len;
-                // Its last byte adds nothing if the bytes before hold all the value.
-                self.minimal &= value >> (7 * (len - 1)) != 0;
-                return Ok(value);
-            }
+        self.any_varint()
+    }
+
+    /// Reads a varint whose length cannot be guessed, as the values of samples are: without a branch on it.
+    #[inline(always)]
+    pub(super) fn any_varint(&mut self) -> Result<u64> {
+        let word = self.word();
+        let ends = !word & CONTINUATION;
+        if ends == 0 {
+            return self.bytewise_varint();
         }
-        self.bytewise_varint()
+        let bits = ends.trailing_zeros() + 1;
+        let word = word & (u64::MAX >> (64 - bits));
+        // Seven bits of each byte, packed pairwise: 8 x 7, 4 x 14, 2 x 28, 56.
+        let word = (word & 0x007f_007f_007f_007f) | ((word & 0x7f00_7f00_7f00_7f00) >> 1);
+        let word = (word & 0x0000_3fff_0000_3fff) | ((word & 0x3fff_0000_3fff_0000) >> 2);
+        let value = (word & 0x0fff_ffff) | ((word & 0x0fff_ffff_0000_0000) >> 4);
+        let len = bits / 8;
+        self.pos += len as usize;
+        // The last of several bytes adds nothing if those before it hold all of the value.
+        self.minimal &= (value >> (7 * (len - 1)) != 0) | (len == 1);
+        Ok(value)
+    }
+
+    /// Returns the next eight bytes, the first lowest. Beyond the end of the message come bytes that never end a varint.
+    #[inline(always)]
+    pub(super) fn word(&self) -> u64 {
+        match self.bytes.get(self.pos..self.pos + 8) {
+            Some(window) => u64::from_le_bytes(window.try_into().expect("the window has eight bytes")),
+            None => self.last_word(),
+        }
+    }
+
+    #[inline(always)]
+    fn last_word(&self) -> u64 {
+        let missing = 8 * (8 - self.remaining() as u32);
+        let beyond = u64::MAX.unbounded_shl(64 - missing);
+        match self.bytes.last_chunk() {
+            Some(last) => u64::from_le_bytes(*last).unbounded_shr(missing) | beyond,
+            // A message at the very beginning: its varints are read byte by byte.
+            None => u64::MAX,
+        }
+    }
+
+    /// Goes on by bytes of [`Reader::word`].
+    #[inline(always)]
+    pub(super) fn advance(&mut self, bytes: u8) {
+        self.pos += usize::from(bytes);
     }
 
     /// Reads a varint near the end of the message, or one of nine or ten bytes.
@@ -138,9 +207,9 @@ impl<'a> Reader<'a> {
         Ok(slice)
     }
 
-    /// Reads a length and gives a reader of the message of that length, which `parents` lead to.
+    /// Reads a length and gives a reader of the message of that length.
     #[inline(always)]
-    pub(super) fn message(&mut self, parents: &'static [u32]) -> Result<Reader<'a>> {
+    pub(super) fn message(&mut self, kind: Kind) -> Result<Reader<'a>> {
         let len = self.varint()?;
         let rest = self.bytes.len() - self.pos;
         if len > rest as u64 {
@@ -148,14 +217,14 @@ impl<'a> Reader<'a> {
         }
         let pos = self.pos;
         self.pos += len as usize;
-        Ok(Reader { bytes: &self.bytes[..self.pos], pos, key_at: pos, parents, minimal: true })
+        Ok(Reader { bytes: &self.bytes[..self.pos], pos, key_at: pos, kind, minimal: true })
     }
 
     /// Reads a length and gives a reader of the packed varints of that length. Errors in it name the current field.
     #[inline(always)]
     pub(super) fn packed(&mut self) -> Result<Reader<'a>> {
         let key_at = self.key_at;
-        let inner = self.message(self.parents)?;
+        let inner = self.message(self.kind)?;
         Ok(Reader { key_at, ..inner })
     }
 
@@ -226,6 +295,6 @@ impl<'a> Reader<'a> {
                 break;
             }
         }
-        FieldPath { parents: self.parents, number: (key >> 3) as u32 }
+        FieldPath { parents: self.kind.parents(), number: (key >> 3) as u32 }
     }
 }

@@ -161,7 +161,7 @@ impl<'p, 'a> Encoder<'p, 'a> {
             }
             0x6a if count == 1 => {
                 let comments = &profile.comments;
-                self.writer.message(key, |out| comments.iter().for_each(|&comment| out.varint(comment.into())));
+                self.writer.message(key, |out| out.varints(comments.iter().map(|&comment| comment.into())));
                 self.written[13] = comments.len();
                 return Ok(());
             }
@@ -206,11 +206,11 @@ impl<'p, 'a> Encoder<'p, 'a> {
                 match key {
                     0x08 => stack.iter().for_each(|&location| out.number(key, id(location))),
                     0x0a if fields.zeros || !stack.is_empty() => {
-                        out.message(key, |out| stack.iter().for_each(|&location| out.varint(id(location))));
+                        out.message(key, |out| out.varints(stack.iter().map(|&location| id(location))));
                     }
                     0x10 => values.iter().for_each(|&value| out.number(key, value as u64)),
                     0x12 if fields.zeros || !values.is_empty() => {
-                        out.message(key, |out| values.iter().for_each(|&value| out.varint(value as u64)));
+                        out.message(key, |out| out.varints(values.iter().map(|&value| value as u64)));
                     }
                     0x1a => {
                         for label in labels {

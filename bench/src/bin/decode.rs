@@ -1,0 +1,174 @@
+//! How fast profiles are inflated, decoded, written back and merged: MB of raw pprof per CPU second, series by series.
+//!
+//! `decode FOLDER`: the `*.pb.gz` of one folder; a series is all files whose names are equal up to the last `-`. CPU time is what the
+//! thread used, so a busy machine makes the figures worse by its caches only. Every figure is the best of several rounds.
+//! With `--json`, a line of JSON a series, for `bench/decode-merge.sh`.
+
+use afterglow_profile::merge::Merger;
+use afterglow_profile::{Limits, Profile, compress, decode, encode};
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The allocator of the servers: with the system's own, half the time would go into giving large tables back and getting them anew.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Measures inflate, decode, exact encode and merge of real profiles.
+#[derive(Parser)]
+struct Options {
+    /// The folder with `*.pb.gz` files.
+    folder: PathBuf,
+    /// How often each series is measured; the best round counts.
+    #[arg(long, default_value_t = 15)]
+    rounds: u32,
+    /// Print a line of JSON a series.
+    #[arg(long)]
+    json: bool,
+}
+
+/// CPU time of one series.
+#[derive(Default)]
+struct Figures {
+    files: usize,
+    gzip_bytes: usize,
+    raw_bytes: usize,
+    inflate: Duration,
+    decode: Duration,
+    encode: Duration,
+    merge: Duration,
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are what the program is for")]
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let mut total = Figures::default();
+    if !options.json {
+        println!(
+            "{:24} {:>5} {:>8} {:>8}   MB/s: inflate decode encode   us a file: all + merge",
+            "series", "files", "gzip kB", "raw kB"
+        );
+    }
+    for (name, bodies) in series(&options.folder)? {
+        let figures = measure(&bodies, options.rounds).with_context(|| name.clone())?;
+        if options.json {
+            let Figures { files, gzip_bytes, raw_bytes, inflate, decode, encode, merge } = figures;
+            let [inflate, decode, encode, merge] = [inflate, decode, encode, merge].map(|d| d.as_nanos());
+            println!(
+                "{{\"series\":\"{name}\",\"files\":{files},\"gzip\":{gzip_bytes},\"raw\":{raw_bytes},\"inflate\":{inflate},\
+                 \"decode\":{decode},\"encode\":{encode},\"merge\":{merge}}}"
+            );
+        } else {
+            println!("{}", figures.row(&name));
+        }
+        total.add(&figures);
+    }
+    ensure!(total.files > 0, "no *.pb.gz in {}", options.folder.display());
+    if !options.json {
+        println!("{}", total.row("total"));
+    }
+    Ok(())
+}
+
+/// Reads the profiles of a folder, by series.
+fn series(folder: &Path) -> Result<BTreeMap<String, Vec<Vec<u8>>>> {
+    let mut series: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        paths.push(entry?.path());
+    }
+    paths.sort();
+    for path in paths {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".pb.gz")) else { continue };
+        let name = name.rsplit_once('-').map_or(name, |(series, _)| series);
+        series.entry(name.to_owned()).or_default().push(std::fs::read(&path)?);
+    }
+    Ok(series)
+}
+
+/// Measures one series.
+fn measure(bodies: &[Vec<u8>], rounds: u32) -> Result<Figures> {
+    let limits = Limits::default();
+    let mut best = Figures { files: bodies.len(), ..Figures::default() };
+    for round in 0..rounds {
+        let mut figures = Figures { files: bodies.len(), ..Figures::default() };
+        let raws = timed(&mut figures.inflate, || {
+            bodies.iter().map(|body| compress::inflate(body, &limits)).collect::<Result<Vec<_>, _>>()
+        })?;
+        // Decoding alone, one profile at a time, as a server does it.
+        timed(&mut figures.decode, || {
+            raws.iter().try_for_each(|raw| decode::decode(raw, &limits).map(|p| drop(black_box(p))))
+        })?;
+        let profiles = raws.iter().map(|raw| decode::decode(raw, &limits)).collect::<Result<Vec<Profile<'_>>, _>>()?;
+        let mut out = Vec::new();
+        for (raw, profile) in raws.iter().zip(&profiles) {
+            out.clear();
+            timed(&mut figures.encode, || encode::encode_exact(profile, &mut out))?;
+            ensure!(out == **raw, "a profile is written back differently");
+        }
+        let samples = timed(&mut figures.merge, || -> Result<usize> {
+            let mut merger = Merger::new();
+            for profile in &profiles {
+                merger.add(profile)?;
+            }
+            Ok(merger.finish().profile().samples.len())
+        })?;
+        black_box(samples);
+        figures.gzip_bytes = bodies.iter().map(Vec::len).sum();
+        figures.raw_bytes = raws.iter().map(|raw| raw.len()).sum();
+        if round == 0 {
+            best = figures;
+        } else {
+            best.inflate = best.inflate.min(figures.inflate);
+            best.decode = best.decode.min(figures.decode);
+            best.encode = best.encode.min(figures.encode);
+            best.merge = best.merge.min(figures.merge);
+        }
+    }
+    Ok(best)
+}
+
+impl Figures {
+    fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.gzip_bytes += other.gzip_bytes;
+        self.raw_bytes += other.raw_bytes;
+        self.inflate += other.inflate;
+        self.decode += other.decode;
+        self.encode += other.encode;
+        self.merge += other.merge;
+    }
+
+    fn row(&self, name: &str) -> String {
+        let speed = |time: Duration| self.raw_bytes as f64 / 1e6 / time.as_secs_f64();
+        let all = self.inflate + self.decode + self.merge;
+        format!(
+            "{name:24} {:5} {:8} {:8}        {:9.0} {:6.0} {:6.0}              {:9.0}",
+            self.files,
+            self.gzip_bytes / 1000,
+            self.raw_bytes / 1000,
+            speed(self.inflate),
+            speed(self.decode),
+            speed(self.encode),
+            all.as_secs_f64() * 1e6 / self.files as f64,
+        )
+    }
+}
+
+/// Adds the CPU time that `work` takes to `sum`.
+fn timed<T>(sum: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let start = cpu_time();
+    let result = work();
+    *sum += cpu_time().saturating_sub(start);
+    result
+}
+
+/// Returns the CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
