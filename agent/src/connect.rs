@@ -203,7 +203,7 @@ impl Interceptor for Credentials {
 }
 
 /// Returns the last error of the chain: tonic's own text for a refused connection is only `transport error`.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

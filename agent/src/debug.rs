@@ -1,0 +1,37 @@
+//! Profiles of a server itself, for its `/debug/pprof/`: what [`profiler`] takes, in the form that `afterglow-service` asks for.
+
+use std::time::Duration;
+
+use afterglow_service::debug::Profiles;
+use afterglow_service::{Failure, Kind};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use crate::profiler::{self, Error, FREQUENCY_HZ};
+
+/// How long a caller should wait before it asks for a CPU profile again, when another is being taken.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Takes profiles of this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SelfProfiles;
+
+impl Profiles for SelfProfiles {
+    fn cpu(&self, window: Duration) -> BoxFuture<'static, Result<Bytes, Failure>> {
+        async move { profiler::cpu_profile(window, FREQUENCY_HZ).await.map(Bytes::from).map_err(failure) }.boxed()
+    }
+
+    fn heap(&self) -> BoxFuture<'static, Result<Bytes, Failure>> {
+        async { profiler::heap_profile().await.map(Bytes::from).map_err(failure) }.boxed()
+    }
+}
+
+fn failure(error: Error) -> Failure {
+    match &error {
+        Error::Busy { .. } => Failure::exhausted(error.to_string(), BUSY_RETRY_AFTER),
+        Error::HeapUnavailable => Failure::new(Kind::Unimplemented, error.to_string()),
+        Error::Frequency { .. } => Failure::invalid(error.to_string()),
+        Error::Cpu(_) | Error::Heap(_) | Error::Target(_) => Failure::internal(error),
+    }
+}

@@ -1,0 +1,178 @@
+//! `afterglow-agent` as a program: settings, and the steps from start to end. `afterglow agent` runs the same.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afterglow_service::config::{self, ByteSize, Secret};
+use afterglow_service::listen::{self, Server};
+use afterglow_service::{Health, Metrics, Program, shutdown, telemetry};
+use tokio_util::sync::CancellationToken;
+
+use crate::connect::{self, Target};
+use crate::debug::SelfProfiles;
+use crate::scrape::{File, Scraper};
+use crate::upload::{Client, Options};
+
+/// What this program is called.
+pub const PROGRAM: Program = Program::new("afterglow-agent");
+
+/// Where profiles are pushed to where nothing else is said.
+const SERVER_DEFAULT: &str = "http://127.0.0.1:4100";
+
+/// Memory for profiles that wait where nothing else is said.
+const QUEUE_DEFAULT: ByteSize = ByteSize::mib(64);
+
+/// How long a stopped agent waits for the outcome of its last profiles.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+const EXAMPLES: &str = "\
+Examples:
+  afterglow-agent --config agent.toml
+  afterglow-agent --config agent.toml --server https://profiles.example.com --listen 127.0.0.1:4300
+  afterglow-agent --config agent.toml --check-config
+
+A file that scrapes CPU, heap, goroutine, mutex and block of two targets:
+  [[scrape_configs]]
+  job_name = \"checkout\"
+  scrape_interval = \"15s\"
+  targets = [\"10.0.0.7:6060\", \"10.0.0.8:6060\"]";
+
+/// Scrapes pprof from targets that serve it over HTTP, and pushes the profiles over one stream
+#[derive(clap::Parser, Clone, Debug)]
+#[command(name = "afterglow-agent", version, after_help = EXAMPLES)]
+pub struct Settings {
+    /// The TOML file that says what to scrape; flags and environment go over its server, tenant, token, listen and queue
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Checks the file and exits: 0 when it is good, 78 when not
+    #[arg(long)]
+    pub check_config: bool,
+    /// The server to push to [default: http://127.0.0.1:4100]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// The tenant whose profiles these are; a server without tenants needs none
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<String>,
+    /// The bearer token to present
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<Secret>,
+    /// Address on which to serve the agent's own health, metrics and profiles; none where it is not given
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Memory for profiles that wait to be acknowledged; beyond, the oldest are dropped [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub queue: Option<ByteSize>,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: telemetry::Options,
+}
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not good; a sentence each.
+    #[error("{}", .0.join("; "))]
+    File(Vec<String>),
+    /// The server's address is not one.
+    #[error("cannot push")]
+    Target(#[from] connect::Error),
+    /// Logs or traces cannot begin.
+    #[error("cannot begin telemetry")]
+    Telemetry(#[from] telemetry::Error),
+    /// The port cannot be served.
+    #[error("cannot serve")]
+    Listen(#[from] listen::Error),
+    /// The system does not let signals be awaited.
+    #[error("cannot await signals")]
+    Signals(#[from] std::io::Error),
+}
+
+// === impl Settings ===
+
+impl config::Settings for Settings {
+    fn problems(&self) -> Vec<String> {
+        let file = match File::read(&self.config) {
+            Ok(file) => file,
+            Err(problem) => return vec![problem],
+        };
+        let path = self.config.display();
+        let mut problems: Vec<_> = file.problems().into_iter().map(|problem| format!("{path}: {problem}")).collect();
+        problems.extend(self.target(&file).check().err().map(|error| error.to_string()));
+        problems
+    }
+}
+
+impl Settings {
+    /// Returns where to push to, with flags and environment over the file.
+    fn target(&self, file: &File) -> Target {
+        let server = self.server.as_ref().or(file.server.as_ref());
+        Target {
+            server: server.cloned().unwrap_or_else(|| SERVER_DEFAULT.to_owned()),
+            tenant: self.tenant.clone().or_else(|| file.tenant.clone()),
+            token: self.token.as_ref().map(|token| token.reveal().to_owned()).or_else(|| file.token.clone()),
+            user_agent: concat!("afterglow-agent/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// Scrapes until SIGTERM or SIGINT, then waits up to 10 s for what is queued.
+///
+/// # Errors
+/// It did not start; once it scrapes, it ends well.
+pub async fn run(settings: Settings) -> Result<(), Error> {
+    let telemetry = telemetry::init(PROGRAM, &settings.telemetry)?;
+    let stop = shutdown::on_signals()?;
+    let ended = scrape(&settings, stop).await;
+    telemetry.shutdown().await;
+    ended
+}
+
+async fn scrape(settings: &Settings, stop: CancellationToken) -> Result<(), Error> {
+    let file = File::read(&settings.config).map_err(|problem| Error::File(vec![problem]))?;
+    let queue = settings.queue.or(file.queue).unwrap_or(QUEUE_DEFAULT);
+    let options = Options { queue_bytes_max: queue.as_usize(), ..Options::default() };
+    let metrics = Metrics::new(PROGRAM);
+    let client = Client::new(settings.target(&file), options)?;
+    let scraper = Scraper::new(&file, client.clone(), &metrics).map_err(Error::File)?;
+
+    let served = async {
+        let Some(address) = settings.listen.or(file.listen) else { return Ok(()) };
+        let listener = listen::bind(address).await?;
+        let server = Server::new(PROGRAM, listen::Options::default(), Health::new(), metrics);
+        server.profiles(Arc::new(SelfProfiles)).run(listener, stop.clone()).await.map(drop)
+    };
+    let served = async {
+        let served: Result<(), listen::Error> = served.await;
+        if served.is_err() {
+            // An agent that was to be watched must not work unwatched.
+            stop.cancel();
+        }
+        served
+    };
+    let (served, ()) = tokio::join!(served, scraper.run(stop.clone()));
+    let left = client.close(DRAIN_TIMEOUT).await;
+    if left > 0 {
+        tracing::warn!(profiles = left, "ended with profiles that have no outcome");
+    }
+    Ok(served?)
+}
+
+// === impl Error ===
+
+impl Error {
+    /// Says what happened, and returns the exit code: 78 where the configuration is to be corrected, 1 otherwise.
+    pub fn report(self) -> ExitCode {
+        let problems = match self {
+            Self::File(problems) => problems,
+            Self::Target(_) | Self::Telemetry(_) => vec![format!("{:#}", anyhow::Error::from(self))],
+            Self::Listen(_) | Self::Signals(_) => {
+                tracing::error!("{:#}", anyhow::Error::from(self));
+                return ExitCode::FAILURE;
+            }
+        };
+        config::Exit::Bad(problems).report()
+    }
+}

@@ -1,0 +1,487 @@
+//! The file that says what to scrape: TOML with the words of Prometheus's `scrape_configs`.
+//!
+//! [`File`] is what is written, [`File::plan`] what it means: an [`Endpoint`] for each target and profile type, with everything
+//! resolved. All that is wrong is found before anything is scraped; keys nobody knows are refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use afterglow_profile::{Labels, ProfileType};
+use afterglow_service::config::ByteSize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, de::value::MapAccessDeserializer};
+
+/// How often a target is scraped where nothing else is said.
+const INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long an answer may take, beyond the seconds that were asked for.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a CPU profile is, where the interval leaves room for it.
+const CPU_SECONDS: u32 = 10;
+
+/// The profile types of Go's net/http/pprof, where they are, and which are scraped where nothing is said. `allocs` has the same samples as
+/// `heap` and is not among those.
+const KNOWN: &[(&str, &str, bool)] = &[
+    ("cpu", "/debug/pprof/profile", true),
+    ("heap", "/debug/pprof/heap", true),
+    ("goroutine", "/debug/pprof/goroutine", true),
+    ("mutex", "/debug/pprof/mutex", true),
+    ("block", "/debug/pprof/block", true),
+    ("allocs", "/debug/pprof/allocs", false),
+    ("threadcreate", "/debug/pprof/threadcreate", false),
+];
+
+/// The whole file. Flags and environment go over its first five settings.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Where profiles are pushed to.
+    pub server: Option<String>,
+    /// The tenant.
+    pub tenant: Option<String>,
+    /// The bearer token.
+    pub token: Option<String>,
+    /// Where the agent's own health and metrics are served.
+    pub listen: Option<SocketAddr>,
+    /// Memory for profiles that wait for their acknowledgement.
+    #[serde(default, deserialize_with = "parsed")]
+    pub queue: Option<ByteSize>,
+    /// How often to scrape where a job does not say.
+    #[serde(default, deserialize_with = "duration")]
+    scrape_interval: Option<Duration>,
+    /// How long an answer may take where a job does not say.
+    #[serde(default, deserialize_with = "duration")]
+    scrape_timeout: Option<Duration>,
+    /// Labels of every profile.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// The jobs.
+    #[serde(default)]
+    scrape_configs: Vec<ScrapeConfig>,
+}
+
+/// A job: targets that are scraped alike.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScrapeConfig {
+    job_name: String,
+    /// The label `service`; the job's name where it is missing.
+    service: Option<String>,
+    #[serde(default)]
+    scheme: Scheme,
+    #[serde(default, deserialize_with = "duration")]
+    scrape_interval: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    scrape_timeout: Option<Duration>,
+    /// `HOST:PORT` each.
+    #[serde(default)]
+    targets: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// Groups of targets with labels of their own.
+    #[serde(default)]
+    static_configs: Vec<StaticConfig>,
+    profiles: Option<Vec<ProfileConfig>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StaticConfig {
+    targets: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Scheme {
+    #[default]
+    Http,
+    Https,
+}
+
+/// A profile type to scrape: `"heap"`, or `{ type = "cpu", path = "/pprof/profile", seconds = 5 }`.
+#[derive(Clone, Debug, PartialEq)]
+struct ProfileConfig {
+    profile_type: String,
+    path: Option<String>,
+    seconds: Option<u32>,
+}
+
+/// One profile type of one target.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Endpoint {
+    pub(super) url: String,
+    /// `HOST:PORT`.
+    pub(super) target: String,
+    pub(super) profile_type: String,
+    /// All labels of its profiles.
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) interval: Duration,
+    /// For one scrape, the seconds it asks for included.
+    pub(super) timeout: Duration,
+    /// When within the interval it is scraped: spread over all endpoints, and the same after a restart.
+    pub(super) offset: Duration,
+}
+
+// === impl File ===
+
+impl File {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// One sentence, with the place in the file where there is one.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
+        text.parse().map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Returns what is wrong beyond what could not be read, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        self.plan().err().unwrap_or_default()
+    }
+
+    /// Returns what to scrape.
+    ///
+    /// # Errors
+    /// All that is wrong, one sentence each.
+    pub(super) fn plan(&self) -> Result<Vec<Endpoint>, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut endpoints = Vec::new();
+        if self.scrape_configs.is_empty() {
+            problems.push("scrape_configs is empty: there is nothing to scrape".to_owned());
+        }
+        let mut jobs = BTreeSet::new();
+        for job in &self.scrape_configs {
+            if !jobs.insert(&job.job_name) {
+                problems.push(format!("job {:?}: the name is taken by another job", job.job_name));
+            }
+            let mut job_problems = Vec::new();
+            self.plan_job(job, &mut endpoints, &mut job_problems);
+            problems.extend(job_problems.into_iter().map(|problem| format!("job {:?}: {problem}", job.job_name)));
+        }
+        if problems.is_empty() { Ok(endpoints) } else { Err(problems) }
+    }
+
+    fn plan_job(&self, job: &ScrapeConfig, endpoints: &mut Vec<Endpoint>, problems: &mut Vec<String>) {
+        let interval = job.scrape_interval.or(self.scrape_interval).unwrap_or(INTERVAL);
+        let timeout = job.scrape_timeout.or(self.scrape_timeout).unwrap_or(TIMEOUT);
+        if interval < Duration::from_secs(1) {
+            problems.push(format!("scrape_interval {} is shorter than 1s", humantime::format_duration(interval)));
+            return;
+        }
+        if timeout.is_zero() {
+            problems.push("scrape_timeout is 0: no answer could arrive in time".to_owned());
+        }
+        let profiles = job.profiles(interval, problems);
+        let mut seen = BTreeSet::new();
+        let own = StaticConfig { targets: job.targets.clone(), labels: BTreeMap::new() };
+        for group in std::iter::once(&own).chain(&job.static_configs) {
+            for target in &group.targets {
+                if let Err(problem) = check_target(target) {
+                    problems.push(problem);
+                    continue;
+                }
+                if !seen.insert(target) {
+                    problems.push(format!("target {target:?} is named twice"));
+                }
+                let labels = self.labels_of(job, group, target);
+                if let Err(error) = Labels::new(labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))) {
+                    problems.push(format!("target {target:?}: {error}"));
+                    continue;
+                }
+                for profile in &profiles {
+                    endpoints.push(profile.endpoint(job.scheme, target, labels.clone(), interval, timeout));
+                }
+            }
+        }
+        if seen.is_empty() && problems.is_empty() {
+            problems.push("no targets: give targets or static_configs".to_owned());
+        }
+    }
+
+    /// Returns the labels of a target; the nearer ones win.
+    fn labels_of(&self, job: &ScrapeConfig, group: &StaticConfig, target: &str) -> BTreeMap<String, String> {
+        let service = job.service.as_ref().unwrap_or(&job.job_name);
+        let own = [("service", service.as_str()), ("job", &job.job_name), ("instance", target)];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let given = [&self.labels, &job.labels, &group.labels].into_iter().flatten();
+        own.into_iter().chain(given.map(|(name, value)| (name.clone(), value.clone()))).collect()
+    }
+}
+
+impl std::str::FromStr for File {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    }
+}
+
+// === impl ScrapeConfig ===
+
+impl ScrapeConfig {
+    /// Returns the profile types to scrape, each with its path and seconds.
+    fn profiles(&self, interval: Duration, problems: &mut Vec<String>) -> Vec<ProfileConfig> {
+        let default = || KNOWN.iter().filter(|(_, _, default)| *default).map(|(name, ..)| ProfileConfig::named(name));
+        let mut profiles = self.profiles.clone().unwrap_or_else(|| default().collect());
+        if profiles.is_empty() {
+            problems.push("profiles is empty: there is nothing to scrape".to_owned());
+        }
+        let mut seen = BTreeSet::new();
+        for profile in &mut profiles {
+            let name = profile.profile_type.clone();
+            if !seen.insert(name.clone()) {
+                problems.push(format!("profile type {name:?} is named twice"));
+            }
+            if let Err(error) = ProfileType::parse(&name) {
+                problems.push(error.to_string());
+                continue;
+            }
+            let known = KNOWN.iter().find(|(known, ..)| *known == name);
+            match (&profile.path, known) {
+                (Some(path), _) if !path.starts_with('/') => {
+                    problems.push(format!("profile type {name:?}: path {path:?} does not begin with a slash"));
+                }
+                (None, Some((_, path, _))) => profile.path = Some((*path).to_owned()),
+                (None, None) => problems.push(format!("profile type {name:?}: no path is known, give one")),
+                (Some(_), _) => {}
+            }
+            if name == "cpu" && profile.seconds.is_none() {
+                // An interval of whole seconds less one: the next scrape must not meet this one.
+                profile.seconds = Some(CPU_SECONDS.min(interval.as_secs().saturating_sub(1).max(1) as u32));
+            }
+            if let Some(seconds) = profile.seconds
+                && (seconds == 0 || Duration::from_secs(seconds.into()) > interval)
+            {
+                let interval = humantime::format_duration(interval);
+                problems.push(format!(
+                    "profile type {name:?}: {seconds} seconds are not within 1s..={interval}, the scrape_interval"
+                ));
+            }
+        }
+        profiles
+    }
+}
+
+// === impl ProfileConfig ===
+
+impl ProfileConfig {
+    fn named(profile_type: &str) -> Self {
+        Self { profile_type: profile_type.to_owned(), path: None, seconds: None }
+    }
+
+    fn endpoint(
+        &self,
+        scheme: Scheme,
+        target: &str,
+        labels: BTreeMap<String, String>,
+        interval: Duration,
+        timeout: Duration,
+    ) -> Endpoint {
+        let scheme = match scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        let path = self.path.as_deref().unwrap_or_default();
+        let mut url = format!("{scheme}://{target}{path}");
+        let seconds = self.seconds.unwrap_or(0);
+        if seconds > 0 {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            url.push_str(&format!("{separator}seconds={seconds}"));
+        }
+        // Fixed keys: the same place in the interval after every restart.
+        let mut hasher = DefaultHasher::new();
+        url.hash(&mut hasher);
+        let offset = interval.mul_f64(hasher.finish() as f64 / u64::MAX as f64);
+        Endpoint {
+            url,
+            target: target.to_owned(),
+            profile_type: self.profile_type.clone(),
+            labels,
+            interval,
+            timeout: timeout + Duration::from_secs(seconds.into()),
+            offset,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ProfileConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The long form.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            r#type: String,
+            path: Option<String>,
+            seconds: Option<u32>,
+        }
+
+        struct NameOrTable;
+
+        impl<'de> Visitor<'de> for NameOrTable {
+            type Value = ProfileConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a profile type, or a table with type, path and seconds")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<ProfileConfig, E> {
+                Ok(ProfileConfig::named(name))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ProfileConfig, A::Error> {
+                let Table { r#type, path, seconds } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(ProfileConfig { profile_type: r#type, path, seconds })
+            }
+        }
+
+        deserializer.deserialize_any(NameOrTable)
+    }
+}
+
+/// Checks that a target is `HOST:PORT` and nothing more.
+fn check_target(target: &str) -> Result<(), String> {
+    let port = target.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
+    let only_authority = !target.contains(['/', '?', '#', '@', ' ']);
+    let url_reads_it = reqwest::Url::parse(&format!("http://{target}/")).is_ok();
+    match port {
+        Some(port) if port > 0 && only_authority && url_reads_it => Ok(()),
+        _ => Err(format!("target {target:?} is not HOST:PORT")),
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map(Some).map_err(|error| de::Error::custom(format!("duration {text:?}: {error}")))
+}
+
+fn parsed<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: std::str::FromStr<Err: fmt::Display>,
+    D: Deserializer<'de>,
+{
+    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(text: &str) -> Result<Vec<Endpoint>, Vec<String>> {
+        text.parse::<File>().unwrap().plan()
+    }
+
+    #[test]
+    fn the_shortest_file_scrapes_all_default_types_of_its_targets() {
+        let endpoints = plan("[[scrape_configs]]\njob_name = \"checkout\"\ntargets = [\"10.0.0.7:6060\"]\n").unwrap();
+        let urls: Vec<_> = endpoints.iter().map(|e| e.url.as_str()).collect();
+        assert_eq!(
+            urls,
+            [
+                "http://10.0.0.7:6060/debug/pprof/profile?seconds=10",
+                "http://10.0.0.7:6060/debug/pprof/heap",
+                "http://10.0.0.7:6060/debug/pprof/goroutine",
+                "http://10.0.0.7:6060/debug/pprof/mutex",
+                "http://10.0.0.7:6060/debug/pprof/block",
+            ]
+        );
+        let labels: Vec<_> = endpoints[0].labels.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        assert_eq!(labels, ["instance=10.0.0.7:6060", "job=checkout", "service=checkout"]);
+        assert_eq!(endpoints[0].timeout, Duration::from_secs(20));
+        assert!(endpoints.iter().all(|e| e.interval == INTERVAL && e.offset < INTERVAL));
+        assert!(endpoints[1].offset != endpoints[2].offset, "scrapes are spread");
+    }
+
+    #[test]
+    fn nearer_settings_and_labels_win() {
+        let endpoints = plan(
+            r#"
+            server = "http://ingester:4100"
+            queue = "16MiB"
+            scrape_interval = "1m"
+            labels = { dc = "eu-1", version = "0" }
+            [[scrape_configs]]
+            job_name = "api"
+            service = "checkout"
+            scheme = "https"
+            scrape_interval = "5s"
+            scrape_timeout = "2s"
+            labels = { version = "1" }
+            profiles = ["heap", { type = "cpu", path = "/pprof/profile?x=1", seconds = 3 }, { type = "fgprof", path = "/fgprof" }]
+            [[scrape_configs.static_configs]]
+            targets = ["[::1]:6060"]
+            labels = { version = "2", instance = "a7" }
+            "#,
+        )
+        .unwrap();
+        assert_eq!(endpoints.len(), 3);
+        let labels: Vec<_> = endpoints[0].labels.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        assert_eq!(labels, ["dc=eu-1", "instance=a7", "job=api", "service=checkout", "version=2"]);
+        assert_eq!(endpoints[1].url, "https://[::1]:6060/pprof/profile?x=1&seconds=3");
+        assert_eq!((endpoints[1].interval, endpoints[1].timeout), (Duration::from_secs(5), Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let problems = plan(
+            r#"
+            [[scrape_configs]]
+            job_name = "a"
+            targets = ["http://host:1", "host", "host:0", "ok:1", "ok:1"]
+            labels = { "" = "x" }
+            profiles = ["cpu", "cpu", "wall", { type = "Heap", path = "/h" }, { type = "heap", path = "h", seconds = 99 }]
+            [[scrape_configs]]
+            job_name = "a"
+            [[scrape_configs]]
+            job_name = "fast"
+            scrape_interval = "10ms"
+            "#,
+        )
+        .unwrap_err();
+        let expected = [
+            r#"job "a": profile type "cpu" is named twice"#,
+            r#"job "a": profile type "wall": no path is known, give one"#,
+            r#"job "a": profile type "heap": path "h" does not begin with a slash"#,
+            r#"job "a": profile type "heap": 99 seconds are not within 1s..=15s, the scrape_interval"#,
+            r#"job "a": target "http://host:1" is not HOST:PORT"#,
+            r#"job "a": target "host" is not HOST:PORT"#,
+            r#"job "a": target "host:0" is not HOST:PORT"#,
+            r#"job "a": target "ok:1" is named twice"#,
+            r#"job "a": the name is taken by another job"#,
+            r#"job "a": no targets: give targets or static_configs"#,
+            r#"job "fast": scrape_interval 10ms is shorter than 1s"#,
+        ];
+        for text in expected {
+            assert!(problems.iter().any(|p| p == text), "{text} is missing in {problems:#?}");
+        }
+        let label = problems.iter().filter(|p| p.contains("\"ok:1\"") && !p.contains("twice"));
+        assert_eq!(label.count(), 2, "{problems:#?}");
+        assert!(problems.iter().any(|p| p.contains("Heap")), "{problems:#?}");
+        assert_eq!(plan("").unwrap_err(), ["scrape_configs is empty: there is nothing to scrape"]);
+    }
+
+    #[test]
+    fn keys_nobody_knows_are_refused_with_their_place() {
+        for (text, said) in [
+            ("scrap_interval = \"1s\"", "unknown field `scrap_interval`"),
+            ("[[scrape_configs]]\njob_name = \"a\"\ntarget = []", "unknown field `target`"),
+            (
+                "[[scrape_configs]]\njob_name = \"a\"\nprofiles = [{ type = \"cpu\", paht = \"/\" }]",
+                "unknown field `paht`",
+            ),
+            ("[[scrape_configs]]\njob_name = \"a\"\nprofiles = [1]", "a profile type, or a table"),
+            ("scrape_interval = \"often\"", "duration \"often\""),
+            ("queue = \"much\"", "`much` is not a size"),
+        ] {
+            let error = text.parse::<File>().unwrap_err();
+            assert!(error.contains(said) && error.contains("line "), "{text}: {error}");
+        }
+    }
+}
