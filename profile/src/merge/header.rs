@@ -3,6 +3,8 @@
 //! Profiles merge when they have the same period type and at least one sample type in common. As `pprof` does before it merges
 //! files, sample types that not all profiles have are left out, and where units differ but convert, the finer one wins.
 
+use std::collections::BTreeSet;
+
 use super::{
     Error,
     units::{self, Common},
@@ -28,13 +30,12 @@ pub(super) struct Header {
     pub(super) period: i64,
     pub(super) time_nanos: i64,
     pub(super) duration_nanos: i64,
-    pub(super) comments: Vec<Vec<u8>>,
     pub(super) default_sample_type: Vec<u8>,
     pub(super) doc_url: Vec<u8>,
     pub(super) drop_frames: Vec<u8>,
     pub(super) keep_frames: Vec<u8>,
     /// The sample types that were left out.
-    pub(super) left_out: Vec<Vec<u8>>,
+    pub(super) left_out: BTreeSet<Vec<u8>>,
 }
 
 /// How the values of the merge and of the profile to be added become the same columns; `None` where they stay as they are.
@@ -109,12 +110,6 @@ impl Header {
             self.time_nanos = profile.time_nanos;
         }
         self.duration_nanos = self.duration_nanos.saturating_add(profile.duration_nanos);
-        for &comment in &profile.comments {
-            let comment = profile.string(comment);
-            if !self.comments.iter().any(|known| known == comment) {
-                self.comments.push(comment.to_vec());
-            }
-        }
         if self.default_sample_type.is_empty() {
             self.default_sample_type = profile.string(profile.default_sample_type).to_vec();
         }
@@ -154,8 +149,8 @@ impl Header {
             _ => shown(&their_columns, theirs.len(), profile.string(profile.default_sample_type)),
         };
         for measure in self.sample_types.iter().chain(&theirs) {
-            if only(&in_common, &measure.kind).is_none() && !self.left_out.contains(&measure.kind) {
-                self.left_out.push(measure.kind.clone());
+            if only(&in_common, &measure.kind).is_none() {
+                self.left_out.insert(measure.kind.clone());
             }
         }
         let unless_same = |columns: Vec<Column>, width: usize| {

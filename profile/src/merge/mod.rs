@@ -21,12 +21,14 @@ mod values;
 
 use std::fmt;
 
+use hashbrown::HashSet;
+
 use self::{
     header::{Columns, Header, Measure},
     tables::{Tables, Translation},
     values::Values,
 };
-use crate::model::{NONE, Profile, Samples, ValueType};
+use crate::model::{NONE, Profile, Samples, StringIndex, ValueType};
 
 /// The most that any table of the result can hold: indices are 32 bits wide, and the last means none.
 const TABLE_LEN_MAX: usize = NONE as usize - 1;
@@ -41,6 +43,9 @@ pub struct Merger {
     tables: Tables,
     translation: Translation,
     values: Values,
+    /// The distinct comments, in the order they were first met.
+    comments: Vec<StringIndex>,
+    known_comments: HashSet<StringIndex>,
     /// How many labels the samples have together.
     labels_len: usize,
 }
@@ -107,6 +112,8 @@ impl Merger {
             tables: Tables::new(),
             translation: Translation::default(),
             values: Values::default(),
+            comments: Vec::new(),
+            known_comments: HashSet::new(),
             labels_len: 0,
         }
     }
@@ -131,6 +138,12 @@ impl Merger {
         };
         if let Some(ours) = &columns.ours {
             self.values.reshape(ours);
+        }
+        for &comment in &profile.comments {
+            let comment = self.tables.intern(profile.string(comment));
+            if self.known_comments.insert(comment) {
+                self.comments.push(comment);
+            }
         }
         let known = &mut self.translation;
         known.reset(profile);
@@ -167,7 +180,8 @@ impl Merger {
 
     /// Returns how many bytes of memory it holds.
     pub fn memory(&self) -> usize {
-        self.tables.memory() + self.translation.memory() + self.values.memory()
+        let comments = self.comments.capacity() * size_of::<StringIndex>() + self.known_comments.allocation_size();
+        self.tables.memory() + self.translation.memory() + self.values.memory() + comments
     }
 
     /// Finishes the merge. The result of merging nothing is a profile without anything.
@@ -206,7 +220,7 @@ impl Merger {
     }
 
     fn assemble(self) -> Merged {
-        let Self { header, mut tables, values, .. } = self;
+        let Self { header, mut tables, values, comments, .. } = self;
         let header = header.unwrap_or_default();
         let mut value_type = |measure: &Measure| ValueType {
             kind: tables.intern(&measure.kind),
@@ -217,7 +231,6 @@ impl Merger {
         let period_type = (header.period_type != Measure::default()).then(|| value_type(&header.period_type));
         let drop_frames = tables.intern(&header.drop_frames);
         let keep_frames = tables.intern(&header.keep_frames);
-        let comments = header.comments.iter().map(|comment| tables.intern(comment)).collect();
         let default_sample_type = tables.intern(&header.default_sample_type);
         let doc_url = tables.intern(&header.doc_url);
 

@@ -52,10 +52,14 @@ pub(super) struct Runs<T> {
     ends: Vec<usize>,
 }
 
-/// Finds things by their hash.
+/// Finds things: the one that is expected next at once, any other by its hash.
+///
+/// Profiles of one process list most things in the order in which the profile before did, so the one behind the last found is
+/// nearly always right, and comparing with it costs less than hashing.
 #[derive(Debug, Default)]
 struct Index {
     table: HashTable<Entry>,
+    expected: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,9 +107,9 @@ impl Tables {
 
     /// Returns the index of `string`.
     pub(super) fn intern(&mut self, string: &[u8]) -> StringIndex {
-        let hash = self.hasher.hash_one(string);
-        let strings = &mut self.strings;
-        let (id, is_new) = self.string_index.find_or_insert(hash, strings.len(), |id| strings.get(id) == string);
+        let (hasher, strings) = (&self.hasher, &mut self.strings);
+        let hash = || hasher.hash_one(string);
+        let (id, is_new) = self.string_index.find_or_insert(strings.len(), hash, |id| strings.get(id) == string);
         if is_new {
             strings.push(string);
         }
@@ -120,10 +124,10 @@ impl Tables {
             stack.push(self.location(known, profile, location));
         }
         let labels = self.labels(known, profile, profile.samples.labels(i));
-        let hash = self.hasher.hash_one((labels, &stack[..]));
         let (stacks, label_sets) = (&mut self.stacks, &mut self.sample_label_sets);
+        let hash = || self.hasher.hash_one((labels, &stack[..]));
         let is_equal = |id: u32| label_sets[id as usize] == labels && stacks.get(id) == stack;
-        let (id, is_new) = self.sample_index.find_or_insert(hash, stacks.len(), is_equal);
+        let (id, is_new) = self.sample_index.find_or_insert(stacks.len(), hash, is_equal);
         if is_new {
             stacks.push(&stack);
             label_sets.push(labels);
@@ -149,10 +153,10 @@ impl Tables {
             ..theirs
         };
         let key = mapping_key(&mapping);
-        let hash = self.hasher.hash_one(key);
         let mappings = &mut self.mappings;
+        let hash = || self.hasher.hash_one(key);
         let is_equal = |id: u32| mapping_key(&mappings[id as usize]) == key;
-        let (id, is_new) = self.mapping_index.find_or_insert(hash, mappings.len(), is_equal);
+        let (id, is_new) = self.mapping_index.find_or_insert(mappings.len(), hash, is_equal);
         if is_new {
             mappings.push(mapping);
         }
@@ -177,7 +181,7 @@ impl Tables {
         for &line in &profile.lines[theirs.lines()] {
             lines.push(Line { function: self.function(known, profile, line.function), shape: 0, ..line });
         }
-        let hash = self.hasher.hash_one((mapping, relative, theirs.is_folded, &lines[..]));
+        let hash = || self.hasher.hash_one((mapping, relative, theirs.is_folded, &lines[..]));
         let (locations, all_lines) = (&mut self.locations, &mut self.lines);
         let is_equal = |id: u32| {
             let ours = &locations[id as usize];
@@ -186,7 +190,7 @@ impl Tables {
                 && ours.is_folded == theirs.is_folded
                 && all_lines[ours.lines()] == lines
         };
-        let (id, is_new) = self.location_index.find_or_insert(hash, locations.len(), is_equal);
+        let (id, is_new) = self.location_index.find_or_insert(locations.len(), hash, is_equal);
         if is_new {
             let lines_start = all_lines.len() as u32;
             all_lines.extend_from_slice(&lines);
@@ -217,13 +221,13 @@ impl Tables {
         let system_name = self.string(known, profile, theirs.system_name);
         let file = self.string(known, profile, theirs.file);
         let key = (name, system_name, file, theirs.start_line);
-        let hash = self.hasher.hash_one(key);
         let functions = &mut self.functions;
+        let hash = || self.hasher.hash_one(key);
         let is_equal = |id: u32| {
             let ours = &functions[id as usize];
             (ours.name, ours.system_name, ours.file, ours.start_line) == key
         };
-        let (id, is_new) = self.function_index.find_or_insert(hash, functions.len(), is_equal);
+        let (id, is_new) = self.function_index.find_or_insert(functions.len(), hash, is_equal);
         if is_new {
             let start_line = theirs.start_line;
             functions.push(Function { id: u64::from(id) + 1, name, system_name, file, start_line, shape: 0 });
@@ -260,9 +264,9 @@ impl Tables {
     }
 
     fn intern_labels(&mut self, set: &[SampleLabel]) -> u32 {
-        let hash = self.hasher.hash_one(set);
-        let sets = &mut self.label_sets;
-        let (id, is_new) = self.label_set_index.find_or_insert(hash, sets.len(), |id| sets.get(id) == set);
+        let (hasher, sets) = (&self.hasher, &mut self.label_sets);
+        let hash = || hasher.hash_one(set);
+        let (id, is_new) = self.label_set_index.find_or_insert(sets.len(), hash, |id| sets.get(id) == set);
         if is_new {
             sets.push(set);
         }
@@ -373,17 +377,28 @@ impl<T: Clone> Runs<T> {
 // === impl Index ===
 
 impl Index {
-    /// Returns the thing with this hash that `is_equal`; where there is none, notes the one that is about to become number `next`,
-    /// and says that it is new.
-    fn find_or_insert(&mut self, hash: u64, next: usize, is_equal: impl Fn(u32) -> bool) -> (u32, bool) {
-        let entry = self.table.entry(hash, |entry| entry.hash == hash && is_equal(entry.id), |entry| entry.hash);
-        match entry {
-            hash_table::Entry::Occupied(entry) => (entry.get().id, false),
-            hash_table::Entry::Vacant(entry) => {
-                let id = u32::try_from(next).expect("the merger admits no more than u32 can count");
-                entry.insert(Entry { hash, id });
-                (id, true)
+    /// Returns the thing that `is_equal`, which has the hash that `hash` returns; where there is none, notes the one that is about to
+    /// become number `next`, and says that it is new.
+    fn find_or_insert(
+        &mut self,
+        next: usize,
+        hash: impl FnOnce() -> u64,
+        is_equal: impl Fn(u32) -> bool,
+    ) -> (u32, bool) {
+        let (id, is_new) = if (self.expected as usize) < next && is_equal(self.expected) {
+            (self.expected, false)
+        } else {
+            let hash = hash();
+            match self.table.entry(hash, |entry| entry.hash == hash && is_equal(entry.id), |entry| entry.hash) {
+                hash_table::Entry::Occupied(entry) => (entry.get().id, false),
+                hash_table::Entry::Vacant(entry) => {
+                    let id = u32::try_from(next).expect("the merger admits no more than u32 can count");
+                    entry.insert(Entry { hash, id });
+                    (id, true)
+                }
             }
-        }
+        };
+        self.expected = id + 1;
+        (id, is_new)
     }
 }
