@@ -1,6 +1,6 @@
 //! Every real profile at hand: decoded, written back to the same bytes, and recognised.
 //!
-//! Runs over tests/fixtures/profiles, and over the folder named by AFTERGLOW_TEST_PROFILES (by default `../shared/profiles` beside
+//! Runs over tests/fixtures/{profiles,producers}, and over the folder named by AFTERGLOW_TEST_PROFILES (by default `../shared/profiles` beside
 //! the workspace), with its `foreign` folder, where that exists.
 
 use afterglow_profile::{Limits, ProfileType, compress, decode, encode};
@@ -16,7 +16,11 @@ fn profiles() -> Vec<(PathBuf, Vec<u8>)> {
         eprintln!("no folder {}: only the fixtures are tested", more.display());
     }
     let mut profiles = Vec::new();
-    for folder in [workspace.join("tests/fixtures/profiles"), more.clone(), more.join("foreign")] {
+    let producers = workspace.join("tests/fixtures/producers");
+    let producers = std::fs::read_dir(&producers).expect("the fixtures are there");
+    let producers = producers.map(|entry| entry.expect("the folder can be listed").path());
+    let folders = [workspace.join("tests/fixtures/profiles"), more.clone(), more.join("foreign")];
+    for folder in folders.into_iter().chain(producers) {
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
         for entry in entries {
             let path = entry.expect("the folder can be listed").path();
@@ -36,6 +40,11 @@ fn every_real_profile_is_written_back_bit_for_bit() {
     for (path, body) in profiles() {
         let raw = compress::inflate(&body, &limits).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let profile = decode::decode(&raw, &limits).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        if !profile.layout.exact {
+            // async-profiler's converter pads the lengths of messages; such bytes are kept as they are.
+            assert!(path.parent().is_some_and(|folder| folder.ends_with("producers/jvm")), "{}", path.display());
+            continue;
+        }
         let mut out = Vec::new();
         encode::encode_exact(&profile, &mut out).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         assert!(out == *raw, "{} is written differently", path.display());

@@ -5,9 +5,8 @@
 //! out, the period is the longest, the duration the sum, the time the earliest. [`header`] says which profiles go together;
 //! [`tables`] what is equal; [`values`] how sums are kept exact.
 //!
-//! It differs from pprof where pprof's answer depends on the order of files or is not a number: a sum beyond 64 bits saturates with a
-//! warning instead of wrapping; a profile without a time does not hide the time of others; a sample label without string, number and
-//! unit is no label. Frames that `drop_frames` names stay in the result: it carries the expression, and whoever shows it obeys.
+//! It differs from pprof where pprof's answer depends on the order of files or loses something; docs/merging.md lists each case.
+//! Frames that `drop_frames` names stay in the result: it carries the expression, and whoever shows it obeys.
 //!
 //! Merging is commutative and associative but for what has to come from the first profile: the order of sample types, `drop_frames`,
 //! `keep_frames`, the first comment, documentation link and default sample type, and the main binary (the first mapping).
