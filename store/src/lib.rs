@@ -1,6 +1,7 @@
 //! What lies in the bucket, and the only code that may change it.
 //!
 //! ```text
+//! catalog   what can be found: the profiles of a tenant as of a listing that is fresh enough
 //! block     the form in which profiles lie in the bucket: writing a segment, reading a block
 //! open      a storage URL becomes a Store: the real client under the wrappers that count, retry and prefix
 //! put       the ack path: a segment becomes durable, or the caller learns what is known of it
@@ -14,6 +15,7 @@
 
 pub mod block;
 pub mod bucket;
+pub mod catalog;
 pub mod clock;
 mod error;
 mod fault;

@@ -1,0 +1,160 @@
+//! What can be found: the profiles of a tenant, known by their rows, as of a listing that is fresh enough.
+//!
+//! ```text
+//! Catalog::view ─▶ refresh: one LIST for all who wait (listing) ─▶ new blocks opened (segment) ─▶ ids indexed (dedupe) ─▶ View
+//! View::select ─▶ segments by time and series ─▶ their rows, from the cache or one GET each ─▶ Selection
+//! ```
+//!
+//! Invariants. A view holds every segment that was acknowledged before its listing began (see [`listing`] for what that rests on).
+//! Each id counts once in it: of several profiles with one id, that of the earliest segment. A view never changes. What cannot be
+//! read is a [`Problem`] that names it; the rest answers.
+//!
+//! Memory: a segment that is listed costs about 400 bytes and 60 for each of its profiles, for as long as it is listed, and
+//! [`Options::segments_max`] bounds their number; opened blocks, with all that rows say, share [`Options::cache_bytes_max`] and are
+//! opened again when asked for. Nothing happens unasked: a catalog that nobody asks makes no requests.
+
+mod dedupe;
+mod listing;
+mod refresh;
+mod segment;
+mod view;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::path::Path;
+use quick_cache::sync::Cache;
+use tokio::time::Instant;
+
+use self::refresh::Tenant;
+use self::segment::Blocks;
+pub use self::segment::{OpenBlock, Series};
+pub use self::view::{Match, Query, Selection, SeriesCount, Summary, View};
+use crate::Store;
+use crate::paths::{SegmentName, TenantId};
+
+/// The tenants that are kept at once; one that was not asked about for long is listed and opened anew.
+const TENANTS_MAX: usize = 1_000;
+
+/// How a catalog behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How old the listing may be that an answer rests on. It also bounds how often a tenant is listed.
+    pub list_age_max: Duration,
+    /// How old the last listing of *all* keys may be while there are more of them than one page; a listing between asks for the newest.
+    pub full_list_age_max: Duration,
+    /// How long before the newest known key a listing of the newest begins: as long as a PUT may take and a writer's clock be behind.
+    pub late_max: Duration,
+    /// How many blocks are opened at once.
+    pub opens_max: usize,
+    /// The bytes that opened blocks may take, for all tenants together.
+    pub cache_bytes_max: u64,
+    /// The most segments a tenant may have; a view of more is refused.
+    pub segments_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            list_age_max: Duration::from_millis(500),
+            full_list_age_max: Duration::from_secs(15),
+            // Five seconds of a PUT and a minute of a clock that is behind.
+            late_max: Duration::from_secs(65),
+            opens_max: 64,
+            cache_bytes_max: 256 << 20,
+            segments_max: 1_000_000,
+        }
+    }
+}
+
+/// How recent a view must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Its listing began no longer ago than [`Options::list_age_max`].
+    AtMostOld,
+    /// It holds this segment, which an acknowledgement named, or its listing began after it was asked for: reads its own writes.
+    AtLeast(SegmentName),
+    /// Its listing began after it was asked for.
+    Now,
+}
+
+/// Why there is no view.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The segments could not be listed; a retry may help.
+    #[error("the segments of tenant {tenant} could not be listed")]
+    List {
+        /// The tenant.
+        tenant: TenantId,
+        /// Why.
+        source: Arc<object_store::Error>,
+    },
+    /// There are too many segments to know them all.
+    #[error(
+        "tenant {tenant} has {segments} segments, more than the {max} a catalog takes: compaction is behind or off"
+    )]
+    TooManySegments {
+        /// The tenant.
+        tenant: TenantId,
+        /// How many there are.
+        segments: usize,
+        /// How many are taken.
+        max: usize,
+    },
+}
+
+/// An object that could not be read, so that answers lack what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Its key.
+    pub key: Path,
+    /// What is wrong with it.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.text)
+    }
+}
+
+/// Finds profiles; cheap to clone, each clone the same catalog.
+#[derive(Clone)]
+pub struct Catalog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    blocks: Arc<Blocks>,
+    options: Options,
+    tenants: Cache<TenantId, Arc<Tenant>>,
+}
+
+impl Catalog {
+    /// Makes a catalog of what `store` holds. Makes no request.
+    pub fn new(store: Store, options: Options) -> Self {
+        let blocks = Arc::new(Blocks::new(store, options.cache_bytes_max));
+        Self { inner: Arc::new(Inner { blocks, options, tenants: Cache::new(TENANTS_MAX) }) }
+    }
+
+    /// Returns a view of the tenant's profiles that is as fresh as asked.
+    ///
+    /// Costs nothing where the last view is fresh enough; else one LIST (see [`listing`]) and one GET for each segment that is new,
+    /// shared by all who wait. Dropping the future keeps what was opened so far.
+    ///
+    /// # Errors
+    /// [`Error::List`] where the store does not answer, [`Error::TooManySegments`] over the limit.
+    pub async fn view(&self, tenant: &TenantId, freshness: Freshness) -> Result<Arc<View>, Error> {
+        let asked = Instant::now();
+        let make = || Arc::new(Tenant::new(tenant.clone(), Arc::clone(&self.inner.blocks), self.inner.options.clone()));
+        let Ok(tenant) = self.inner.tenants.get_or_insert_with(tenant, || Ok::<_, std::convert::Infallible>(make()));
+        tenant.view(&freshness, asked).await
+    }
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog").field("options", &self.inner.options).finish_non_exhaustive()
+    }
+}

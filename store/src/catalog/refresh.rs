@@ -1,0 +1,251 @@
+//! A tenant's state, and how it is brought up to date.
+//!
+//! One refresh is under way at a time: list, open what is new, publish a view. Whoever comes meanwhile waits for it and then looks
+//! whether its view is fresh enough, so any number of readers cost one LIST, or two where some came after it had begun. A refresh
+//! runs in the future of a reader. If that is dropped, the next one in line starts anew; what was opened by then is kept.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use object_store::path::Path;
+use tokio::time::Instant;
+
+use super::dedupe::{Doubles, Index, Slot};
+use super::listing::{self, Found, Lister, Scope};
+use super::segment::{Blocks, Interner, Location, OpenBlock, Segment, problem};
+use super::view::{Listed, View};
+use super::{Error, Freshness, Options, Problem};
+use crate::block;
+use crate::paths::{SegmentName, TenantId};
+
+/// How soon a block that could not be read is tried again; doubled for each failure before.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// How long at most until then.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+/// The most problems that a view names.
+const PROBLEMS_MAX: usize = 100;
+
+/// All that is known of a tenant.
+pub(super) struct Tenant {
+    id: TenantId,
+    options: Options,
+    blocks: Arc<Blocks>,
+    /// Held by who refreshes.
+    lister: tokio::sync::Mutex<Lister>,
+    /// Held for moments, never while waiting.
+    state: Mutex<State>,
+}
+
+struct State {
+    segments: BTreeMap<SegmentName, Slot>,
+    index: Index,
+    interner: Interner,
+    /// Segments that could not be read.
+    troubled: BTreeMap<SegmentName, Troubled>,
+    /// What lies among the segments and is none.
+    strangers: Vec<Path>,
+    /// Something changed since the view was made.
+    is_changed: bool,
+    view: Arc<View>,
+    /// When the listing of the view began; none before the first.
+    began: Option<Instant>,
+}
+
+struct Troubled {
+    problem: Problem,
+    failures: u32,
+    retry_at: Instant,
+}
+
+impl Tenant {
+    pub(super) fn new(id: TenantId, blocks: Arc<Blocks>, options: Options) -> Self {
+        let state = State {
+            segments: BTreeMap::new(),
+            index: Index::new(blocks.store.random().next_u64()),
+            interner: Interner::default(),
+            troubled: BTreeMap::new(),
+            strangers: Vec::new(),
+            is_changed: false,
+            view: Arc::new(View::new(Vec::new(), Vec::new(), Arc::clone(&blocks))),
+            began: None,
+        };
+        Self { id, lister: tokio::sync::Mutex::new(Lister::new(&options)), options, blocks, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a view that is as fresh as it was asked to be at `asked`.
+    pub(super) async fn view(&self, freshness: &Freshness, asked: Instant) -> Result<Arc<View>, Error> {
+        if let Some(view) = self.fresh(freshness, asked) {
+            return Ok(view);
+        }
+        let mut lister = self.lister.lock().await;
+        // Whom we waited for may have listed for us as well.
+        if let Some(view) = self.fresh(freshness, asked) {
+            return Ok(view);
+        }
+        let token = match freshness {
+            Freshness::AtLeast(name) => Some(name),
+            Freshness::AtMostOld | Freshness::Now => None,
+        };
+        self.refresh(&mut lister, token).await
+    }
+
+    fn fresh(&self, freshness: &Freshness, asked: Instant) -> Option<Arc<View>> {
+        let state = self.state();
+        let began = state.began?;
+        let is_fresh = began >= asked
+            || match freshness {
+                Freshness::AtMostOld => asked - began <= self.options.list_age_max,
+                Freshness::AtLeast(name) => state.segments.contains_key(name) || state.troubled.contains_key(name),
+                Freshness::Now => false,
+            };
+        is_fresh.then(|| Arc::clone(&state.view))
+    }
+
+    async fn refresh(&self, lister: &mut Lister, token: Option<&SegmentName>) -> Result<Arc<View>, Error> {
+        let store = &self.blocks.store;
+        let (began, began_millis) = (Instant::now(), store.clock().unix_millis());
+        let (scope, newest) = {
+            let state = self.state();
+            let newest = state.segments.last_key_value().map(|(name, _)| name.clone());
+            (lister.plan(began, state.segments.len(), newest.as_ref(), token), newest)
+        };
+        let metrics = store.metrics();
+        let lists = if scope == Scope::All { &metrics.lists_full } else { &metrics.lists_incremental };
+        lists.inc();
+        let found = listing::list(&*store.objects(), &self.id, scope).await;
+        let found = found.map_err(|source| Error::List { tenant: self.id.clone(), source: Arc::new(source) })?;
+        let keys = found.segments.len() + found.strangers.len();
+        if keys > self.options.segments_max {
+            return Err(Error::TooManySegments {
+                tenant: self.id.clone(),
+                segments: keys,
+                max: self.options.segments_max,
+            });
+        }
+        let new = self.compare(scope, found, began);
+        if scope == Scope::All {
+            lister.learn(newest.as_ref(), new.iter().map(|(name, _)| name));
+        }
+        self.open(lister, new).await;
+        lister.done(scope, began, began_millis, keys);
+        Ok(self.publish(began))
+    }
+
+    /// Forgets what is no longer listed, and returns what is to be opened: the new, and the troubled whose time has come.
+    fn compare(&self, scope: Scope, found: Found, now: Instant) -> Vec<(SegmentName, Location)> {
+        let mut state = self.state();
+        if scope == Scope::All {
+            let is_listed =
+                |name: &SegmentName| found.segments.binary_search_by(|(listed, _)| listed.cmp(name)).is_ok();
+            let gone: Vec<SegmentName> = state.segments.keys().filter(|name| !is_listed(name)).cloned().collect();
+            for name in gone {
+                let slot = state.segments.remove(&name).expect("the name was found there");
+                let segment = state.index.remove(slot);
+                self.blocks.forget(&segment.location);
+                self.blocks.store.metrics().segments.dec();
+                state.is_changed = true;
+            }
+            let troubled = state.troubled.len();
+            state.troubled.retain(|name, _| is_listed(name));
+            state.is_changed |= state.troubled.len() != troubled || state.strangers != found.strangers;
+            state.strangers = found.strangers;
+        }
+        let is_due = |name: &SegmentName| match state.troubled.get(name) {
+            Some(troubled) => troubled.retry_at <= now,
+            None => !state.segments.contains_key(name),
+        };
+        found.segments.into_iter().filter(|(name, _)| is_due(name)).collect()
+    }
+
+    /// Opens segments, many at once, and takes each in as soon as it is read.
+    async fn open(&self, lister: &mut Lister, new: Vec<(SegmentName, Location)>) {
+        let open = async |(name, location): (SegmentName, Location)| {
+            let opened = self.blocks.open(&location).await;
+            (name, location, opened)
+        };
+        let mut opening = futures::stream::iter(new).map(open).buffer_unordered(self.options.opens_max);
+        while let Some((name, location, opened)) = opening.next().await {
+            match opened {
+                Ok(block) => self.take_in(name, location, &block),
+                Err(block::Error::Read { source: object_store::Error::NotFound { .. }, .. }) => {
+                    // Deleted since it was listed. Whatever has its profiles now will be listed.
+                    lister.is_stale();
+                    let mut state = self.state();
+                    state.is_changed |= state.troubled.remove(&name).is_some();
+                }
+                Err(error) => self.trouble(name, problem(&location, &error)),
+            }
+        }
+    }
+
+    fn take_in(&self, name: SegmentName, location: Location, block: &OpenBlock) {
+        let mut state = self.state();
+        let segment = Segment::new(name.clone(), location, block, &mut state.interner);
+        let (slot, Doubles { duplicates, conflicts }) = state.index.insert(Arc::new(segment));
+        state.troubled.remove(&name);
+        state.segments.insert(name, slot);
+        state.is_changed = true;
+        let metrics = self.blocks.store.metrics();
+        metrics.segments.inc();
+        metrics.duplicates.inc_by(duplicates);
+        metrics.conflicts.inc_by(conflicts);
+    }
+
+    fn trouble(&self, name: SegmentName, problem: Problem) {
+        let mut state = self.state();
+        let failures = state.troubled.get(&name).map_or(0, |troubled| troubled.failures);
+        if failures == 0 {
+            tracing::error!(tenant = %self.id, key = %problem.key, error = problem.text, "a block cannot be read");
+            self.blocks.store.metrics().blocks_damaged.inc();
+        }
+        let pause = RETRY_PAUSE.saturating_mul(2u32.saturating_pow(failures)).min(RETRY_PAUSE_MAX);
+        let retry_at = Instant::now() + pause;
+        state.troubled.insert(name, Troubled { problem, failures: failures + 1, retry_at });
+        state.is_changed = true;
+    }
+
+    /// Makes the view of what is held now, as of a listing that began at `began`.
+    fn publish(&self, began: Instant) -> Arc<View> {
+        let mut state = self.state();
+        if state.is_changed {
+            let listed = state.segments.values().map(|slot| Listed {
+                segment: Arc::clone(state.index.slots.get(*slot)),
+                hidden: state.index.hidden(*slot).cloned(),
+            });
+            let listed = listed.collect();
+            state.view = Arc::new(View::new(listed, state.problems(), Arc::clone(&self.blocks)));
+            state.is_changed = false;
+        }
+        state.began = Some(began);
+        Arc::clone(&state.view)
+    }
+}
+
+impl State {
+    /// Returns the problems, not all where they are many.
+    fn problems(&self) -> Vec<Problem> {
+        let stranger = |key: &Path| Problem { key: key.clone(), text: "does not name a segment".to_owned() };
+        let all =
+            self.troubled.values().map(|troubled| troubled.problem.clone()).chain(self.strangers.iter().map(stranger));
+        let mut problems: Vec<Problem> = all.take(PROBLEMS_MAX).collect();
+        let more = (self.troubled.len() + self.strangers.len()).saturating_sub(PROBLEMS_MAX);
+        if more > 0 {
+            let text = format!("and {more} more objects cannot be read");
+            problems.push(Problem { key: Path::ROOT, text });
+        }
+        problems
+    }
+}
+
+impl Drop for Tenant {
+    fn drop(&mut self) {
+        let segments = self.state().segments.len();
+        self.blocks.store.metrics().segments.dec_by(segments as i64);
+    }
+}

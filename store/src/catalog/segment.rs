@@ -1,0 +1,261 @@
+//! What is known of one segment: little and for as long as it is listed ([`Segment`]), or all its rows while they are asked for
+//! ([`OpenBlock`], in the cache of [`Blocks`]).
+//!
+//! A segment's rows are summed up by series: how many, and from when to when. That and the ids suffice to leave out a segment, to
+//! count profiles, to find one by its id and to see duplicates; labels are shared by all segments that have them ([`Interner`]).
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use afterglow_profile::{Labels, ProfileType};
+use object_store::path::Path;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::Problem;
+use crate::Store;
+use crate::block::{self, Block, Row, SampleType};
+use crate::paths::SegmentName;
+
+/// What an opened block takes besides its rows: the metadata of its Parquet part and of its sections.
+const OPEN_BLOCK_BYTES: usize = 8 << 10;
+/// The interner sheds what no segment has any more once it has grown by this much, and to twice its size.
+const INTERNED_SLACK: usize = 1_024;
+
+/// The labels and the type that a series' profiles share.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Series {
+    /// The labels.
+    pub labels: Labels,
+    /// The type.
+    pub profile_type: ProfileType,
+}
+
+/// The profiles of a segment that have series and sample types in common.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) series: Arc<Series>,
+    pub(super) sample_types: Arc<[SampleType]>,
+    /// How many there are.
+    pub(super) profiles: u32,
+    /// The time of the first and of the last, in nanoseconds since 1970.
+    pub(super) first_nanos: i64,
+    pub(super) last_nanos: i64,
+}
+
+/// A profile of a segment, known by its id.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Id {
+    pub(super) id: u128,
+    /// The first bytes of its SHA-256: enough to see that another profile is not the same.
+    pub(super) digest: u64,
+    /// The index of its row.
+    pub(super) row: u32,
+    /// The index of its entry.
+    pub(super) entry: u32,
+}
+
+/// What is always known of a listed segment.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) name: SegmentName,
+    pub(super) location: Location,
+    pub(super) entries: Box<[Entry]>,
+    /// Sorted by id, equal ones by row.
+    pub(super) ids: Box<[Id]>,
+    pub(super) first_nanos: i64,
+    pub(super) last_nanos: i64,
+}
+
+/// Where an object lies and how long it is.
+#[derive(Clone, Debug)]
+pub(super) struct Location {
+    pub(super) path: Path,
+    pub(super) bytes: u64,
+}
+
+impl Segment {
+    pub(super) fn new(name: SegmentName, location: Location, open: &OpenBlock, interner: &mut Interner) -> Self {
+        let datasets = open.block.toc().datasets();
+        let mut numbers = HashMap::new();
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut ids = Vec::with_capacity(open.rows.len());
+        for (number, row) in open.rows.iter().enumerate() {
+            let entry = *numbers.entry((row.dataset, row.series, row.sample_types)).or_insert_with(|| {
+                let dataset = &datasets[row.dataset as usize];
+                let labels = dataset.series()[row.series as usize].clone();
+                let profile_type = dataset.profile_type().clone();
+                entries.push(Entry {
+                    series: interner.series.get(Series { labels, profile_type }),
+                    sample_types: interner
+                        .sample_types
+                        .get(dataset.sample_types()[row.sample_types as usize].as_slice()),
+                    profiles: 0,
+                    first_nanos: i64::MAX,
+                    last_nanos: i64::MIN,
+                });
+                entries.len() - 1
+            });
+            entries[entry].profiles += 1;
+            entries[entry].first_nanos = entries[entry].first_nanos.min(row.time_nanos);
+            entries[entry].last_nanos = entries[entry].last_nanos.max(row.time_nanos);
+            let (digest, _) = row.sha256.split_first_chunk().expect("a SHA-256 is longer than 8 bytes");
+            ids.push(Id {
+                id: row.id.into(),
+                digest: u64::from_le_bytes(*digest),
+                row: u32::try_from(number).expect("a block has fewer rows than 2^32"),
+                entry: entry as u32,
+            });
+        }
+        ids.sort_unstable_by_key(|id| (id.id, id.row));
+        Self {
+            name,
+            location,
+            first_nanos: entries.iter().map(|entry| entry.first_nanos).min().unwrap_or(i64::MAX),
+            last_nanos: entries.iter().map(|entry| entry.last_nanos).max().unwrap_or(i64::MIN),
+            entries: entries.into(),
+            ids: ids.into(),
+        }
+    }
+
+    /// Returns the profile with this id whose row comes first.
+    pub(super) fn find(&self, id: u128) -> Option<&Id> {
+        let at = self.ids.partition_point(|known| known.id < id);
+        self.ids.get(at).filter(|found| found.id == id)
+    }
+}
+
+// === impl OpenBlock ===
+
+/// An opened block with its rows.
+#[derive(Debug)]
+pub struct OpenBlock {
+    block: Arc<Block>,
+    rows: Arc<Vec<Row>>,
+    /// About what it takes in memory.
+    bytes: u64,
+}
+
+impl OpenBlock {
+    /// Returns the block.
+    pub fn block(&self) -> &Arc<Block> {
+        &self.block
+    }
+
+    /// Returns its rows.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    async fn open(store: &Store, location: &Location) -> Result<Self, block::Error> {
+        // The listing told the length, which spares stores without requests for an object's end a question.
+        let block = Block::open(store.objects(), location.path.clone()).await?;
+        let rows = block.rows().await?;
+        let labels = block.toc().datasets().iter().flat_map(|dataset| dataset.series()).flat_map(Labels::iter);
+        let labels: usize =
+            labels.map(|(name, value)| name.len() + value.len() + size_of::<(Box<str>, Box<str>)>()).sum();
+        let totals: usize = rows.iter().map(|row| size_of_val(&*row.totals)).sum();
+        let bytes = (OPEN_BLOCK_BYTES + labels + totals + size_of_val(rows.as_slice())) as u64;
+        Ok(Self { block: Arc::new(block), rows, bytes })
+    }
+}
+
+// === impl Blocks ===
+
+/// Opens blocks and keeps the ones last asked for.
+pub(super) struct Blocks {
+    pub(super) store: Store,
+    cache: Cache<Path, Arc<OpenBlock>, Bytes>,
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<Path, Arc<OpenBlock>> for Bytes {
+    fn weight(&self, _key: &Path, block: &Arc<OpenBlock>) -> u64 {
+        block.bytes
+    }
+}
+
+impl Blocks {
+    pub(super) fn new(store: Store, bytes_max: u64) -> Self {
+        // How many blocks that may be is a guess: a segment of a second of a small fleet.
+        let blocks = bytes_max as usize / (2 * OPEN_BLOCK_BYTES);
+        Self { store, cache: Cache::with_weighter(blocks, bytes_max, Bytes) }
+    }
+
+    /// Opens a block for the first time.
+    pub(super) async fn open(&self, location: &Location) -> Result<Arc<OpenBlock>, block::Error> {
+        let open = match OpenBlock::open(&self.store, location).await {
+            // The damage may have happened on the way here.
+            Err(error) if error.is_corrupt() => OpenBlock::open(&self.store, location).await,
+            result => result,
+        };
+        let open = Arc::new(open?);
+        self.store.metrics().blocks_opened.inc();
+        self.cache.insert(location.path.clone(), Arc::clone(&open));
+        Ok(open)
+    }
+
+    /// Returns a block that was opened before, from the cache or by one GET; who asks for the same at once waits for the same.
+    pub(super) async fn get(&self, location: &Location) -> Result<Arc<OpenBlock>, Problem> {
+        let open = async {
+            self.store.metrics().blocks_reopened.inc();
+            OpenBlock::open(&self.store, location).await.map(Arc::new)
+        };
+        self.cache.get_or_insert_async(&location.path, open).await.map_err(|error| problem(location, &error))
+    }
+
+    /// Forgets a block that is no longer listed.
+    pub(super) fn forget(&self, location: &Location) {
+        self.cache.remove(&location.path);
+    }
+}
+
+/// Says what is wrong with a block, causes included, in a line.
+pub(super) fn problem(location: &Location, error: &block::Error) -> Problem {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    Problem { key: location.path.clone(), text }
+}
+
+// === impl Interner ===
+
+/// Makes equal things one.
+#[derive(Debug, Default)]
+pub(super) struct Interner {
+    series: Interned<Series>,
+    sample_types: Interned<[SampleType]>,
+}
+
+#[derive(Debug)]
+struct Interned<T: ?Sized> {
+    known: HashSet<Arc<T>>,
+    shed_at: usize,
+}
+
+impl<T: ?Sized> Default for Interned<T> {
+    fn default() -> Self {
+        Self { known: HashSet::new(), shed_at: INTERNED_SLACK }
+    }
+}
+
+impl<T: ?Sized + Eq + Hash> Interned<T> {
+    fn get<V: Into<Arc<T>> + std::borrow::Borrow<T>>(&mut self, value: V) -> Arc<T> {
+        if let Some(known) = self.known.get(value.borrow()) {
+            return Arc::clone(known);
+        }
+        if self.known.len() >= self.shed_at {
+            self.known.retain(|known| Arc::strong_count(known) > 1);
+            self.shed_at = 2 * self.known.len() + INTERNED_SLACK;
+        }
+        let value = value.into();
+        self.known.insert(Arc::clone(&value));
+        value
+    }
+}
