@@ -1,16 +1,14 @@
 //! Compiles the .proto files with protox, so that nobody needs `protoc`.
 
+#![expect(clippy::disallowed_methods, reason = "cargo talks to build scripts in variables")]
+
 use std::error::Error;
 use std::path::PathBuf;
 
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = [
-        "afterglow/v1/types.proto",
-        "afterglow/v1/ingest.proto",
-        "afterglow/v1/query.proto",
-    ];
+    let files = ["afterglow/v1/types.proto", "afterglow/v1/ingest.proto", "afterglow/v1/query.proto"];
     println!("cargo:rerun-if-changed=afterglow");
     println!("cargo:rerun-if-changed=google");
 

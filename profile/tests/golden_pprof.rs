@@ -219,6 +219,7 @@ fn workspace() -> &'static Path {
 
 /// Returns the files of each series, in order of time: what one process, or processes of one program, sent of one type.
 fn series() -> BTreeMap<String, Vec<PathBuf>> {
+    #[expect(clippy::disallowed_methods, reason = "a test's own switch, no setting of the product")]
     let more = std::env::var_os("AFTERGLOW_TEST_PROFILES").map(PathBuf::from);
     let more = more.unwrap_or_else(|| workspace().join("../shared/profiles"));
     let mut folders = vec![("profiles".to_owned(), workspace().join("tests/fixtures/profiles"))];

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 #[expect(clippy::print_stderr, reason = "a test run should say what it could not test")]
 fn profiles() -> Vec<(PathBuf, Vec<u8>)> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
+    #[expect(clippy::disallowed_methods, reason = "a test's own switch, no setting of the product")]
     let more = std::env::var_os("AFTERGLOW_TEST_PROFILES").map(PathBuf::from);
     let more = more.unwrap_or_else(|| workspace.join("../shared/profiles"));
     if !more.is_dir() {

@@ -100,6 +100,7 @@ impl Exit {
 /// # Errors
 /// An [`Exit`] for `main` to report and return.
 pub fn load<C: Settings>() -> Result<C, Exit> {
+    #[expect(clippy::disallowed_methods, reason = "this is the owner of our settings")]
     let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
     resolve(std::env::args_os().collect(), &environment)
 }

@@ -23,6 +23,7 @@ pub fn on_signals() -> io::Result<CancellationToken> {
         stop.cancel();
         let second = signals.next().await;
         tracing::warn!(signal = second.name(), "second signal, going at once");
+        #[expect(clippy::disallowed_methods, reason = "at once is what the second signal asks for")]
         std::process::exit(128 + second.number());
     });
     Ok(token)
@@ -63,5 +64,21 @@ impl Stop {
             Stop::Interrupt => SignalKind::interrupt(),
         };
         kind.as_raw_value()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what an orchestrator sends is heard. The second signal would end the test itself.
+    #[tokio::test]
+    async fn sigterm_cancels_the_token() {
+        let token = on_signals().expect("handlers");
+        assert!(!token.is_cancelled());
+        let this = std::process::id().to_string();
+        let sent = tokio::process::Command::new("kill").args(["-TERM", &this]).status().await;
+        assert!(sent.expect("kill runs").success());
+        tokio::time::timeout(crate::testing::PATIENCE, token.cancelled()).await.expect("heard in time");
     }
 }

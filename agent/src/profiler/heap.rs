@@ -44,6 +44,7 @@ pub(super) fn snapshot() -> Result<Vec<u8>, Error> {
         return Err(Error::HeapUnavailable);
     }
     let control = PROF_CTL.as_ref().ok_or(Error::HeapUnavailable)?;
+    #[expect(clippy::disallowed_methods, reason = "a profile is of its machine, and so is its time")]
     let taken = SystemTime::now();
     let dump = control.blocking_lock().dump().map_err(|error| Error::Heap(format!("{error:#}")))?;
     let mut symbolizer = SYMBOLIZER.lock().expect("no one panics while symbolizing");

@@ -132,6 +132,7 @@ async fn run_endpoint(endpoint: Endpoint, shared: Arc<Shared>) {
 
 /// Scrapes once and hands the profile over.
 async fn scrape(endpoint: &Endpoint, shared: &Shared) -> Result<(), Error> {
+    #[expect(clippy::disallowed_methods, reason = "a profile is of the scraper's machine, and so is its time")]
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let fetched = tokio::time::timeout(endpoint.timeout, fetch(&endpoint.url, shared)).await;
     let pprof = fetched.map_err(|_| Error::Timeout(endpoint.timeout))??;

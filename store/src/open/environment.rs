@@ -12,6 +12,7 @@ pub struct Environment(BTreeMap<String, String>);
 impl Environment {
     /// Reads those of this process that are set to something.
     pub fn of_process() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "these names are the providers', not ours")]
         std::env::vars().collect()
     }
 

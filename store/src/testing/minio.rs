@@ -48,6 +48,7 @@ impl Minio {
     /// # Panics
     /// Where the binary is missing or does not come up.
     pub async fn start() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a test's own switch, no setting of the product")]
         let binary = std::env::var_os(BINARY_ENV).map_or_else(|| PathBuf::from(BINARY_DEFAULT), PathBuf::from);
         assert!(
             binary.is_file(),
