@@ -205,6 +205,9 @@ impl Server {
     }
 
     /// Adds HTTP routes. They have no fallback of their own: what has no route is answered here.
+    ///
+    /// # Panics
+    /// When two routes overlap, which is a mistake in the program.
     #[must_use]
     pub fn http(mut self, routes: Router) -> Self {
         self.http = self.http.merge(routes);

@@ -29,6 +29,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 use crate::listen::Limits;
 use crate::{Failure, Kind, Metrics};
 
+use observe::Audience;
+
 pub use deadline::Deadline;
 pub use end::Closing;
 pub use identify::RequestId;
@@ -73,21 +75,21 @@ impl Stack {
                         .and(NotForContentType::const_new("application/octet-stream")),
                 ),
             );
-        self.outer(routes.layer(inner))
+        self.outer(Audience::Users, routes.layer(inner))
     }
 
     /// Wraps the routes that serve whoever operates the server: never shed, never timed out.
     pub(crate) fn operational(&self, routes: Router) -> Router {
         // Ends streams that would never end by themselves (health's Watch) when the connection closes, so that they hold up no drain.
-        self.outer(routes.layer(from_fn(end::layer)))
+        self.outer(Audience::Operators, routes.layer(from_fn(end::layer)))
     }
 
-    fn outer(&self, routes: Router) -> Router {
+    fn outer(&self, audience: Audience, routes: Router) -> Router {
         let outer = ServiceBuilder::new()
             // Names the request first: all that follows can say which one it was.
             .layer(from_fn(identify::layer))
             // Sees everything behind it, refusals and panics included: the span, the counters, at most one line.
-            .layer(from_fn_with_state(Arc::clone(&self.observer), observe::layer))
+            .layer(from_fn_with_state((Arc::clone(&self.observer), audience), observe::layer))
             // Sets the headers that keep browsers from guessing, on refusals as well.
             .layer(from_fn(secure::layer))
             // Turns a panic into an answer; outside of it nothing may panic, inside anything.

@@ -95,6 +95,7 @@ const QUIET: &str = "h2=info,hyper=info,hyper_util=info,tonic=info,tower=info,ru
 /// # Errors
 /// When the log level cannot be read, the exporter cannot be built, or it was called before.
 pub fn init(program: Program, options: &Options) -> Result<Telemetry, Error> {
+    #[expect(clippy::disallowed_methods, reason = "variables that others have named are read where they are meant")]
     let wanted = Wanted::from_env(&|name| std::env::var(name).ok())?;
     let provider = wanted.endpoint.map(|endpoint| provider(program, wanted.service_name, endpoint)).transpose()?;
     let colour = wanted.colour && io::stderr().is_terminal();

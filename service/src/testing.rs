@@ -1,9 +1,10 @@
 //! A server over real sockets whose handlers do what a test asks of them, and clients to ask.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
@@ -24,6 +25,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 use crate::listen::{Drained, Error, Options, Server, bind};
 use crate::stack::Closing;
@@ -94,6 +97,7 @@ impl Answer {
 
 impl Running {
     pub(crate) async fn start(options: Options) -> Self {
+        subscribe();
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
         let (health, metrics) = (Health::new(), Metrics::new(PROGRAM));
         let gate = Arc::new(Gate::new());
@@ -234,23 +238,26 @@ fn routes(gate: &Arc<Gate>) -> Router {
 
 /// Runs `act` and returns what it logged, as text lines of all levels.
 pub(crate) fn logged<T>(act: impl FnOnce() -> T) -> (T, String) {
-    let lines = Lines::default();
-    let result = tracing::subscriber::with_default(lines.subscriber(), act);
+    let lines = Lines::capture();
+    let result = act();
     (result, lines.text())
 }
 
-/// Lines that were logged.
+/// What is logged on a test's thread, on which its runtime runs as well.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
+thread_local! {
+    static CAPTURED: RefCell<Option<Lines>> = const { RefCell::new(None) };
+}
+
 impl Lines {
-    pub(crate) fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
-        let lines = self.clone();
-        tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(move || lines.clone())
-            .finish()
+    /// Captures what this thread logs from now on.
+    pub(crate) fn capture() -> Self {
+        subscribe();
+        let lines = Self::default();
+        CAPTURED.set(Some(lines.clone()));
+        lines
     }
 
     pub(crate) fn text(&self) -> String {
@@ -266,4 +273,16 @@ impl io::Write for Lines {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Makes this process listen to our own spans and events. Every test that logs needs it, captured or not: where one thread alone
+/// has a subscriber, a span that another thread meets first is taken for one that nobody wants, for ever (tokio-rs/tracing#3611).
+pub(crate) fn subscribe() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let ours = filter_fn(|metadata| metadata.target().starts_with("afterglow"));
+        let captured = || CAPTURED.with_borrow(Clone::clone).unwrap_or_default();
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(captured).with_filter(ours);
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).expect("the only one");
+    });
 }

@@ -81,7 +81,6 @@ pub(super) async fn serve(
     metrics: &Metrics,
     stop: CancellationToken,
 ) -> Drained {
-    let counters = Counters::new(metrics);
     let connections = Arc::new(Connections {
         builder: builder(&options.limits),
         router,
@@ -91,7 +90,7 @@ pub(super) async fn serve(
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
         cut: CancellationToken::new(),
-        counters: counters.clone(),
+        counters: Counters::new(metrics),
     });
 
     let drain = async {
@@ -108,13 +107,14 @@ pub(super) async fn serve(
     connections.draining.cancel();
     connections.tasks.close();
     tracing::info!(connections = connections.tasks.len(), timeout = ?options.drain.timeout, "draining");
-    if tokio::time::timeout(options.drain.timeout, connections.tasks.wait()).await.is_err() {
-        let cut = connections.tasks.len();
-        tracing::warn!(connections = cut, "cutting what has not ended in time");
-        connections.cut.cancel();
-        connections.tasks.wait().await;
+    if tokio::time::timeout(options.drain.timeout, connections.tasks.wait()).await.is_ok() {
+        return Drained { cut: 0 };
     }
-    Drained { cut: usize::try_from(counters.cut.get()).unwrap_or(usize::MAX) }
+    let cut = connections.tasks.len();
+    tracing::warn!(connections = cut, "cutting what has not ended in time");
+    connections.cut.cancel();
+    connections.tasks.wait().await;
+    Drained { cut }
 }
 
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
@@ -196,16 +196,23 @@ impl Connections {
                 tracing::debug!(%peer, "connection said nothing in time");
                 return;
             }
-            () = self.draining.cancelled() => self.drain_timeout,
+            // How long it may take is then the drain's to say, who cuts.
+            () = self.draining.cancelled() => None,
             // Of age alone nothing is cut that a request's own limit would have let end.
-            () = age => self.limits.request_timeout.max(self.drain_timeout),
+            () = age => Some(self.limits.request_timeout.max(self.drain_timeout)),
         };
         connection.as_mut().graceful_shutdown();
         closing.cancel();
+        let over = async {
+            match grace {
+                Some(grace) => sleep(grace).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             ended = connection.as_mut() => log_end(peer, ended),
             () = self.cut.cancelled() => { self.counters.cut.inc(); }
-            () = sleep(grace) => { self.counters.cut.inc(); }
+            () = over => { self.counters.cut.inc(); }
         }
     }
 }

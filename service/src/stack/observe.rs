@@ -15,7 +15,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Extensions, HeaderMap, Method, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -24,7 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 use tonic::{Code, Status};
-use tracing::{Instrument as _, Span, field};
+use tracing::{Instrument as _, Level, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::{Protocol, RequestId};
@@ -125,22 +125,14 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
-pub(super) async fn layer(State(observer): State<Arc<Observer>>, request: Request, next: Next) -> Response {
+pub(super) async fn layer(
+    State((observer, audience)): State<(Arc<Observer>, Audience)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let protocol = Protocol::of(request.headers());
     let route = observer.route(protocol, &request);
-    let extensions = request.extensions();
-    let span = tracing::info_span!(
-        "request",
-        otel.name = format!("{} {}", route.method, route.route),
-        otel.kind = "server",
-        otel.status_code = field::Empty,
-        protocol = route.protocol,
-        method = route.method,
-        route = &*route.route,
-        code = field::Empty,
-        request_id = extensions.get::<RequestId>().map(RequestId::as_str),
-        peer = extensions.get::<Peer>().map(field::display),
-    );
+    let span = audience.span(&route, request.extensions());
     // Fails only where nobody records traces, and then there is nothing to belong to.
     let _ = span.set_parent(telemetry::extract(request.headers()));
 
@@ -148,6 +140,42 @@ pub(super) async fn layer(State(observer): State<Arc<Observer>>, request: Reques
     let response = next.run(request).instrument(span).await;
     seen.head(&response);
     response.map(|inner| Body::new(Observed { inner, seen }))
+}
+
+/// For whom a route is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Those who use the server; their requests are traced.
+    Users,
+    /// Those who operate it: probes and scrapes, a few every second, of which nobody wants a trace.
+    Operators,
+}
+
+impl Audience {
+    fn span(self, route: &Route, extensions: &Extensions) -> Span {
+        // The level of a span is part of its place in the code.
+        macro_rules! span {
+            ($level:expr) => {
+                tracing::span!(
+                    $level,
+                    "request",
+                    otel.name = format!("{} {}", route.method, route.route),
+                    otel.kind = "server",
+                    otel.status_code = field::Empty,
+                    protocol = route.protocol,
+                    method = route.method,
+                    route = &*route.route,
+                    code = field::Empty,
+                    request_id = extensions.get::<RequestId>().map(RequestId::as_str),
+                    peer = extensions.get::<Peer>().map(field::display),
+                )
+            };
+        }
+        match self {
+            Self::Users => span!(Level::INFO),
+            Self::Operators => span!(Level::DEBUG),
+        }
+    }
 }
 
 /// One request on its way; counted when it ends or is dropped.

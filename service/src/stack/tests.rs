@@ -274,9 +274,7 @@ async fn a_client_that_is_gone_is_counted_as_gone() {
 /// Goal: logs can be kept at info under load: nothing for what goes well, one line for what does not.
 #[tokio::test]
 async fn a_request_is_one_info_line_at_most() {
-    let lines = Lines::default();
-    // The test's runtime has one thread, so this is the subscriber of the server's tasks, too.
-    let _guard = tracing::subscriber::set_default(lines.subscriber());
+    let lines = Lines::capture();
     let server = Running::start(Options::default()).await;
     server.get("/things/1").await;
     server.send(Request::get("/nothing").header("x-request-id", "lost-1"), "").await;

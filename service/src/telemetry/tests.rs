@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 
 use super::*;
 use crate::listen;
-use crate::testing::{Lines, PROGRAM, Running, push};
+use crate::testing::{Lines, PROGRAM, Running, push, subscribe};
 
 fn wanted(variables: &[(&str, &str)]) -> Result<Wanted, Error> {
     let variables: HashMap<&str, &str> = variables.iter().copied().collect();
@@ -57,6 +57,7 @@ fn options(format: LogFormat, level: &str) -> Options {
 
 /// Returns what is written of a span with an event in it, and of an event of the plumbing.
 fn written(options: &Options, rust_log: Option<&str>) -> Result<String, Error> {
+    subscribe();
     let captured = Lines::default();
     let writer = captured.clone();
     let lines = lines(options.log_format, false, move || writer.clone())
@@ -149,6 +150,7 @@ async fn a_trace_crosses_grpc_and_reaches_the_collector() {
         let span = tracing::info_span!("push");
         let call = async { IngestServiceClient::with_interceptor(channel, Propagate).push_profile(push("a")).await };
         call.instrument(span).await.expect("pushed");
+        assert_eq!(server.get("/healthz").await.status, 200);
         server.stop.cancel();
         server.end().await;
     }
