@@ -15,6 +15,9 @@ use crate::{
     tree::clamp,
 };
 
+/// The most characters of a word that a message shows. Words come from outside and may be as long as any string.
+const WORD_SHOWN_MAX: usize = 64;
+
 /// A sample type or period type by its words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Measure {
@@ -59,7 +62,7 @@ impl Measure {
     }
 
     fn display(&self) -> String {
-        format!("{}/{}", String::from_utf8_lossy(&self.kind), String::from_utf8_lossy(&self.unit))
+        format!("{}/{}", shorten(&self.kind), shorten(&self.unit))
     }
 }
 
@@ -165,6 +168,11 @@ impl Header {
         self.sample_types = in_common;
         Ok(columns)
     }
+}
+
+/// Returns `word` as a message shows it.
+pub(super) fn shorten(word: &[u8]) -> String {
+    String::from_utf8_lossy(word).chars().take(WORD_SHOWN_MAX).collect()
 }
 
 /// Returns the period type of `profile`; one without has an empty one, which is the same in pprof.

@@ -237,7 +237,7 @@ impl Merger {
         let mut warnings: Vec<_> =
             (saturated > 0).then_some(Warning::Saturated { sums: saturated }).into_iter().collect();
         warnings.extend(header.left_out.iter().map(|kind| {
-            let kind = String::from_utf8_lossy(kind).into_owned();
+            let kind = header::shorten(kind);
             Warning::SampleTypeLeftOut { kind }
         }));
 

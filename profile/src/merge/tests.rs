@@ -183,6 +183,17 @@ fn profiles_that_count_nothing_in_common_do_not_merge() {
 }
 
 #[test]
+fn a_message_does_not_repeat_words_of_any_length() {
+    let long = vec![b'x'; 60_000];
+    let mut endless = profile(&[SAMPLES], &[1]);
+    endless.strings[SAMPLES.0 as usize] = &long;
+    let mut merger = Merger::new();
+    merger.add(&profile(&[CPU], &[1])).expect("the first always does");
+    let error = merger.add(&endless).expect_err("nothing is in common");
+    assert!(error.to_string().len() < 200, "{error}");
+}
+
+#[test]
 fn no_period_type_is_the_same_as_an_empty_one() {
     let none = Profile { period_type: None, ..profile(&[CPU], &[1]) };
     let empty = Profile { period_type: Some(ValueType::default()), ..profile(&[CPU], &[1]) };
