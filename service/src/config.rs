@@ -1,14 +1,16 @@
 //! Where a program's settings come from: flags over environment over file over default.
 //!
-//! A program describes its settings once, as a clap parser whose long flags are the names everywhere: `--limits.max-body` is also
-//! `AFTERGLOW_LIMITS_MAX_BODY` in the environment and `max-body` under `[limits]` in the TOML file given by `--config`. [`load`] reads all
-//! of them, refuses what nobody knows, and reports everything that is wrong at once, before a port opens.
+//! A program describes its settings once, as a clap parser whose long flags are the names everywhere:
+//! `--limits.max-body` is also `AFTERGLOW_LIMITS_MAX_BODY` in the environment and `max-body` under `[limits]` in the
+//! TOML file given by `--config`. [`load`] reads all of them, refuses what nobody knows, and reports everything that is
+//! wrong at once, before a port opens.
 //!
-//! How: environment and file become defaults of the flags, each checked by its flag's own parser, and clap does the rest. So
-//! a value means the same wherever it is written, and there is one description for parsing, `--help` and the reference in the docs.
+//! How: environment and file become defaults of the flags, each checked by its flag's own parser, and clap does the
+//! rest. So a value means the same wherever it is written, and there is one description for parsing, `--help` and the
+//! reference in the docs.
 //!
-//! This is the only place that reads environment variables of our own; those of others (AWS_*, OTEL_*, RUST_LOG) are read where
-//! they are meant.
+//! This is the only place that reads environment variables of our own; those of others (AWS_*, OTEL_*, RUST_LOG) are
+//! read where they are meant.
 
 mod file;
 mod layers;
@@ -70,8 +72,8 @@ const CODE_BAD: u8 = 78;
 // === impl Exit ===
 
 impl Exit {
-    /// Prints to the terminal what there is to say and returns the exit code: 0 for what was asked for, 2 for wrong usage, 78 for
-    /// bad settings.
+    /// Prints to the terminal what there is to say and returns the exit code: 0 for what was asked for, 2 for wrong
+    /// usage, 78 for bad settings.
     pub fn report(self) -> ExitCode {
         let code = self.code();
         // Nobody is left to tell when the terminal is gone.
@@ -107,8 +109,8 @@ pub fn load<C: Settings>() -> Result<C, Exit> {
 
 /// Does what [`load`] does, with the arguments and the environment given.
 fn resolve<C: Settings>(arguments: Vec<OsString>, environment: &BTreeMap<String, OsString>) -> Result<C, Exit> {
-    // First what the command line alone says, without demanding what the file may hold: is it well-formed, which command is
-    // meant, which file. Help is among the errors.
+    // First what the command line alone says, without demanding what the file may hold: is it well-formed, which
+    // command is meant, which file. Help is among the errors.
     let command = name::with_environment_in_help(C::command());
     let given = layers::lenient(command.clone()).try_get_matches_from(&arguments).map_err(Exit::Usage)?;
 

@@ -1,7 +1,7 @@
 //! `/debug/pprof/`: profiles of the server itself, for `go tool pprof http://…/debug/pprof/profile?seconds=10`.
 //!
-//! How a profile is taken is not known here: the program hands in [`Profiles`], whoever implements it. Without it, or where the
-//! program was built without the means, the answer says so.
+//! How a profile is taken is not known here: the program hands in [`Profiles`], whoever implements it. Without it, or
+//! where the program was built without the means, the answer says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::{Failure, Program};
 
 /// Takes profiles of the running process.
 pub trait Profiles: Send + Sync + 'static {
-    /// Takes a CPU profile over `window` and gives the pprof, gzip'd. [`Kind::Exhausted`](crate::Kind::Exhausted) when one is being taken
-    /// already, [`Kind::Unimplemented`](crate::Kind::Unimplemented) where there is no means to.
+    /// Takes a CPU profile over `window` and gives the pprof, gzip'd. [`Kind::Exhausted`](crate::Kind::Exhausted) when
+    /// one is being taken already, [`Kind::Unimplemented`](crate::Kind::Unimplemented) where there is no means to.
     fn cpu(&self, window: Duration) -> BoxFuture<'static, Result<Bytes, Failure>>;
 
     /// Takes a heap profile and gives the pprof, gzip'd. Fails as [`Profiles::cpu`] does.
@@ -109,7 +109,8 @@ mod tests {
         (status, name, String::from_utf8(body.to_vec()).expect("text"))
     }
 
-    /// Goal: the URL that `go tool pprof` asks for gives a file, and a window that is none is refused before anybody profiles.
+    /// Goal: the URL that `go tool pprof` asks for gives a file, and a window that is none is refused before anybody
+    /// profiles.
     #[tokio::test]
     async fn profiles_of_the_program() {
         let fake: Arc<dyn Profiles> = Arc::new(Fake);

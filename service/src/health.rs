@@ -1,8 +1,9 @@
 //! Whether the server is alive and whether it is ready.
 //!
-//! Alive is whoever answers. Ready is a server that has started, is not draining, and whose parts (the store probe, say) all
-//! work; load balancers send work to ready servers only. Each part keeps its own word here by a [`Part`]; `/readyz`, `/healthz`
-//! and `grpc.health.v1` read the sum. Readiness never ends work under way and never refuses a request by itself.
+//! Alive is whoever answers. Ready is a server that has started, is not draining, and whose parts (the store probe,
+//! say) all work; load balancers send work to ready servers only. Each part keeps its own word here by a [`Part`];
+//! `/readyz`, `/healthz` and `grpc.health.v1` read the sum. Readiness never ends work under way and never refuses a
+//! request by itself.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -21,8 +21,8 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// The query parameters of a request, as `T`; extracts like axum's, and refuses as everything here does. `Vec<(String, String)>`
-/// takes any parameters, in their order.
+/// The query parameters of a request, as `T`; extracts like axum's, and refuses as everything here does. `Vec<(String,
+/// String)>` takes any parameters, in their order.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
 
@@ -81,7 +81,8 @@ pub async fn read_body(body: Body) -> Result<Bytes, Failure> {
     }
 }
 
-/// Folds what reading a request's body failed with: what the stack refused, or else a body that ends before it is complete.
+/// Folds what reading a request's body failed with: what the stack refused, or else a body that ends before it is
+/// complete.
 pub fn body_failure(error: &(dyn StdError + 'static)) -> Failure {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -101,8 +102,8 @@ pub fn json<T: Serialize>(answer: &T) -> Response {
     }
 }
 
-/// Answers with a file of bytes, such as a pprof, under a name for whoever saves it. Characters that a header or a file system might
-/// take amiss become `_`.
+/// Answers with a file of bytes, such as a pprof, under a name for whoever saves it. Characters that a header or a file
+/// system might take amiss become `_`.
 pub fn file(name: &str, bytes: impl Into<Body>) -> Response {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let name: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();

@@ -1,9 +1,9 @@
 //! What every server of Afterglow does alike.
 //!
-//! A server's life: [`config::load`] gives its settings, [`telemetry::init`] starts logs and traces, the server builds its parts,
-//! and [`listen::Server`] runs them on one port until [`shutdown`] says stop. In between, [`status`] is the only table from
-//! a failure to the codes of gRPC and HTTP, [`stack`] is the way of a request through the layers, [`metrics`] the registry all
-//! parts share, [`health`] whether the server is alive and ready.
+//! A server's life: [`config::load`] gives its settings, [`telemetry::init`] starts logs and traces, the server builds
+//! its parts, and [`listen::Server`] runs them on one port until [`shutdown`] says stop. In between, [`status`] is the
+//! only table from a failure to the codes of gRPC and HTTP, [`stack`] is the way of a request through the layers,
+//! [`metrics`] the registry all parts share, [`health`] whether the server is alive and ready.
 //!
 //! What does not belong here: anything that knows what a profile is, or what lies in the bucket.
 
@@ -38,7 +38,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Describes the program `name` with the version of this workspace and the revision given by `AFTERGLOW_REVISION` at build time.
+    /// Describes the program `name` with the version of this workspace and the revision given by `AFTERGLOW_REVISION`
+    /// at build time.
     pub const fn new(name: &'static str) -> Self {
         let revision = match option_env!("AFTERGLOW_REVISION") {
             Some(revision) => revision,

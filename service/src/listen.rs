@@ -1,10 +1,12 @@
 //! One port that speaks gRPC (HTTP/2 without TLS), HTTP/1.1 and HTTP/2 alike, from the first connection to the last.
 //!
-//! A [`Server`] puts together what a program serves (gRPC services, HTTP routes) and what every server has: `grpc.health.v1`, reflection,
-//! `/healthz`, `/readyz`, `/metrics`, `/version`, `/debug/pprof/`. All of it passes the layers of [`stack`](crate::stack).
+//! A [`Server`] puts together what a program serves (gRPC services, HTTP routes) and what every server has:
+//! `grpc.health.v1`, reflection, `/healthz`, `/readyz`, `/metrics`, `/version`, `/debug/pprof/`. All of it passes the
+//! layers of [`stack`](crate::stack).
 //!
-//! The end, too, is here: when asked to stop, the server is first not ready, serves on while load balancers notice, then takes no new
-//! connections, tells the open ones to finish (GOAWAY), waits for what is under way, and cuts what is left.
+//! The end, too, is here: when asked to stop, the server is first not ready, serves on while load balancers notice,
+//! then takes no new connections, tells the open ones to finish (GOAWAY), waits for what is under way, and cuts what is
+//! left.
 
 mod connection;
 mod greeting;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use axum::Router;
 use http::Request;
+use humantime::parse_duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body as TonicBody;
@@ -60,13 +63,29 @@ pub struct Limits {
     #[arg(long = "limits.max-requests", value_name = "N", default_value_t = 1024)]
     pub requests_max: usize,
     /// Time for a connection to send the head of a request
-    #[arg(long = "limits.header-timeout", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(
+        long = "limits.header-timeout",
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = parse_duration
+    )]
     pub header_timeout: Duration,
     /// Time for an answer to begin
-    #[arg(long = "limits.request-timeout", value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(
+        long = "limits.request-timeout",
+        value_name = "DURATION",
+        default_value = "60s",
+        value_parser = parse_duration
+    )]
     pub request_timeout: Duration,
-    /// Age at which a connection is asked to end, give or take a tenth, so that load spreads to new servers; 0s for never
-    #[arg(long = "limits.max-connection-age", value_name = "DURATION", default_value = "20m", value_parser = humantime::parse_duration)]
+    /// Age at which a connection is asked to end, give or take a tenth, so that load spreads to new servers; 0s for
+    /// never
+    #[arg(
+        long = "limits.max-connection-age",
+        value_name = "DURATION",
+        default_value = "20m",
+        value_parser = parse_duration
+    )]
     pub connection_age_max: Duration,
 }
 
@@ -75,10 +94,10 @@ pub struct Limits {
 #[group(skip)]
 pub struct Drain {
     /// Time to go on serving while not ready, so that load balancers notice first
-    #[arg(long = "drain-delay", value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long = "drain-delay", value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
     pub delay: Duration,
     /// Time for requests under way to end; what is left then is cut
-    #[arg(long = "drain-timeout", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long = "drain-timeout", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
 }
 
@@ -99,8 +118,8 @@ impl Default for Options {
 // === impl Limits ===
 
 impl Limits {
-    /// Returns the largest gRPC message. Give it to `max_decoding_message_size` of each service: the stack has refused larger ones by
-    /// then, tonic applies it to what a compressed message inflates to.
+    /// Returns the largest gRPC message. Give it to `max_decoding_message_size` of each service: the stack has refused
+    /// larger ones by then, tonic applies it to what a compressed message inflates to.
     pub fn message_bytes_max(&self) -> usize {
         message_bytes_max(self.body_bytes_max)
     }

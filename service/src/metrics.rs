@@ -1,8 +1,8 @@
 //! The registry that all parts of a server share, and its text on `/metrics`.
 //!
-//! A metric is defined beside what it measures, under its full name `afterglow_<part>_<thing>_<unit>`; [`Metrics::register`] puts it
-//! here. Counters get `_total` from the encoder. Of its own the registry has the process metrics of Prometheus's clients, read
-//! from `/proc` when asked, and `afterglow_build_info`.
+//! A metric is defined beside what it measures, under its full name `afterglow_<part>_<thing>_<unit>`;
+//! [`Metrics::register`] puts it here. Counters get `_total` from the encoder. Of its own the registry has the process
+//! metrics of Prometheus's clients, read from `/proc` when asked, and `afterglow_build_info`.
 
 mod process;
 

@@ -7,8 +7,8 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Returns a token that is cancelled by the first SIGTERM or SIGINT. A second signal exits the process with 128 + its number,
-/// whatever is under way. Must be called within a tokio runtime.
+/// Returns a token that is cancelled by the first SIGTERM or SIGINT. A second signal exits the process with 128 + its
+/// number, whatever is under way. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// When the operating system refuses to install a handler.

@@ -1,10 +1,11 @@
 //! The way of a request, in order: each layer, and why it stands where it stands.
 //!
-//! Read [`operational`] and [`api`] from top to bottom as a request meets the layers. Both share the outer layers, which name, see, count
-//! and guard every request; only questions and profiles also pass the inner ones, so that health, metrics and profiles of the
-//! server itself still answer when it is at its limits.
+//! Read `Stack::operational` and `Stack::api` from top to bottom as a request meets the layers. Both share the outer
+//! layers, which name, see, count and guard every request; only questions and profiles also pass the inner ones, so
+//! that health, metrics and profiles of the server itself still answer when it is at its limits.
 //!
-//! A refusal is a [`Failure`] wherever it arises: a gRPC call gets its status in headers or trailers, anything else JSON.
+//! A refusal is a [`Failure`] wherever it arises: a gRPC call gets its status in headers or trailers, anything else
+//! JSON.
 
 mod deadline;
 mod end;
@@ -80,7 +81,8 @@ impl Stack {
 
     /// Wraps the routes that serve whoever operates the server: never shed, never timed out.
     pub(crate) fn operational(&self, routes: Router) -> Router {
-        // Ends streams that would never end by themselves (health's Watch) when the connection closes, so that they hold up no drain.
+        // Ends streams that would never end by themselves (health's Watch) when the connection closes, so that they
+        // hold up no drain.
         self.outer(Audience::Operators, routes.layer(from_fn(end::layer)))
     }
 
@@ -150,7 +152,8 @@ impl Protocol {
 fn trailers(failure: &Failure) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     if tonic::Status::from(failure).add_header(&mut trailers).is_err() {
-        // Percent-encoding makes any text a header value, so this does not happen; a bare code is an answer all the same.
+        // Percent-encoding makes any text a header value, so this does not happen; a bare code is an answer all the
+        // same.
         trailers.insert(tonic::Status::GRPC_STATUS, (failure.kind().code() as i32).into());
     }
     trailers

@@ -1,11 +1,13 @@
 //! The only table from what went wrong to the codes of gRPC and HTTP.
 //!
-//! A part of a server fails with its own error; at its edge that is folded into a [`Failure`]: a coarse [`Kind`], named after what
-//! the caller does next, and a text for people. From there on the codes are a matter of this table: as a `tonic::Status` for a call, as JSON
-//! for HTTP, as `google.rpc.Status` for one profile of a stream. A failure that a retry can heal always carries a delay
-//! (google.rpc.RetryInfo, Retry-After), one that it cannot heal never does: clients decide by that.
+//! A part of a server fails with its own error; at its edge that is folded into a [`Failure`]: a coarse [`Kind`], named
+//! after what the caller does next, and a text for people. From there on the codes are a matter of this table: as a
+//! `tonic::Status` for a call, as JSON for HTTP, as `google.rpc.Status` for one profile of a stream. A failure that a
+//! retry can heal always carries a delay (google.rpc.RetryInfo, Retry-After), one that it cannot heal never does:
+//! clients decide by that.
 //!
-//! What went wrong inside never reaches the caller: [`Failure::internal`] logs it under an id, and the caller gets the id.
+//! What went wrong inside never reaches the caller: [`Failure::internal`] logs it under an id, and the caller gets the
+//! id.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -86,7 +88,8 @@ impl Kind {
     const fn row(self) -> Row {
         let (code, http, retriable) = match self {
             Kind::Invalid => (Code::InvalidArgument, StatusCode::BAD_REQUEST, false),
-            // Not OUT_OF_RANGE, which clients of OTLP retry for ever; without a delay RESOURCE_EXHAUSTED is final to them.
+            // Not OUT_OF_RANGE, which clients of OTLP retry for ever; without a delay RESOURCE_EXHAUSTED is final to
+            // them.
             Kind::TooLarge => (Code::ResourceExhausted, StatusCode::PAYLOAD_TOO_LARGE, false),
             Kind::NotFound => (Code::NotFound, StatusCode::NOT_FOUND, false),
             Kind::AlreadyExists => (Code::AlreadyExists, StatusCode::CONFLICT, false),
@@ -161,8 +164,8 @@ pub struct Failure {
 // === impl Failure ===
 
 impl Failure {
-    /// Creates a failure; `message` is for people, lower case, with the facts. A retriable kind asks for a second of patience
-    /// until [`Failure::retry_after`] says otherwise.
+    /// Creates a failure; `message` is for people, lower case, with the facts. A retriable kind asks for a second of
+    /// patience until [`Failure::retry_after`] says otherwise.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
         let retry_after = kind.retriable().then_some(RETRY_AFTER_DEFAULT);
         Self { kind, message: message.into(), retry_after }
@@ -218,7 +221,8 @@ impl Failure {
         Self::new(Kind::Corrupt, message)
     }
 
-    /// Creates [`Kind::Internal`]: logs `error` with all its sources under a fresh id, and keeps only the id for the caller.
+    /// Creates [`Kind::Internal`]: logs `error` with all its sources under a fresh id, and keeps only the id for the
+    /// caller.
     pub fn internal(error: impl Into<anyhow::Error>) -> Self {
         let error = error.into();
         let id = format!("{:016x}", rand::random::<u64>());
@@ -226,8 +230,8 @@ impl Failure {
         Self::new(Kind::Internal, format!("internal error, id {id}"))
     }
 
-    /// Sets how long the caller waits before it retries. Has no effect on a kind that no retry can heal: a delay there would
-    /// make clients retry.
+    /// Sets how long the caller waits before it retries. Has no effect on a kind that no retry can heal: a delay there
+    /// would make clients retry.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         if self.kind.retriable() {

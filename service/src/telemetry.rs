@@ -1,9 +1,9 @@
 //! Logs and traces of a program.
 //!
-//! Logs go to stderr as text for people or JSON for machines. Spans go to an OpenTelemetry collector where the usual variables name
-//! one (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`, over gRPC); `OTEL_SDK_DISABLED=true` keeps them here, and without an
-//! endpoint nothing is recorded. The trace context of W3C crosses programs: [`extract`] reads it from a request, [`inject`] writes
-//! it into one.
+//! Logs go to stderr as text for people or JSON for machines. Spans go to an OpenTelemetry collector where the usual
+//! variables name one (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`, over gRPC);
+//! `OTEL_SDK_DISABLED=true` keeps them here, and without an endpoint nothing is recorded. The trace context of W3C
+//! crosses programs: [`extract`] reads it from a request, [`inject`] writes it into one.
 //!
 //! Fields carry the data, the text says what happened; a request is one info line at most, loops speak at debug.
 
@@ -34,7 +34,8 @@ pub struct Options {
     /// How log lines are written: for people or for machines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or directives such as `info,afterglow_store=debug`; RUST_LOG goes over it
+    /// What is logged: error, warn, info, debug, trace, or directives such as `info,afterglow_store=debug`; RUST_LOG
+    /// goes over it
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
 }
@@ -160,7 +161,8 @@ impl Telemetry {
     }
 }
 
-/// Builds the way of spans to the collector. Headers, time-outs, batches and the sampler come from the variables OTEL_*, which the SDK reads.
+/// Builds the way of spans to the collector. Headers, time-outs, batches and the sampler come from the variables
+/// OTEL_*, which the SDK reads.
 fn provider(program: Program, service_name: Option<String>, endpoint: String) -> Result<SdkTracerProvider, Error> {
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
     let resource = Resource::builder()

@@ -1,6 +1,7 @@
 //! Whose data a request is about: the header (in gRPC: metadata) `x-scope-orgid`, and `anonymous` without it.
 //!
-//! Only the way into the request is known here. What a tenant may be called is the store's to say, where names become keys.
+//! Only the way into the request is known here. What a tenant may be called is the store's to say, where names become
+//! keys.
 
 use http::HeaderMap;
 use tonic::metadata::MetadataMap;

@@ -275,8 +275,9 @@ impl io::Write for Lines {
     }
 }
 
-/// Makes this process listen to our own spans and events. Every test that logs needs it, captured or not: where one thread alone
-/// has a subscriber, a span that another thread meets first is taken for one that nobody wants, for ever (tokio-rs/tracing#3611).
+/// Makes this process listen to our own spans and events. Every test that logs needs it, captured or not: where one
+/// thread alone has a subscriber, a span that another thread meets first is taken for one that nobody wants, for ever
+/// (tokio-rs/tracing#3611).
 pub(crate) fn subscribe() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

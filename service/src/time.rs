@@ -1,7 +1,7 @@
 //! Moments as people and scripts write them, in query parameters and on the command line.
 //!
-//! Accepted are RFC 3339 (`2026-11-24T22:40:00Z`), unix time in s, ms, us or ns told apart by size (`1795559000`, `1795559000123`; seconds
-//! may have a fraction), `now`, and a distance from now (`-1h`, `now-1h`, `now+5m`).
+//! Accepted are RFC 3339 (`2026-11-24T22:40:00Z`), unix time in s, ms, us or ns told apart by size (`1795559000`,
+//! `1795559000123`; seconds may have a fraction), `now`, and a distance from now (`-1h`, `now-1h`, `now+5m`).
 
 use std::str::FromStr as _;
 
@@ -12,7 +12,8 @@ use jiff::Timestamp;
 pub enum Error {
     /// The text has none of the accepted forms.
     #[error(
-        "`{0}` is not a time: give RFC 3339 (2026-11-24T22:40:00Z), unix s, ms, us or ns (1795559000), `now`, or a distance from now (-1h, now-90m, -7d)"
+        "`{0}` is not a time: give RFC 3339 (2026-11-24T22:40:00Z), unix s, ms, us or ns (1795559000), `now`, \
+         or a distance from now (-1h, now-90m, -7d)"
     )]
     Form(String),
     /// The moment is not between the years 1677 and 2262, which is what 64 bits of nanoseconds hold.
@@ -20,8 +21,8 @@ pub enum Error {
     Range(String),
 }
 
-// Up to where a unix time counts seconds, milliseconds, microseconds. As seconds the first is the year 5138; as milliseconds it is
-// 1973, before which nobody recorded profiles.
+// Up to where a unix time counts seconds, milliseconds, microseconds. As seconds the first is the year 5138; as
+// milliseconds it is 1973, before which nobody recorded profiles.
 const SECONDS_BELOW: u64 = 100_000_000_000;
 const MILLIS_BELOW: u64 = SECONDS_BELOW * 1_000;
 const MICROS_BELOW: u64 = MILLIS_BELOW * 1_000;

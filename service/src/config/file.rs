@@ -1,4 +1,5 @@
-//! The TOML file, as pairs of key and values: tables become keys with dots, scalars become what one would write behind the flag.
+//! The TOML file, as pairs of key and values: tables become keys with dots, scalars become what one would write behind
+//! the flag.
 
 use std::path::{Path, PathBuf};
 

@@ -114,7 +114,8 @@ impl Layers {
         setting.value = Some((Origin::File, values.into_iter().map(OsString::from).collect()));
     }
 
-    /// Returns the command with the values as its defaults, and what is wrong. A value that its flag refuses is left out.
+    /// Returns the command with the values as its defaults, and what is wrong. A value that its flag refuses is left
+    /// out.
     pub(super) fn apply(&mut self, mut command: Command) -> (Command, Vec<String>) {
         let file = self.file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         let mut problems = std::mem::take(&mut self.problems);

@@ -5,7 +5,8 @@ use clap::{Arg, ArgAction, Command};
 /// Flags that are about one start of the program, not about how it is set up.
 const NOT_SETTINGS: [&str; 2] = ["print_config", "check_config"];
 
-/// Returns the long flag of a setting, which is its key in the file; nothing for what is no setting (help, positional arguments).
+/// Returns the long flag of a setting, which is its key in the file; nothing for what is no setting (help, positional
+/// arguments).
 pub(super) fn key(arg: &Arg) -> Option<&str> {
     let is_setting = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append | ArgAction::SetTrue)
         && !NOT_SETTINGS.contains(&arg.get_id().as_str());

@@ -12,15 +12,16 @@ const HEAD: &str = "\
 
 <!-- Generated from the programs' own flags; the test that checks it says how to renew it. -->
 
-A setting has one name: `--limits.max-body` on the command line is `AFTERGLOW_LIMITS_MAX_BODY` in the environment and `max-body` under
-`[limits]` in the TOML file given by `--config`. Flags go over the environment, the environment over the file, the file over the
-default. What nobody knows is refused, all that is wrong is reported at once, and the exit code is then 78. `--print-config` shows
-the settings in effect, and where each comes from.
+A setting has one name: `--limits.max-body` on the command line is `AFTERGLOW_LIMITS_MAX_BODY` in the environment
+and `max-body` under `[limits]` in the TOML file given by `--config`. Flags go over the environment, the environment
+over the file, the file over the default. What nobody knows is refused, all that is wrong is reported at once, and the
+exit code is then 78. `--print-config` shows the settings in effect, and where each comes from.
 
-Sizes are bytes or carry a unit (`32MiB`, `64kB`), durations as well (`250ms`, `10s`, `20m`). Lists are written `[\"a\", \"b\"]` in the
-file and as a repeated flag. Storage credentials come from the variables of their provider (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`,
-`AWS_ENDPOINT_URL_S3` ...), traces from OpenTelemetry's (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME` ...), `RUST_LOG` goes over
-`--log-level`, and `NO_COLOR` takes the colour from the logs.
+Sizes are bytes or carry a unit (`32MiB`, `64kB`), durations as well (`250ms`, `10s`, `20m`). Lists are written
+`[\"a\", \"b\"]` in the file and as a repeated flag. Storage credentials come from the variables of their provider
+(`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL_S3` ...), traces from OpenTelemetry's
+(`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME` ...), `RUST_LOG` goes over `--log-level`, and `NO_COLOR` takes the
+colour from the logs.
 ";
 
 /// Writes the reference of `programs`, each by its own name; of subcommands those that have settings, one section each.

@@ -34,12 +34,13 @@ impl fmt::Display for Peer {
     }
 }
 
-/// How often an idle HTTP/2 connection is asked whether its other end is still there, and how long it may take to say so.
+/// How often an idle HTTP/2 connection is asked whether its other end is still there, and how long it may take to say
+/// so.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a client may send on a stream, and on all streams of a connection, before a handler has read it. A megabyte keeps a line of
-/// 10 ms busy at 100 MB/s; more would be memory that no budget knows of.
+/// What a client may send on a stream, and on all streams of a connection, before a handler has read it. A megabyte
+/// keeps a line of 10 ms busy at 100 MB/s; more would be memory that no budget knows of.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 
@@ -176,7 +177,8 @@ impl Connections {
     }
 
     async fn see_through(&self, stream: TcpStream, peer: Peer) {
-        // Answers are written whole; waiting to fill a packet would only delay them. Where it cannot be set, nothing is lost.
+        // Answers are written whole; waiting to fill a packet would only delay them. Where it cannot be set, nothing is
+        // lost.
         let _ = stream.set_nodelay(true);
         let (stream, greeting) = Greeting::watch(stream);
         let closing = CancellationToken::new();

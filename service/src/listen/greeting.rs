@@ -1,7 +1,7 @@
 //! Watches how a connection begins, so that one that never says which protocol it speaks does not stay for ever.
 //!
-//! HTTP/2 begins with a preface of 24 bytes; anything else is HTTP/1. Until that is decided no timeout of hyper's runs: not the
-//! one on heads of HTTP/1, not the pings of HTTP/2. Once it is decided they do, and this stands aside.
+//! HTTP/2 begins with a preface of 24 bytes; anything else is HTTP/1. Until that is decided no timeout of hyper's runs:
+//! not the one on heads of HTTP/1, not the pings of HTTP/2. Once it is decided they do, and this stands aside.
 
 use std::io;
 use std::pin::Pin;

@@ -71,7 +71,8 @@ pub(super) fn router(program: Program, health: &Health, metrics: &Metrics) -> Re
     Ok((reporter, grpc.merge(http)))
 }
 
-/// Tells `grpc.health.v1` what the parts of the server say, for the server and each of its services, until the server ends.
+/// Tells `grpc.health.v1` what the parts of the server say, for the server and each of its services, until the server
+/// ends.
 pub(super) async fn report(health: Health, reporter: HealthReporter, services: Vec<&'static str>) {
     let mut changes = health.changes();
     loop {

@@ -50,10 +50,16 @@ async fn no_route_and_no_method() {
     let server = Running::start(Options::default()).await;
     let answer = server.get("/nothing?a=b").await;
     assert_eq!(answer.status, 404);
-    insta::assert_snapshot!(answer.text(), @r#"{"error":{"code":"NOT_FOUND","message":"there is nothing at /nothing","details":[]}}"#);
+    insta::assert_snapshot!(
+        answer.text(),
+        @r#"{"error":{"code":"NOT_FOUND","message":"there is nothing at /nothing","details":[]}}"#
+    );
     let answer = server.send(Request::delete("/things/1"), "").await;
     assert_eq!((answer.status, answer.header("allow")), (405, Some("GET,HEAD")));
-    insta::assert_snapshot!(answer.text(), @r#"{"error":{"code":"UNIMPLEMENTED","message":"method DELETE is not allowed at /things/1","details":[]}}"#);
+    insta::assert_snapshot!(
+        answer.text(),
+        @r#"{"error":{"code":"UNIMPLEMENTED","message":"method DELETE is not allowed at /things/1","details":[]}}"#
+    );
 }
 
 async fn health_of(server: &Running, service: &str) -> Result<ServingStatus, tonic::Code> {
@@ -170,7 +176,8 @@ async fn before_it_drains_it_serves_without_being_ready() {
     assert_eq!(server.end().await, Drained { cut: 0 });
 }
 
-/// Goal: streams that would go on for ever hear of the end and do not hold it up: a push stream ends itself, Watch is ended.
+/// Goal: streams that would go on for ever hear of the end and do not hold it up: a push stream ends itself, Watch is
+/// ended.
 #[tokio::test]
 async fn endless_streams_end_with_the_server() {
     let server = Running::start(Options::default()).await;

@@ -1,6 +1,7 @@
 //! What the operating system knows of this process, under the names that Prometheus's clients give it.
 //!
-//! Read from `/proc` at each scrape. Where there is no `/proc`, the metrics are missing; a scrape never fails for their sake.
+//! Read from `/proc` at each scrape. Where there is no `/proc`, the metrics are missing; a scrape never fails for their
+//! sake.
 
 use std::fs;
 

@@ -1,8 +1,8 @@
-//! Ends what takes too long: a gRPC call at the deadline its caller set (`grpc-timeout`), and any request whose answer has not begun within
-//! the server's own limit.
+//! Ends what takes too long: a gRPC call at the deadline its caller set (`grpc-timeout`), and any request whose answer
+//! has not begun within the server's own limit.
 //!
-//! The caller's deadline also ends a stream, for that is what it means; the server's limit does not, since a stream may be as
-//! long as its client likes.
+//! The caller's deadline also ends a stream, for that is what it means; the server's limit does not, since a stream may
+//! be as long as its client likes.
 
 use std::time::Duration;
 

@@ -16,10 +16,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::{Protocol, trailers};
 use crate::Failure;
 
-/// Says that the connection of a request is about to close, because it is old or the server goes away; among the request's extensions.
+/// Says that the connection of a request is about to close, because it is old or the server goes away; among the
+/// request's extensions.
 ///
-/// A handler whose stream has no end of its own watches it: it takes nothing new, gives the outstanding answers and ends the stream. What
-/// has not ended by the end of the grace is cut.
+/// A handler whose stream has no end of its own watches it: it takes nothing new, gives the outstanding answers and
+/// ends the stream. What has not ended by the end of the grace is cut.
 #[derive(Clone, Debug)]
 pub struct Closing {
     connection: CancellationToken,

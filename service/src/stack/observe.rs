@@ -1,8 +1,9 @@
-//! Sees each request once: a span from its head to the end of its answer, counters by route and outcome, at most one line.
+//! Sees each request once: a span from its head to the end of its answer, counters by route and outcome, at most one
+//! line.
 //!
-//! Labels are bounded: a route is a pattern of the router or a method that the wire contract names, everything else is `unmatched`;
-//! HTTP methods beyond the usual are `other`. What the answer came to is known at its end only: gRPC says it in trailers, and a
-//! client that hangs up before is counted as just that.
+//! Labels are bounded: a route is a pattern of the router or a method that the wire contract names, everything else is
+//! `unmatched`; HTTP methods beyond the usual are `other`. What the answer came to is known at its end only: gRPC says
+//! it in trailers, and a client that hangs up before is counted as just that.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

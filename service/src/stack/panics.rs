@@ -1,4 +1,5 @@
-//! Turns a panic of a handler into the answer `internal error, id …`, before or within the answer's body; the process lives on.
+//! Turns a panic of a handler into the answer `internal error, id …`, before or within the answer's body; the process
+//! lives on.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,7 +50,8 @@ impl Panics {
 
 pub(super) async fn layer(State(panics): State<Panics>, request: Request, next: Next) -> Response {
     let protocol = Protocol::of(request.headers());
-    // Nothing a handler leaves half done is seen again: its state is dropped with it, what it shares is behind locks of its own.
+    // Nothing a handler leaves half done is seen again: its state is dropped with it, what it shares is behind locks of
+    // its own.
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response.map(|inner| Body::new(Caught { inner: Some(inner), protocol, panics })),
         Err(payload) => protocol.respond(&panics.failure(&*payload)),

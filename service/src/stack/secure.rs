@@ -1,4 +1,5 @@
-//! Headers that keep a browser from guessing, leaking or running what is only data. gRPC clients are not browsers and get none.
+//! Headers that keep a browser from guessing, leaking or running what is only data. gRPC clients are not browsers and
+//! get none.
 
 use axum::extract::Request;
 use axum::middleware::Next;

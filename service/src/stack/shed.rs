@@ -1,7 +1,7 @@
 //! Refuses requests beyond what the server works on at once, and those that come after it began to drain.
 //!
-//! A request counts until its answer begins. A stream is therefore not counted for its life: streams are bounded by connections and
-//! streams a connection, and what they carry by the budget of whoever reads them.
+//! A request counts until its answer begins. A stream is therefore not counted for its life: streams are bounded by
+//! connections and streams a connection, and what they carry by the budget of whoever reads them.
 
 use std::sync::Arc;
 use std::time::Duration;

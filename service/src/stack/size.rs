@@ -1,7 +1,9 @@
-//! Bounds what a client may send: the body of an HTTP request, and each message of a gRPC call, by what its five-byte prefix announces.
+//! Bounds what a client may send: the body of an HTTP request, and each message of a gRPC call, by what its five-byte
+//! prefix announces.
 //!
-//! tonic has a limit of its own, but refuses with OUT_OF_RANGE, which clients of OTLP retry for ever. So the prefix is read here,
-//! before tonic sees it, and the refusal is RESOURCE_EXHAUSTED without a delay. Nothing is copied, nothing buffered.
+//! tonic has a limit of its own, but refuses with OUT_OF_RANGE, which clients of OTLP retry for ever. So the prefix is
+//! read here, before tonic sees it, and the refusal is RESOURCE_EXHAUSTED without a delay. Nothing is copied, nothing
+//! buffered.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -47,8 +49,8 @@ struct Whole {
     max: ByteSize,
 }
 
-/// How much of a body that is too long is still read and thrown away. Whoever is cut off while sending may never see the refusal,
-/// for the reset overtakes it; so the usual excess is let in, and an endless body is not.
+/// How much of a body that is too long is still read and thrown away. Whoever is cut off while sending may never see
+/// the refusal, for the reset overtakes it; so the usual excess is let in, and an endless body is not.
 const LINGER_BYTES: u64 = 32 << 20;
 
 impl HttpBody for Whole {

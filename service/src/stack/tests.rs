@@ -1,4 +1,5 @@
-//! Goal: what a client gets is decided by the layers in their order, over real connections, and a handler cannot spoil it.
+//! Goal: what a client gets is decided by the layers in their order, over real connections, and a handler cannot spoil
+//! it.
 
 use super::*;
 use crate::config::ByteSize;
@@ -24,6 +25,13 @@ fn grpc(path: &str) -> http::request::Builder {
     Request::post(path).version(Version::HTTP_2).header("content-type", "application/grpc").header("te", "trailers")
 }
 
+/// The line of the metrics that counts requests.
+fn requests(protocol: &str, method: &str, route: &str, code: &str, count: u64) -> String {
+    let labels = format!("protocol=\"{protocol}\",method=\"{method}\",route=\"{route}\",code=\"{code}\"");
+    format!("afterglow_server_requests_total{{{labels}}} {count}")
+}
+
+const PUSH: &str = "/afterglow.v1.IngestService/Push";
 const PUSH_PROFILE: &str = "/afterglow.v1.IngestService/PushProfile";
 
 fn framed(message: &[u8]) -> Vec<u8> {
@@ -51,8 +59,7 @@ async fn a_panic_is_an_internal_error_with_an_id() {
     assert!(status.message().starts_with("internal error, id "), "{status}");
 
     server.metric("afterglow_server_panics_total 2").await;
-    let line = "afterglow_server_requests_total{protocol=\"http\",method=\"GET\",route=\"/panic\",code=\"500\"} 1";
-    server.metric(line).await;
+    server.metric(&requests("http", "GET", "/panic", "500", 1)).await;
     assert_eq!(server.get("/things/1").await.text(), "a thing", "the process lives on");
 }
 
@@ -111,7 +118,7 @@ async fn load_beyond_the_limit_is_shed() {
 #[tokio::test]
 async fn a_frame_of_four_gigabytes_is_exhausted_and_final() {
     let server = Running::start(Options::default()).await;
-    for path in [PUSH_PROFILE, "/afterglow.v1.IngestService/Push"] {
+    for path in [PUSH_PROFILE, PUSH] {
         let answer = server.send(grpc(path), vec![0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]).await;
         assert_eq!(answer.header("grpc-status"), Some("8"), "{path}");
         let message = answer.header("grpc-message").expect("a text").replace("%20", " ");
@@ -149,7 +156,10 @@ async fn bodies_beyond_the_limit_are_refused() {
 
     let announced = server.send(Request::post("/echo"), vec![b'a'; 70_000]).await;
     assert_eq!(announced.status, 413);
-    insta::assert_snapshot!(announced.text(), @r#"{"error":{"code":"RESOURCE_EXHAUSTED","message":"body 68.4 KiB exceeds max_body 64 KiB (--limits.max-body)","details":[]}}"#);
+    insta::assert_snapshot!(
+        announced.text(),
+        @r#"{"error":{"code":"RESOURCE_EXHAUSTED","message":"body 68.4 KiB exceeds max_body 64 KiB (--limits.max-body)","details":[]}}"#
+    );
 
     let parts = (0..9).map(|_| Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from(vec![b'a'; 8 << 10]))));
     let body = StreamBody::new(futures::stream::iter(parts)).boxed_unsync();
@@ -184,8 +194,7 @@ async fn the_deadline_of_a_caller_ends_a_stream() {
     let status = ended.expect_err("the deadline");
     // tonic's client may notice first, and says so in its own words.
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status}");
-    let line = "afterglow_server_requests_total{protocol=\"grpc\",method=\"POST\",route=\"/afterglow.v1.IngestService/Push\",code=\"DEADLINE_EXCEEDED\"} 1";
-    server.metric(line).await;
+    server.metric(&requests("grpc", "POST", PUSH, "DEADLINE_EXCEEDED", 1)).await;
 }
 
 #[tokio::test]
@@ -249,11 +258,7 @@ async fn labels_of_metrics_are_bounded() {
         ("http", "other", "/things/{id}", "405", 1),
         ("grpc", "POST", "unmatched", "UNIMPLEMENTED", 3),
     ] {
-        server
-            .metric(&format!(
-                "afterglow_server_requests_total{{protocol=\"{protocol}\",method=\"{method}\",route=\"{route}\",code=\"{code}\"}} {count}"
-            ))
-            .await;
+        server.metric(&requests(protocol, method, route, code, count)).await;
     }
     server.metric("afterglow_server_requests_in_flight{protocol=\"http\"} 0").await;
 }
@@ -268,7 +273,7 @@ async fn a_client_that_is_gone_is_counted_as_gone() {
     call.abort();
     let aborted: Result<Result<PushProfileResponse, _>, _> = call.await;
     assert!(aborted.is_err());
-    server.metric(&format!("afterglow_server_requests_total{{protocol=\"grpc\",method=\"POST\",route=\"{PUSH_PROFILE}\",code=\"CANCELLED\"}} 1")).await;
+    server.metric(&requests("grpc", "POST", PUSH_PROFILE, "CANCELLED", 1)).await;
 }
 
 /// Goal: logs can be kept at info under load: nothing for what goes well, one line for what does not.

@@ -17,7 +17,8 @@ pub fn extract(headers: &HeaderMap) -> Context {
     PROPAGATOR.extract_with_context(&Context::new(), &Reader(headers))
 }
 
-/// Writes the current span's trace into the headers of a request that is about to leave. Without a recorded span it writes nothing.
+/// Writes the current span's trace into the headers of a request that is about to leave. Without a recorded span it
+/// writes nothing.
 pub fn inject(headers: &mut HeaderMap) {
     PROPAGATOR.inject_context(&Span::current().context(), &mut Writer(headers));
 }

@@ -1,4 +1,5 @@
-//! Goal: the usual variables do what they do elsewhere, lines can be read by whom they are for, and a trace crosses programs whole.
+//! Goal: the usual variables do what they do elsewhere, lines can be read by whom they are for, and a trace crosses
+//! programs whole.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -131,7 +132,8 @@ impl TraceService for Collector {
     }
 }
 
-/// Goal: the spans of a client and of the server it calls arrive at a collector as one trace, and the flush brings the last of them.
+/// Goal: the spans of a client and of the server it calls arrive at a collector as one trace, and the flush brings the
+/// last of them.
 #[tokio::test]
 async fn a_trace_crosses_grpc_and_reaches_the_collector() {
     let collector = Collector::default();
