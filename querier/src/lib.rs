@@ -1,1 +1,55 @@
-//! placeholder
+//! The read tier: finds, fetches and merges profiles, and answers the same over gRPC and HTTP.
+//!
+//! A question goes through three steps. `grpc` or `http` reads it and the tenant; `query` answers it, one file a question, over
+//! the store's catalog and blocks; the answer leaves as protobuf, JSON or a file. Nothing is kept here but what the catalog caches:
+//! any number of queriers over one bucket answer alike, and none of them writes.
+//!
+//! A program gives [`build`] its [`Config`], an open store and its metrics, and mounts [`Querier::grpc`] and [`Querier::routes`] on its
+//! server. [`run`] is all of that as a program of its own.
+
+pub mod config;
+mod grpc;
+mod http;
+pub mod program;
+mod query;
+mod window;
+
+use std::sync::Arc;
+
+use afterglow_service::Metrics;
+use afterglow_store::Store;
+use afterglow_store::catalog::Catalog;
+use axum::Router;
+
+pub use config::Config;
+pub use grpc::{Queries, Service};
+pub use program::{Settings, run};
+
+use query::Engine;
+
+/// A querier that is put together. It has no work of its own in the background: nothing to run, nothing to drain.
+#[derive(Clone, Debug)]
+pub struct Querier {
+    engine: Engine,
+}
+
+/// Builds a querier over `store`, whose clock it shares. Asks nothing of the store yet. Call it once for a registry of metrics.
+pub fn build(config: &Config, store: Store, metrics: &Metrics) -> Querier {
+    let clock = Arc::clone(store.clock());
+    let catalog = Catalog::new(store, config.catalog_options());
+    Querier { engine: Engine::new(catalog, clock, config.limits(), metrics.register(query::Metrics::new)) }
+}
+
+// === impl Querier ===
+
+impl Querier {
+    /// Returns the gRPC service `afterglow.v1.QueryService`.
+    pub fn grpc(&self) -> Service {
+        grpc::service(self.engine.clone())
+    }
+
+    /// Returns the HTTP routes: `/` and the GETs under `/api/v1`.
+    pub fn routes(&self) -> Router {
+        http::router(self.engine.clone())
+    }
+}

@@ -1,0 +1,103 @@
+//! The settings of the read tier, as clap arguments that each program flattens into its own.
+
+use std::time::Duration;
+
+use afterglow_service::config::ByteSize;
+use afterglow_store::catalog;
+
+use crate::query::Limits;
+
+/// The oldest listing that the promise "visible within a second of its acknowledgement" allows, with room for the listing itself.
+const LIST_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// How questions are answered.
+#[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
+#[group(skip)]
+pub struct Config {
+    /// Time for an answer
+    #[arg(long = "query.timeout", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// Memory that all merges under way share; beyond, they wait, then are refused and may be retried
+    #[arg(long = "query.memory", value_name = "SIZE", default_value = "512MiB")]
+    pub memory: ByteSize,
+    /// Most profiles in one merge
+    #[arg(long = "query.max-merge-profiles", value_name = "N", default_value_t = 1_000_000)]
+    pub merge_profiles_max: u64,
+    /// Datasets that one merge reads at once
+    #[arg(long = "query.merge-reads", value_name = "N", default_value_t = 8)]
+    pub merge_reads: usize,
+    /// Age of the listing of the bucket from which a question needs a new one
+    #[arg(long = "query.max-list-age", value_name = "DURATION", default_value = "500ms", value_parser = humantime::parse_duration)]
+    pub list_age_max: Duration,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Returns what cannot work, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let zeros = [
+            ("query.timeout", self.timeout.is_zero()),
+            ("query.memory", self.memory.bytes() == 0),
+            ("query.max-merge-profiles", self.merge_profiles_max == 0),
+            ("query.merge-reads", self.merge_reads == 0),
+        ];
+        let mut problems: Vec<_> = zeros
+            .iter()
+            .filter(|(_, zero)| *zero)
+            .map(|(name, _)| format!("{name} is 0: nothing could be answered"))
+            .collect();
+        if self.list_age_max >= LIST_AGE_MAX {
+            let age = humantime::format_duration(self.list_age_max);
+            problems.push(format!(
+                "query.max-list-age {age} is not below 1s: what is acknowledged has to be found by then"
+            ));
+        }
+        problems
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            timeout: self.timeout,
+            memory_bytes: self.memory.bytes(),
+            merge_profiles_max: self.merge_profiles_max,
+            merge_reads: self.merge_reads,
+        }
+    }
+
+    pub(crate) fn catalog_options(&self) -> catalog::Options {
+        catalog::Options { list_age_max: self.list_age_max, ..catalog::Options::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn problems(args: &[&str]) -> Vec<String> {
+        Program::try_parse_from([&["program"], args].concat()).expect("arguments").config.problems()
+    }
+
+    #[test]
+    fn defaults_work() {
+        assert_eq!(problems(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_work_is_said_at_once() {
+        let zeros = ["--query.timeout=0s", "--query.memory=0", "--query.max-merge-profiles=0", "--query.merge-reads=0"];
+        assert_eq!(problems(&zeros).len(), zeros.len());
+        assert_eq!(
+            problems(&["--query.max-list-age=2s"]),
+            ["query.max-list-age 2s is not below 1s: what is acknowledged has to be found by then"]
+        );
+    }
+}

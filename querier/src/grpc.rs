@@ -1,0 +1,113 @@
+//! `afterglow.v1.QueryService`: reads the tenant, asks, and folds what went wrong into a status.
+
+use afterglow_proto::v1;
+use afterglow_proto::v1::query_service_server::{QueryService, QueryServiceServer};
+use afterglow_service::config::ByteSize;
+use afterglow_service::{Failure, tenant};
+use afterglow_store::paths::TenantId;
+use prost::Message;
+use tonic::codec::CompressionEncoding;
+use tonic::{Request, Response, Status};
+
+use crate::query::{Engine, Fetched};
+
+/// The largest request: a selector with a long list of values fits many times.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// The largest answer: four times the largest profile that is taken by default. Over HTTP answers have no bound, for they are read
+/// piece by piece.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// The service, to be added to a server's routes.
+pub type Service = QueryServiceServer<Queries>;
+
+/// Answers calls.
+#[derive(Clone, Debug)]
+pub struct Queries {
+    engine: Engine,
+}
+
+/// Makes the service.
+pub(crate) fn service(engine: Engine) -> Service {
+    QueryServiceServer::new(Queries { engine })
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+}
+
+/// Takes a call apart.
+fn open<T>(call: Request<T>) -> Result<(TenantId, T), Status> {
+    let tenant = tenant::from_metadata(call.metadata())?;
+    let tenant = tenant.parse().map_err(|error| Failure::invalid(format!("metadata {}: {error}", tenant::HEADER)))?;
+    Ok((tenant, call.into_inner()))
+}
+
+/// Makes the answer to a call.
+fn answer<M: Message>(message: M) -> Result<Response<M>, Status> {
+    let bytes = message.encoded_len();
+    if bytes > ANSWER_BYTES_MAX {
+        // tonic itself would say OUT_OF_RANGE, which clients retry.
+        let (bytes, max) = (ByteSize(bytes as u64), ByteSize(ANSWER_BYTES_MAX as u64));
+        let message = format!("the answer has {bytes}, more than the {max} of a message; ask for less, or over HTTP");
+        return Err(Failure::too_large(message).into());
+    }
+    Ok(Response::new(message))
+}
+
+#[tonic::async_trait]
+impl QueryService for Queries {
+    async fn search(&self, call: Request<v1::SearchRequest>) -> Result<Response<v1::SearchResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        answer(self.engine.search(&tenant, request).await?)
+    }
+
+    async fn get_profile(
+        &self,
+        call: Request<v1::GetProfileRequest>,
+    ) -> Result<Response<v1::GetProfileResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        let Fetched { info, pprof } = self.engine.get_profile(&tenant, request, |_| false).await?;
+        answer(v1::GetProfileResponse { info: Some(info), pprof: pprof.unwrap_or_default() })
+    }
+
+    async fn merge(&self, call: Request<v1::MergeRequest>) -> Result<Response<v1::MergeResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        let merged = self.engine.merge(&tenant, request).await?;
+        let is_gzip = matches!(merged.result, Some(v1::merge_response::Result::Pprof(_)));
+        let mut response = answer(merged)?;
+        if is_gzip {
+            // Once is enough.
+            response.disable_compression();
+        }
+        Ok(response)
+    }
+
+    async fn profile_types(
+        &self,
+        call: Request<v1::ProfileTypesRequest>,
+    ) -> Result<Response<v1::ProfileTypesResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        answer(self.engine.profile_types(&tenant, request).await?)
+    }
+
+    async fn services(&self, call: Request<v1::ServicesRequest>) -> Result<Response<v1::ServicesResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        answer(self.engine.services(&tenant, request).await?)
+    }
+
+    async fn label_names(
+        &self,
+        call: Request<v1::LabelNamesRequest>,
+    ) -> Result<Response<v1::LabelNamesResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        answer(self.engine.label_names(&tenant, request).await?)
+    }
+
+    async fn label_values(
+        &self,
+        call: Request<v1::LabelValuesRequest>,
+    ) -> Result<Response<v1::LabelValuesResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        answer(self.engine.label_values(&tenant, request).await?)
+    }
+}

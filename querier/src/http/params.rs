@@ -1,0 +1,163 @@
+//! The parameters of a URL, taken by name and once each; what nobody took is refused by name.
+//!
+//! A misspelt `sevice=` that silently selects everything costs an hour of somebody's night, hence the strictness. Two names are
+//! let pass unread: `seconds` and `debug`, which `go tool pprof` and habits from `/debug/pprof` add to any URL.
+
+use std::collections::BTreeMap;
+
+use url::form_urlencoded;
+
+/// What tools add to any profile's URL without meaning it for us.
+const IGNORED: [&str; 2] = ["debug", "seconds"];
+
+/// The parameters that are not taken yet.
+#[derive(Debug)]
+pub(crate) struct Params {
+    left: BTreeMap<String, String>,
+    known: Vec<&'static str>,
+}
+
+/// Why parameters are refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// A name stands twice.
+    #[error("parameter {name:?} is given twice")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// Names that the question does not have.
+    #[error("unknown parameter{} {}; known are {}", if names.len() > 1 { "s" } else { "" }, names.join(", "), known.join(", "))]
+    Unknown {
+        /// The names.
+        names: Vec<String>,
+        /// Those that it has.
+        known: Vec<&'static str>,
+    },
+    /// A value that is none of the few that are meant.
+    #[error("parameter {name:?}: {value:?} is not {expected}")]
+    Value {
+        /// The name.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// What it should have been.
+        expected: &'static str,
+    },
+}
+
+// === impl Params ===
+
+impl Params {
+    /// Parses the query part of a URL.
+    ///
+    /// # Errors
+    /// [`Error::Twice`].
+    pub(crate) fn parse(query: Option<&str>) -> Result<Self, Error> {
+        let mut left = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            if IGNORED.contains(&&*name) {
+                continue;
+            }
+            if left.contains_key(&*name) {
+                return Err(Error::Twice { name: name.into_owned() });
+            }
+            left.insert(name.into_owned(), value.into_owned());
+        }
+        Ok(Self { left, known: Vec::new() })
+    }
+
+    /// Takes a text. An empty one counts as missing, as forms send it.
+    pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
+        self.known.push(name);
+        self.left.remove(name).filter(|value| !value.is_empty())
+    }
+
+    /// Takes the first of several names for the same thing.
+    ///
+    /// # Errors
+    /// [`Error::Twice`] when more than one of them is given.
+    pub(crate) fn either(&mut self, names: [&'static str; 2]) -> Result<Option<(&'static str, String)>, Error> {
+        let [first, second] = names.map(|name| self.text(name).map(|value| (name, value)));
+        match (first, second) {
+            (Some((name, _)), Some(_)) => Err(Error::Twice { name: name.to_owned() }),
+            (first, second) => Ok(first.or(second)),
+        }
+    }
+
+    /// Takes a number.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub(crate) fn number(&mut self, name: &'static str) -> Result<Option<u32>, Error> {
+        self.text(name)
+            .map(|value| value.parse().map_err(|_| Error::Value { name, value, expected: "a number" }))
+            .transpose()
+    }
+
+    /// Takes a flag: `true`, `1` or the bare name mean yes, `false` and `0` no.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub(crate) fn flag(&mut self, name: &'static str) -> Result<bool, Error> {
+        self.known.push(name);
+        match self.left.remove(name).as_deref() {
+            None | Some("false" | "0") => Ok(false),
+            Some("" | "true" | "1") => Ok(true),
+            Some(other) => Err(Error::Value { name, value: other.to_owned(), expected: "true or false" }),
+        }
+    }
+
+    /// Ends the taking.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] when something is left.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        if self.left.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Unknown {
+            names: self.left.into_keys().map(|name| format!("{name:?}")).collect(),
+            known: self.known,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_decoded_and_taken_once() {
+        let mut params = Params::parse(Some("query=%7Ba%3D%22b+c%22%7D&limit=7&raw&type=")).unwrap();
+        assert_eq!(params.text("query").as_deref(), Some("{a=\"b c\"}"));
+        assert_eq!(params.number("limit"), Ok(Some(7)));
+        assert_eq!(params.flag("raw"), Ok(true));
+        assert_eq!(params.text("type"), None);
+        assert_eq!(params.finish(), Ok(()));
+    }
+
+    #[test]
+    fn what_tools_add_is_ignored() {
+        let mut params = Params::parse(Some("seconds=30&query={}&debug=0&seconds=1")).unwrap();
+        params.text("query");
+        assert_eq!(params.finish(), Ok(()));
+    }
+
+    #[test]
+    fn refusals_say_what_would_do() {
+        let mut params = Params::parse(Some("sevice=api&query={}&typ=cpu")).unwrap();
+        params.text("query");
+        params.text("type");
+        let error = params.finish().unwrap_err();
+        assert_eq!(error.to_string(), r#"unknown parameters "sevice", "typ"; known are query, type"#);
+
+        assert_eq!(Params::parse(Some("a=1&a=2")).unwrap_err().to_string(), r#"parameter "a" is given twice"#);
+        let both = Params::parse(Some("start=1&from=2")).unwrap().either(["start", "from"]).unwrap_err();
+        assert_eq!(both.to_string(), r#"parameter "start" is given twice"#);
+        let limit = Params::parse(Some("limit=many")).unwrap().number("limit").unwrap_err();
+        assert_eq!(limit.to_string(), r#"parameter "limit": "many" is not a number"#);
+        let raw = Params::parse(Some("raw=maybe")).unwrap().flag("raw").unwrap_err();
+        assert_eq!(raw.to_string(), r#"parameter "raw": "maybe" is not true or false"#);
+    }
+}

@@ -1,0 +1,23 @@
+//! `afterglow-querier`: the read tier as a program of its own.
+
+use std::process::ExitCode;
+
+use afterglow_querier::Settings;
+use afterglow_service::config;
+use tikv_jemallocator::Jemalloc;
+
+/// A merge allocates on one thread what others free, which jemalloc bears without growing.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+fn main() -> ExitCode {
+    let settings = match config::load::<Settings>() {
+        Ok(settings) => settings,
+        Err(exit) => return exit.report(),
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("the system gives threads to a process that just began");
+    match runtime.block_on(afterglow_querier::run(settings, None)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}

@@ -1,0 +1,136 @@
+//! The querier as a program of its own: settings, one port, and the steps from start to end.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use afterglow_service::config;
+use afterglow_service::debug::Profiles;
+use afterglow_service::listen::{self, Server};
+use afterglow_service::{Health, Metrics, Program, shutdown, telemetry};
+use afterglow_store::{StorageUrl, Store, StoreOptions};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+
+/// Finds, fetches and merges the profiles that ingesters committed to object storage
+///
+/// Many may run over one bucket, behind any load balancer: they share nothing else.
+#[derive(clap::Parser, Clone, Debug)]
+#[command(name = "afterglow-querier", version, after_help = EXAMPLES)]
+pub struct Settings {
+    /// Where profiles are kept: file:///var/lib/afterglow, s3://bucket/prefix, gs://bucket, az://container
+    #[arg(long, value_name = "URL")]
+    pub storage: StorageUrl,
+    /// Address to listen on, for gRPC and HTTP alike
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:4200")]
+    pub listen: SocketAddr,
+    /// How questions are answered.
+    #[command(flatten)]
+    pub querier: Config,
+    /// What the server takes on.
+    #[command(flatten)]
+    pub server: listen::Options,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: telemetry::Options,
+    /// Where settings come from.
+    #[command(flatten)]
+    pub source: config::Source,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  afterglow-querier --storage s3://profiles
+  afterglow-querier --storage file:///var/lib/afterglow --listen 127.0.0.1:4200
+  go tool pprof 'http://127.0.0.1:4200/api/v1/merge?query={service=\"api\"}&type=cpu&start=-1h'";
+
+// === impl Settings ===
+
+impl config::Settings for Settings {
+    fn problems(&self) -> Vec<String> {
+        [self.querier.problems(), self.server.limits.problems()].concat()
+    }
+}
+
+/// Why the querier did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The storage cannot be used.
+    #[error("cannot use the storage")]
+    Storage(#[from] afterglow_store::Error),
+    /// Logs or traces cannot begin.
+    #[error("cannot begin telemetry")]
+    Telemetry(#[from] telemetry::Error),
+    /// The port cannot be served.
+    #[error("cannot serve")]
+    Listen(#[from] listen::Error),
+    /// The system does not let signals be awaited.
+    #[error("cannot await signals")]
+    Signals(#[from] std::io::Error),
+}
+
+/// What this program is called.
+pub const PROGRAM: Program = Program::new("afterglow-querier");
+
+/// Runs a querier until SIGTERM or SIGINT, then drains; `profiles`, if any, take profiles of this process for `/debug/pprof/`.
+///
+/// # Errors
+/// It did not start; once it serves, it ends well.
+pub async fn run(settings: Settings, profiles: Option<Arc<dyn Profiles>>) -> Result<(), Error> {
+    let telemetry = telemetry::init(PROGRAM, &settings.telemetry)?;
+    let stop = shutdown::on_signals()?;
+    let metrics = Metrics::new(PROGRAM);
+    let ended = match stop.run_until_cancelled(open(&settings.storage, &metrics)).await {
+        Some(Ok(store)) => serve(settings, store, metrics, profiles, stop).await,
+        Some(Err(error)) => Err(error),
+        // Asked to stop before it began.
+        None => Ok(()),
+    };
+    telemetry.shutdown().await;
+    ended
+}
+
+/// Opens the store, and makes sure that it can be listed: a querier needs no more of it.
+async fn open(storage: &StorageUrl, metrics: &Metrics) -> Result<Store, Error> {
+    let options = StoreOptions { metrics: metrics.register(afterglow_store::Metrics::new), ..StoreOptions::default() };
+    let store = afterglow_store::open(storage, options).await?;
+    store.probe_read().await?;
+    Ok(store)
+}
+
+async fn serve(
+    settings: Settings,
+    store: Store,
+    metrics: Metrics,
+    profiles: Option<Arc<dyn Profiles>>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let querier = crate::build(&settings.querier, store, &metrics);
+    let mut server =
+        Server::new(PROGRAM, settings.server, Health::new(), metrics).grpc(querier.grpc()).http(querier.routes());
+    if let Some(profiles) = profiles {
+        server = server.profiles(profiles);
+    }
+    server.run(listen::bind(settings.listen).await?, stop).await?;
+    Ok(())
+}
+
+// === impl Error ===
+
+impl Error {
+    /// Says what happened, and returns the exit code: 78 where the configuration is to be corrected, 1 otherwise.
+    pub fn report(self) -> ExitCode {
+        let is_bad_configuration = match &self {
+            Self::Storage(error) => !error.is_passing(),
+            Self::Telemetry(_) => true,
+            Self::Listen(_) | Self::Signals(_) => false,
+        };
+        let text = format!("{:#}", anyhow::Error::from(self));
+        if is_bad_configuration {
+            return config::Exit::Bad(vec![text]).report();
+        }
+        tracing::error!("{text}");
+        ExitCode::FAILURE
+    }
+}

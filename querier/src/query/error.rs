@@ -1,0 +1,240 @@
+//! Why a question is not answered, and what whoever asked may do about it.
+
+use std::fmt;
+use std::time::Duration;
+
+use afterglow_profile::{merge, profile_type, selector};
+use afterglow_service::{Failure, Kind, time};
+use afterglow_store::block;
+use afterglow_store::catalog::{self, Problem};
+use tokio::task::JoinError;
+use ulid::Ulid;
+
+use super::budget::Refused;
+use super::cursor::NotACursor;
+use super::merge::disagreement::Disagreement;
+use crate::window;
+
+/// How long to wait for a store that did not answer, or for other questions to end.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// A question that is not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The selector is malformed.
+    #[error("query: {0}")]
+    Selector(#[from] selector::Error),
+    /// The profile type is malformed.
+    #[error("type: {0}")]
+    Type(#[from] profile_type::Error),
+    /// The window is malformed or empty.
+    #[error(transparent)]
+    Window(#[from] window::Error),
+    /// The token is none.
+    #[error("read_token {token:?} is not one that an acknowledgement carried")]
+    ReadToken {
+        /// What was given.
+        token: String,
+    },
+    /// The cursor is none.
+    #[error(transparent)]
+    Cursor(#[from] NotACursor),
+    /// The page is too large.
+    #[error(
+        "limit {limit} exceeds the {max} profiles of a page; ask for the next page with the cursor that the answer carries"
+    )]
+    PageSize {
+        /// What was asked for.
+        limit: u32,
+        /// The most there is.
+        max: u32,
+    },
+    /// The id is none.
+    #[error("id {text:?} is not a ULID of 26 characters, such as 01JDF8Z3M5Q0V7T2N4R6S8W9XA")]
+    Id {
+        /// What was given.
+        text: String,
+    },
+    /// The label has no name.
+    #[error("name is empty: say which label's values are asked for")]
+    LabelName,
+    /// The format of a merge has no name.
+    #[error("format {number} is not one of pprof, flamegraph, top, folded")]
+    Format {
+        /// What was given.
+        number: i32,
+    },
+    /// There is no such profile.
+    #[error("no profile has the id {id}{unread}")]
+    NoProfile {
+        /// The id.
+        id: Ulid,
+        /// What could not be read, in which it may be.
+        unread: Unread,
+    },
+    /// The profile is there, but its block cannot be read any more.
+    #[error("profile {id} cannot be read: {problem}")]
+    Unread {
+        /// The id.
+        id: Ulid,
+        /// What is wrong with the block.
+        problem: Problem,
+    },
+    /// Nothing is selected.
+    #[error("no profiles match {selection}{nearest}{unread}")]
+    NoMatch {
+        /// What was asked for.
+        selection: String,
+        /// Where there is something.
+        nearest: Nearest,
+        /// What could not be read, in which there may be some.
+        unread: Unread,
+    },
+    /// Profiles of several types are selected.
+    #[error("profiles of different types do not merge, and {selection} selects {}: give one as type", types.join(", "))]
+    Types {
+        /// What was asked for.
+        selection: String,
+        /// The types, in the order of their names.
+        types: Vec<String>,
+    },
+    /// Profiles whose samples count different things are selected.
+    #[error(transparent)]
+    Disagreement(#[from] Disagreement),
+    /// The merged profile has no such sample type.
+    #[error("sample_type {asked:?} is not among those of the profiles: {}", present.join(", "))]
+    SampleType {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        present: Vec<String>,
+    },
+    /// More profiles are selected than a merge may take.
+    #[error(
+        "{profiles} profiles are selected, more than the {max} that one merge may take (--query.merge-profiles-max); \
+         narrow the window or the selector"
+    )]
+    TooManyProfiles {
+        /// How many there are.
+        profiles: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// It needs more memory than there is for it.
+    #[error(transparent)]
+    Budget(#[from] Refused),
+    /// It took too long.
+    #[error("the answer took longer than {} (--query.timeout); narrow the window or the selector", humantime::format_duration(*after))]
+    Deadline {
+        /// How long it was tried.
+        after: Duration,
+    },
+    /// The bucket cannot be listed now, or holds too much.
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    /// A block cannot be read, now or at all.
+    #[error(transparent)]
+    Block(#[from] block::Error),
+    /// All that was selected is damaged.
+    #[error("nothing of what {selection} selects could be read{problems}")]
+    Damaged {
+        /// What was asked for.
+        selection: String,
+        /// What is damaged.
+        problems: Unread,
+    },
+    /// Profiles do not go together in a way that their sample types do not explain.
+    #[error("profiles do not merge: {0}")]
+    Merge(#[from] merge::Error),
+    /// Nobody waits for the answer any more.
+    #[error("the question was abandoned")]
+    Cancelled,
+    /// A bug.
+    #[error("the task that answers panicked")]
+    Panicked(#[from] JoinError),
+}
+
+/// Where the next profile lies that a selection would have, were its window another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Nearest(pub(crate) Option<i64>);
+
+/// What could not be read of the blocks that a question is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unread(Vec<String>);
+
+// === impl Error ===
+
+impl Error {
+    /// Returns what the caller does next.
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Selector(_)
+            | Self::Type(_)
+            | Self::Window(_)
+            | Self::ReadToken { .. }
+            | Self::Cursor(_)
+            | Self::PageSize { .. }
+            | Self::Id { .. }
+            | Self::LabelName
+            | Self::Format { .. }
+            | Self::Types { .. }
+            | Self::Disagreement(_)
+            | Self::SampleType { .. } => Kind::Invalid,
+            Self::Merge(merge::Error::TooLarge { .. })
+            | Self::TooManyProfiles { .. }
+            | Self::Budget(Refused::TooLarge { .. })
+            | Self::Catalog(catalog::Error::TooManySegments { .. }) => Kind::TooLarge,
+            Self::Merge(_) => Kind::Invalid,
+            Self::Budget(Refused::Busy { .. }) => Kind::Exhausted,
+            Self::NoProfile { .. } | Self::NoMatch { .. } => Kind::NotFound,
+            Self::Deadline { .. } => Kind::DeadlineExceeded,
+            Self::Catalog(catalog::Error::List { .. })
+            | Self::Block(block::Error::Read { .. })
+            | Self::Unread { .. } => Kind::Unavailable,
+            Self::Block(_) | Self::Damaged { .. } => Kind::Corrupt,
+            Self::Cancelled | Self::Panicked(_) => Kind::Internal,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    /// Folds it into what the caller gets to see. What the store said stays in the log: it may name the bucket.
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            Kind::Internal => Self::internal(error),
+            Kind::Unavailable => {
+                let message = "stored profiles cannot be read now";
+                tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "{message}");
+                Self::unavailable(message, RETRY_AFTER)
+            }
+            kind => Self::new(kind, error.to_string()).after(RETRY_AFTER),
+        }
+    }
+}
+
+// === impl Nearest, Unread ===
+
+impl fmt::Display for Nearest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(nanos) => write!(f, "; the nearest one is of {}: choose start and end", time::format(nanos)),
+            None => f.write_str(", nor at any other time"),
+        }
+    }
+}
+
+impl Unread {
+    /// Returns what could not be read.
+    pub(crate) fn of(problems: &[Problem]) -> Self {
+        Self(problems.iter().map(ToString::to_string).collect())
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, "; but not all that is stored could be read: {}", self.0.join("; "))
+    }
+}

@@ -1,0 +1,40 @@
+//! GetProfile: one profile, bit for bit as it was sent.
+
+use afterglow_proto::v1;
+use afterglow_store::paths::TenantId;
+use bytes::Bytes;
+use ulid::Ulid;
+
+use super::error::Unread;
+use super::metrics::Question;
+use super::{Engine, Error, info, selection};
+
+/// A profile that was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetched {
+    /// What is known of it.
+    pub(crate) info: v1::ProfileInfo,
+    /// The protobuf as it was sent; none where the one who asked has it.
+    pub(crate) pprof: Option<Bytes>,
+}
+
+pub(super) async fn answer(
+    engine: &Engine,
+    tenant: &TenantId,
+    request: v1::GetProfileRequest,
+    is_known: impl FnOnce(&str) -> bool,
+) -> Result<Fetched, Error> {
+    let id = Ulid::from_string(&request.id).map_err(|_| Error::Id { text: request.id })?;
+    let freshness = selection::freshness(&request.read_token)?;
+    let view = engine.view(tenant, freshness).await?;
+    let Some(found) = view.get(id).await.map_err(|problem| Error::Unread { id, problem })? else {
+        return Err(Error::NoProfile { id, unread: Unread::of(view.problems()) });
+    };
+    let info = info(&found);
+    if is_known(&info.sha256) {
+        return Ok(Fetched { info, pprof: None });
+    }
+    let pprof = found.block().fetch(found.row()).await?;
+    engine.0.metrics.read(Question::GetProfile, 1, pprof.len() as u64, 1);
+    Ok(Fetched { info, pprof: Some(pprof) })
+}

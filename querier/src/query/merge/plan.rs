@@ -1,0 +1,127 @@
+//! What a merge reads, decided from rows alone: nothing here waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use afterglow_profile::Labels;
+use afterglow_store::block::{Block, SampleType};
+use afterglow_store::catalog::Match;
+
+use super::super::selection::Selection;
+use super::super::{Error, Limits};
+use super::disagreement::{Camp, Disagreement};
+use crate::window::Window;
+
+/// How many bytes it takes to hold a profile as sums, for each byte of its protobuf: columns of 4 and 8 bytes instead of varints, and
+/// tables to find entries by.
+const BYTES_PER_RAW_BYTE: u64 = 4;
+
+/// How many bytes a sample takes while a dataset is summed: its stack, its labels and up to four values, once as they are read.
+const BYTES_PER_SAMPLE: u64 = 16;
+
+/// The profiles of one dataset of one block.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) block: Arc<Block>,
+    pub(super) dataset: usize,
+    /// Indices of rows of the block, ascending.
+    pub(super) rows: Vec<usize>,
+    /// How much memory its sums take, about.
+    estimate: u64,
+}
+
+/// What is read.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// In the order of their keys, which is about the order of time.
+    pub(super) parts: Vec<Part>,
+    /// How many profiles there are.
+    pub(super) profiles: u64,
+    /// The length of their protobufs.
+    pub(super) raw_bytes: u64,
+    /// How many blocks they lie in.
+    pub(super) blocks: u64,
+    /// How much memory the merge takes, about.
+    pub(super) estimate: u64,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Plans to merge what is selected.
+    ///
+    /// # Errors
+    /// [`Error::Types`] where more than one profile type is selected, [`Error::TooManyProfiles`].
+    pub(super) fn new(matches: &[Match], selection: &Selection, limits: &Limits) -> Result<Self, Error> {
+        let types: BTreeSet<&str> = matches.iter().map(|found| found.profile_type().as_str()).collect();
+        if types.len() > 1 {
+            let types = types.into_iter().map(str::to_owned).collect();
+            return Err(Error::Types { selection: selection.to_string(), types });
+        }
+        let profiles = matches.len() as u64;
+        if profiles > limits.merge_profiles_max {
+            return Err(Error::TooManyProfiles { profiles, max: limits.merge_profiles_max });
+        }
+        let mut groups: BTreeMap<(&str, usize), Vec<&Match>> = BTreeMap::new();
+        for found in matches {
+            groups.entry((found.block().path().as_ref(), found.dataset_index())).or_default().push(found);
+        }
+        let blocks = groups.keys().map(|(path, _)| path).collect::<BTreeSet<_>>().len() as u64;
+        let parts: Vec<Part> = groups.into_values().map(|found| Part::new(&found)).collect();
+        let raw_bytes = matches.iter().map(|found| found.row().raw_bytes).sum();
+        let estimate = estimate(matches, &parts, limits.merge_reads);
+        Ok(Self { parts, profiles, raw_bytes, blocks, estimate })
+    }
+}
+
+impl Part {
+    /// Makes the part of these, all of one dataset of one block.
+    fn new(found: &[&Match]) -> Self {
+        let mut rows: Vec<usize> = found.iter().map(|found| found.row_index()).collect();
+        rows.sort_unstable();
+        let rows_of = || found.iter().map(|found| found.row());
+        let samples: u64 = rows_of().map(|row| row.samples).sum();
+        let largest = rows_of().map(|row| row.raw_bytes).max().unwrap_or_default();
+        let estimate = samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE;
+        Self { block: Arc::clone(found[0].block()), dataset: found[0].dataset_index(), rows, estimate }
+    }
+}
+
+/// Estimates the memory of a merge: the largest part as often as parts are read at once, and the result.
+///
+/// Profiles of one service have most of their stacks in common, so the result grows slowly with their number: by the logarithm, as
+/// found on fleets of one program. The merge measures what it really takes, and asks for more where this proves too low.
+fn estimate(matches: &[Match], parts: &[Part], reads: usize) -> u64 {
+    let read = parts.iter().map(|part| part.estimate).max().unwrap_or_default() * reads.min(parts.len()) as u64;
+    let mut services: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for found in matches {
+        let (count, largest) = services.entry(found.labels().service()).or_default();
+        *count += 1;
+        *largest = (*largest).max(found.row().raw_bytes);
+    }
+    let result: u64 =
+        services.values().map(|&(count, largest)| largest * BYTES_PER_RAW_BYTE * u64::from(1 + count.ilog2())).sum();
+    read + result
+}
+
+/// Finds out which of the selected profiles count different things; none where that is not why they do not merge.
+pub(super) fn disagreement(matches: &[Match]) -> Option<Disagreement> {
+    let mut camps: BTreeMap<&[SampleType], Vec<&Match>> = BTreeMap::new();
+    for found in matches {
+        camps.entry(found.sample_types()).or_default().push(found);
+    }
+    let camp = |(sample_types, found): (&[SampleType], Vec<&Match>)| {
+        let series: BTreeSet<&Labels> = found.iter().map(|found| found.labels()).collect();
+        let times = || found.iter().map(|found| found.row().time_nanos);
+        Camp {
+            counts: sample_types.iter().map(|t| format!("{}/{}", t.kind, t.unit)).collect::<Vec<_>>().join(" "),
+            profiles: found.len(),
+            series: series.into_iter().cloned().collect(),
+            window: Window {
+                start_nanos: times().min().unwrap_or_default(),
+                end_nanos: times().max().unwrap_or_default().saturating_add(1),
+            },
+        }
+    };
+    Disagreement::among(camps.into_iter().map(camp).collect())
+}

@@ -1,0 +1,243 @@
+//! The questions, one file each, and what they share.
+//!
+//! A question is a function from a request message to an answer message; gRPC and HTTP only translate. All go the same way: read
+//! the selection, take a [`View`] of the tenant's blocks that is fresh enough, select rows in it (each id once), answer from the rows
+//! or from the blocks they lie in, and say what could not be read. [`Engine`] is what they need for that: the catalog, a
+//! clock, limits, the memory budget and the metrics. It puts a deadline on each, and dropping a question's future ends its reads.
+//!
+//! - [`search`], [`types`], [`services`], [`labels`]: answered from what the catalog knows, without a look into profiles
+//! - [`fetch`]: one profile; [`merge`]: many, admitted by [`budget`]
+//!
+//! What does not belong here: how a request came in, and anything that writes to the bucket.
+
+mod budget;
+mod cursor;
+mod error;
+mod fetch;
+mod labels;
+pub(crate) mod merge;
+mod metrics;
+mod search;
+mod selection;
+mod services;
+mod types;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afterglow_proto::v1;
+use afterglow_service::Failure;
+use afterglow_store::catalog::{self, Catalog, Freshness, Match, Problem, Summary, View};
+use afterglow_store::clock::Clock;
+use afterglow_store::paths::TenantId;
+
+pub(crate) use error::Error;
+pub(crate) use fetch::Fetched;
+pub(crate) use metrics::Metrics;
+
+use budget::Budget;
+use metrics::Question;
+use selection::Selection;
+
+use crate::window;
+
+/// What bounds a question.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// How long it may take.
+    pub(crate) timeout: Duration,
+    /// The memory that all merges under way share, in bytes.
+    pub(crate) memory_bytes: u64,
+    /// The most profiles in one merge.
+    pub(crate) merge_profiles_max: u64,
+    /// How many datasets one merge reads at once.
+    pub(crate) merge_reads: usize,
+}
+
+/// Answers questions; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    catalog: Catalog,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    budget: Budget,
+    metrics: Metrics,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Puts the parts together.
+    pub(crate) fn new(catalog: Catalog, clock: Arc<dyn Clock>, limits: Limits, metrics: Metrics) -> Self {
+        let budget = Budget::new(limits.memory_bytes, metrics.memory.clone());
+        Self(Arc::new(Parts { catalog, clock, limits, budget, metrics }))
+    }
+
+    /// Returns the time now, in nanoseconds since 1970.
+    pub(crate) fn now_nanos(&self) -> i64 {
+        self.0.clock.unix_nanos()
+    }
+
+    /// Lists profiles, newest first, page by page.
+    ///
+    /// # Errors
+    /// As all questions: [`Error`], folded.
+    #[tracing::instrument(name = "search", skip_all, fields(%tenant))]
+    pub(crate) async fn search(
+        &self,
+        tenant: &TenantId,
+        request: v1::SearchRequest,
+    ) -> Result<v1::SearchResponse, Failure> {
+        let answer = search::answer(self, tenant, request);
+        self.ask(Question::Search, answer, |answer| answer.completeness.as_ref()).await
+    }
+
+    /// Gives one profile, exactly as it was sent; or only what is known of it, where `is_known` says of its SHA-256 (in hexadecimal) that
+    /// the bytes are there already.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "fetch", skip_all, fields(%tenant, id = request.id))]
+    pub(crate) async fn get_profile(
+        &self,
+        tenant: &TenantId,
+        request: v1::GetProfileRequest,
+        is_known: impl FnOnce(&str) -> bool,
+    ) -> Result<Fetched, Failure> {
+        let answer = fetch::answer(self, tenant, request, is_known);
+        self.ask(Question::GetProfile, answer, |_| None).await
+    }
+
+    /// Merges profiles into one answer.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "merge", skip_all, fields(%tenant, profiles, bytes, blocks))]
+    pub(crate) async fn merge(
+        &self,
+        tenant: &TenantId,
+        request: v1::MergeRequest,
+    ) -> Result<v1::MergeResponse, Failure> {
+        let answer = merge::answer(self, tenant, request);
+        self.ask(Question::Merge, answer, |answer| answer.completeness.as_ref()).await
+    }
+
+    /// Lists profile types.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "profile_types", skip_all, fields(%tenant))]
+    pub(crate) async fn profile_types(
+        &self,
+        tenant: &TenantId,
+        request: v1::ProfileTypesRequest,
+    ) -> Result<v1::ProfileTypesResponse, Failure> {
+        let answer = types::answer(self, tenant, request);
+        self.ask(Question::ProfileTypes, answer, |answer| answer.completeness.as_ref()).await
+    }
+
+    /// Lists services.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "services", skip_all, fields(%tenant))]
+    pub(crate) async fn services(
+        &self,
+        tenant: &TenantId,
+        request: v1::ServicesRequest,
+    ) -> Result<v1::ServicesResponse, Failure> {
+        let answer = services::answer(self, tenant, request);
+        self.ask(Question::Services, answer, |answer| answer.completeness.as_ref()).await
+    }
+
+    /// Lists the names of labels.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "label_names", skip_all, fields(%tenant))]
+    pub(crate) async fn label_names(
+        &self,
+        tenant: &TenantId,
+        request: v1::LabelNamesRequest,
+    ) -> Result<v1::LabelNamesResponse, Failure> {
+        let answer = labels::names(self, tenant, request);
+        self.ask(Question::LabelNames, answer, |answer| answer.completeness.as_ref()).await
+    }
+
+    /// Lists the values of a label.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "label_values", skip_all, fields(%tenant, label = request.name))]
+    pub(crate) async fn label_values(
+        &self,
+        tenant: &TenantId,
+        request: v1::LabelValuesRequest,
+    ) -> Result<v1::LabelValuesResponse, Failure> {
+        let answer = labels::values(self, tenant, request);
+        self.ask(Question::LabelValues, answer, |answer| answer.completeness.as_ref()).await
+    }
+
+    /// Waits for an answer, but not for ever, and counts it.
+    async fn ask<T>(
+        &self,
+        question: Question,
+        answer: impl Future<Output = Result<T, Error>>,
+        completeness: impl FnOnce(&T) -> Option<&v1::Completeness>,
+    ) -> Result<T, Failure> {
+        let asking = self.0.metrics.begin(question);
+        let after = self.0.limits.timeout;
+        let result = tokio::time::timeout(after, answer).await.unwrap_or(Err(Error::Deadline { after }));
+        let result = result.map_err(Failure::from);
+        asking.end(result.as_ref().map(|answer| completeness(answer).is_some_and(|c| c.partial)));
+        result
+    }
+
+    /// Returns a view of the tenant's profiles.
+    async fn view(&self, tenant: &TenantId, freshness: Freshness) -> Result<Arc<View>, Error> {
+        Ok(self.0.catalog.view(tenant, freshness).await?)
+    }
+
+    /// Selects profiles of the tenant.
+    async fn select(&self, tenant: &TenantId, selection: &Selection) -> Result<catalog::Selection, Error> {
+        let view = self.view(tenant, selection.freshness.clone()).await?;
+        Ok(view.select(&selection.query()).await)
+    }
+
+    /// Selects series of the tenant, and counts the profiles of each.
+    async fn series(&self, tenant: &TenantId, selection: &Selection) -> Result<Summary, Error> {
+        let view = self.view(tenant, selection.freshness.clone()).await?;
+        Ok(view.series(&selection.query()).await)
+    }
+}
+
+/// Says whether all stored data could be read.
+fn completeness(problems: &[Problem]) -> v1::Completeness {
+    v1::Completeness { partial: !problems.is_empty(), problems: problems.iter().map(ToString::to_string).collect() }
+}
+
+/// Describes a stored profile.
+fn info(found: &Match) -> v1::ProfileInfo {
+    let (row, labels) = (found.row(), found.labels());
+    let totals = found.sample_types().iter().zip(&row.totals).map(|(sample_type, &value)| v1::Total {
+        r#type: sample_type.kind.to_string(),
+        unit: sample_type.unit.to_string(),
+        value,
+    });
+    v1::ProfileInfo {
+        id: row.id.to_string(),
+        r#type: found.profile_type().to_string(),
+        service: labels.service().to_owned(),
+        labels: labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        time: Some(window::timestamp(row.time_nanos)),
+        duration: Some(window::duration(row.duration_nanos)),
+        totals: totals.collect(),
+        bytes: row.raw_bytes,
+        samples: row.samples,
+        sha256: hex::encode(row.sha256),
+    }
+}
