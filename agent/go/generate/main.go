@@ -1,131 +1,121 @@
-// Generates ../afterglowv1 from the repository's proto files, without protoc: protocompile reads them, and Go's own plugins write
-// the code.
+// Generate writes the Go code of the wire contract into ../afterglowv1 from the .proto files of this repository.
 //
-//	cd agent/go && go generate ./...
-//
-// The plugins' versions are those of this module, so the same commit gives the same code.
+// It compiles them with protocompile, so nobody needs protoc or buf, and hands the result to the official plugins, which are pinned as
+// tools in go.mod. `go generate ./...` in the SDK's folder runs it; the answer is the same on every machine.
 package main
 
 import (
 	"bytes"
 	"context"
 	"fmt"
-	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"strings"
 
 	"github.com/bufbuild/protocompile"
 	"github.com/bufbuild/protocompile/linker"
+	"github.com/bufbuild/protocompile/protoutil"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-const goPackage = "github.com/afterglow-profiler/afterglow/agent/go/afterglowv1"
+const (
+	// protoFolder holds the .proto files, seen from here.
+	protoFolder = "../../../proto"
+	// module is the import path of the SDK; generated files lie in a package under it.
+	module = "github.com/afterglow-profiler/afterglow/agent/go"
+	// goPackage is where the messages of afterglow.v1 go.
+	goPackage = module + "/afterglowv1"
+	// statusPackage has google.rpc.Status already.
+	statusPackage = "google.golang.org/genproto/googleapis/rpc/status"
+)
 
-// Only what the SDK speaks: it never asks questions.
-var sources = []string{"afterglow/v1/types.proto", "afterglow/v1/ingest.proto"}
-
-var plugins = []string{
-	"google.golang.org/protobuf/cmd/protoc-gen-go",
-	"google.golang.org/grpc/cmd/protoc-gen-go-grpc",
-}
+// files are those that a sender of profiles needs.
+var files = []string{"afterglow/v1/types.proto", "afterglow/v1/ingest.proto"}
 
 func main() {
-	log.SetFlags(0)
-	if len(os.Args) != 3 {
-		log.Fatal("usage: generate PROTO_FOLDER OUTPUT_FOLDER")
-	}
-	request, err := compile(os.Args[1])
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, plugin := range plugins {
-		if err := generate(plugin, request, os.Args[2]); err != nil {
-			log.Fatalf("%s: %v", plugin, err)
-		}
+	if err := run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "generate:", err)
+		os.Exit(1)
 	}
 }
 
-// compile reads the sources and all they import, in the order that plugins want: what is imported comes first.
-func compile(folder string) (*pluginpb.CodeGeneratorRequest, error) {
+func run(ctx context.Context) error {
 	compiler := protocompile.Compiler{
-		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{folder}}),
+		Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{protoFolder}}),
+		// Comments of the contract become comments of the code.
 		SourceInfoMode: protocompile.SourceInfoStandard,
 	}
-	files, err := compiler.Compile(context.Background(), sources...)
+	compiled, err := compiler.Compile(ctx, files...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: sources}
-	parameter := "paths=import,module=" + goPackage
-	for _, source := range sources {
-		parameter += fmt.Sprintf(",M%s=%s", source, goPackage)
+	parameters := []string{"module=" + module, "Mgoogle/rpc/status.proto=" + statusPackage}
+	for _, file := range files {
+		parameters = append(parameters, "M"+file+"="+goPackage)
 	}
-	request.Parameter = &parameter
+	request := &pluginpb.CodeGeneratorRequest{
+		FileToGenerate: files,
+		Parameter:      proto.String(strings.Join(parameters, ",")),
+		ProtoFile:      withImports(compiled),
+	}
+	for _, plugin := range []string{"protoc-gen-go", "protoc-gen-go-grpc"} {
+		if err := generate(ctx, plugin, request); err != nil {
+			return fmt.Errorf("%s: %w", plugin, err)
+		}
+	}
+	return nil
+}
+
+// withImports returns the descriptors of all files and what they import, imports first.
+func withImports(compiled linker.Files) []*descriptorpb.FileDescriptorProto {
+	var descriptors []*descriptorpb.FileDescriptorProto
 	seen := map[string]bool{}
-	var add func(file protoreflect.FileDescriptor)
+	var add func(protoreflect.FileDescriptor)
 	add = func(file protoreflect.FileDescriptor) {
 		if seen[file.Path()] {
 			return
 		}
 		seen[file.Path()] = true
-		imports := file.Imports()
-		for i := range imports.Len() {
-			add(imports.Get(i).FileDescriptor)
+		for i := range file.Imports().Len() {
+			add(file.Imports().Get(i).FileDescriptor)
 		}
-		request.ProtoFile = append(request.ProtoFile, describe(file))
+		descriptors = append(descriptors, protoutil.ProtoFromFileDescriptor(file))
 	}
-	for _, file := range files {
+	for _, file := range compiled {
 		add(file)
 	}
-	return request, nil
+	return descriptors
 }
 
-func describe(file protoreflect.FileDescriptor) *descriptorpb.FileDescriptorProto {
-	described := protodesc.ToFileDescriptorProto(file)
-	if result, ok := file.(linker.Result); ok {
-		described = result.FileDescriptorProto()
-	}
-	// The published google/rpc/status.proto names its Go package; ours leaves out what is not on the wire.
-	if described.GetName() == "google/rpc/status.proto" {
-		described = proto.Clone(described).(*descriptorpb.FileDescriptorProto)
-		described.Options = &descriptorpb.FileOptions{
-			GoPackage: proto.String("google.golang.org/genproto/googleapis/rpc/status"),
-		}
-	}
-	return described
-}
-
-// generate runs one plugin and writes what it answers.
-func generate(plugin string, request *pluginpb.CodeGeneratorRequest, output string) error {
+// generate runs one plugin and writes the files it answers with.
+func generate(ctx context.Context, plugin string, request *pluginpb.CodeGeneratorRequest) error {
 	input, err := proto.Marshal(request)
 	if err != nil {
 		return err
 	}
-	command := exec.Command("go", "run", plugin)
+	command := exec.CommandContext(ctx, "go", "tool", plugin)
 	command.Stdin = bytes.NewReader(input)
 	command.Stderr = os.Stderr
-	answer, err := command.Output()
+	output, err := command.Output()
 	if err != nil {
 		return err
 	}
 	var response pluginpb.CodeGeneratorResponse
-	if err := proto.Unmarshal(answer, &response); err != nil {
+	if err := proto.Unmarshal(output, &response); err != nil {
 		return err
 	}
 	if response.Error != nil {
 		return fmt.Errorf("%s", response.GetError())
 	}
-	slices.SortFunc(response.File, func(a, b *pluginpb.CodeGeneratorResponse_File) int {
-		return bytes.Compare([]byte(a.GetName()), []byte(b.GetName()))
-	})
 	for _, file := range response.File {
-		path := filepath.Join(output, filepath.Base(file.GetName()))
+		path := filepath.Join("..", filepath.FromSlash(file.GetName()))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
 		if err := os.WriteFile(path, []byte(file.GetContent()), 0o644); err != nil {
 			return err
 		}
