@@ -400,6 +400,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_file_is_good() {
+        let endpoints = plan(include_str!("../../agent.example.toml")).unwrap();
+        assert_eq!(endpoints.len(), 2 * 5 + 2 * 3);
+    }
+
+    #[test]
     fn nearer_settings_and_labels_win() {
         let endpoints = plan(
             r#"

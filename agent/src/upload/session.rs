@@ -32,6 +32,9 @@ const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// Messages handed to the transport ahead of what it sent: enough to keep it busy, few enough to bound their memory.
 const OUTBOUND_MESSAGES: usize = 2;
 
+/// The longest wait between tries once the client is being closed.
+const CLOSING_WAIT_MAX: Duration = Duration::from_millis(500);
+
 /// How long the server may take to end a stream in which nothing is under way.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -88,14 +91,13 @@ pub(super) async fn run(shared: Arc<Shared>, target: Target) {
                 (status, meaning)
             }
         };
-        tracing::warn!(
-            server = target.server,
-            code = ?status.code(),
-            under_way = session.under_way.len(),
-            failures,
-            "the push stream broke: {}",
-            status.message()
-        );
+        let (code, under_way) = (status.code(), session.under_way.len());
+        // A server that stays away is worth a line when it goes, not for each try.
+        if failures == 0 {
+            tracing::warn!(server = target.server, ?code, under_way, "the push stream broke: {}", status.message());
+        } else {
+            tracing::debug!(server = target.server, ?code, under_way, failures, "no push stream: {}", status.message());
+        }
         match meaning {
             Broken::Passing => {}
             Broken::Suspect if session.under_way.len() > 1 => alone = true,
@@ -108,7 +110,25 @@ pub(super) async fn run(shared: Arc<Shared>, target: Target) {
         session.give_back(status.message());
         let wait = shared.options.backoff.wait(failures, stream_retry_delay(&status));
         failures = failures.saturating_add(1);
-        while_expiring(&shared, sleep(wait)).await;
+        while_expiring(&shared, pause(&shared, wait)).await;
+    }
+}
+
+/// Waits before the next try; not long once the client is being closed, so that the last profiles have their chance.
+async fn pause(shared: &Shared, wait: Duration) {
+    let began = Instant::now();
+    let closed = async {
+        loop {
+            let work = shared.work.notified();
+            if shared.queue().is_closed() {
+                return;
+            }
+            work.await;
+        }
+    };
+    tokio::select! {
+        () = sleep(wait) => {}
+        () = closed => sleep(wait.min(CLOSING_WAIT_MAX).saturating_sub(began.elapsed())).await,
     }
 }
 

@@ -2,7 +2,7 @@
 //! is lost.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use afterglow_proto::v1::Profile;
@@ -17,6 +17,8 @@ fn options() -> Options {
     Options {
         backoff: Backoff { base: Duration::from_millis(5), max: Duration::from_millis(50) },
         deadline: Duration::from_secs(30),
+        // The last profile may be one that is answered after the next.
+        answer_timeout: Duration::from_secs(1),
         ..Options::default()
     }
 }
@@ -67,24 +69,51 @@ async fn each_profile_is_acked_once_though_streams_break_end_and_answer_out_of_o
 
 #[tokio::test]
 async fn nothing_is_lost_over_20_restarts() {
-    let fake = Fake::new(|n, _| if n % 7 == 0 { Act::AckAfterNext } else { Act::Ack });
+    const RESTARTS: usize = 20;
+    const RECEIVED_PER_LIFE: usize = 30;
+    let lives = Arc::new(AtomicUsize::new(1));
+    let life = Arc::clone(&lives);
+    let fake = Fake::new(move |n, _| {
+        let life = life.load(Ordering::Relaxed);
+        match n {
+            // It lives no longer than this, so that each life is cut short in mid-stream.
+            _ if life <= RESTARTS && n > life * RECEIVED_PER_LIFE => Act::Ignore,
+            _ if n % 7 == 0 => Act::AckAfterNext,
+            _ => Act::Ack,
+        }
+    });
     let (address, mut server) = fake.serve(any_port()).await;
     let client = client(address, Options { in_flight_max: 4, ..options() });
     let pusher = {
         let client = client.clone();
-        tokio::spawn(async move { push_many(&client, 600).await })
+        tokio::spawn(async move { push_many(&client, 700).await })
     };
-    for restart in 1..=20 {
-        fake.wait_until(|seen| seen.stored.len() >= restart * 25).await;
+    for life in 1..=RESTARTS {
+        fake.wait_until(|seen| seen.received > life * RECEIVED_PER_LIFE).await;
         drop(server);
+        lives.fetch_add(1, Ordering::Relaxed);
         server = fake.serve(address).await.1;
     }
     let outcomes = pusher.await.unwrap();
     let ids: std::collections::BTreeSet<_> = outcomes.into_iter().map(|o| o.unwrap().id).collect();
-    assert_eq!(ids.len(), 600);
+    assert_eq!(ids.len(), 700);
     let seen = fake.seen.lock().unwrap();
     assert!(ids.iter().eq(seen.stored.keys()), "acknowledged and stored are the same");
-    assert!(client.stats().streams > 20);
+    assert!(client.stats().streams > RESTARTS as u64);
+}
+
+#[tokio::test]
+async fn close_does_not_sit_out_a_long_backoff() {
+    let fake = Fake::new(|_, _| Act::Ack);
+    let (address, server) = fake.serve(any_port()).await;
+    drop(server);
+    let long = Backoff { base: Duration::from_secs(3600), max: Duration::from_secs(3600) };
+    let client = client(address, Options { backoff: long, ..options() });
+    client.try_push(profile(1, 10)).unwrap();
+    // The first try fails while the server is starting.
+    let (left, _server) = tokio::join!(client.close(Duration::from_secs(10)), fake.serve(address));
+    assert_eq!(left, 0);
+    assert_eq!(fake.stored(), 1);
 }
 
 #[tokio::test]
