@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
+const TIMESTAMP: &str = ".google.protobuf.Timestamp";
+
 fn main() -> Result<(), Box<dyn Error>> {
     let files = ["afterglow/v1/types.proto", "afterglow/v1/ingest.proto", "afterglow/v1/query.proto"];
     println!("cargo:rerun-if-changed=afterglow");
@@ -22,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(grpc)
         .build_server(grpc)
+        .extern_path(TIMESTAMP, "crate::Timestamp")
         .extern_path(".google.protobuf", "::pbjson_types")
         .compile_well_known_types(true)
         // Profiles are large: `Bytes` lets tonic hand them on without a copy.
@@ -32,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     pbjson_build::Builder::new()
         .register_descriptors(&bytes)?
+        .extern_path(TIMESTAMP, "crate::Timestamp")
         .extern_path(".google.protobuf", "::pbjson_types")
         .btree_map(["."])
         // An empty list is `[]` and zero is 0: what reads the JSON need not know what may be missing.

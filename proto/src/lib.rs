@@ -1,7 +1,8 @@
 //! The wire contract of Afterglow, generated from `proto/`: the messages and services of `afterglow.v1`, and `google.rpc.Status`.
 //!
 //! Messages carry serde implementations that follow protobuf's JSON mapping, so HTTP and gRPC answer from the same types. The
-//! feature `grpc` (on by default) adds tonic's clients and servers. No logic lives here.
+//! feature `grpc` (on by default) adds tonic's clients and servers. No logic lives here, but for how a time is
+//! written in JSON.
 
 #![allow(missing_docs, clippy::all, unused_qualifications, unreachable_pub)]
 
@@ -28,4 +29,7 @@ pub use afterglow::v1;
 /// The compiled descriptor set, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-pub use pbjson_types::{Any, Duration, Timestamp};
+mod timestamp;
+
+pub use pbjson_types::{Any, Duration};
+pub use timestamp::Timestamp;
