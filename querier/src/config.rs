@@ -16,16 +16,19 @@ const LIST_AGE_MAX: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Time for an answer
     #[arg(long = "query.timeout", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
-    pub timeout: Duration,
+    pub answer_timeout: Duration,
     /// Memory that all merges under way share; beyond, they wait, then are refused and may be retried
     #[arg(long = "query.memory", value_name = "SIZE", default_value = "512MiB")]
-    pub memory: ByteSize,
+    pub merge_memory: ByteSize,
     /// Most profiles in one merge
     #[arg(long = "query.max-merge-profiles", value_name = "N", default_value_t = 1_000_000)]
     pub merge_profiles_max: u64,
     /// Datasets that one merge reads at once
     #[arg(long = "query.merge-reads", value_name = "N", default_value_t = 8)]
     pub merge_reads: usize,
+    /// Memory for what is known of blocks that were asked for, so that they need not be opened again
+    #[arg(long = "query.cache", value_name = "SIZE", default_value = "256MiB")]
+    pub block_cache: ByteSize,
     /// Age of the listing of the bucket from which a question needs a new one
     #[arg(long = "query.max-list-age", value_name = "DURATION", default_value = "500ms", value_parser = humantime::parse_duration)]
     pub list_age_max: Duration,
@@ -37,8 +40,8 @@ impl Config {
     /// Returns what cannot work, one sentence each.
     pub fn problems(&self) -> Vec<String> {
         let zeros = [
-            ("query.timeout", self.timeout.is_zero()),
-            ("query.memory", self.memory.bytes() == 0),
+            ("query.timeout", self.answer_timeout.is_zero()),
+            ("query.memory", self.merge_memory.bytes() == 0),
             ("query.max-merge-profiles", self.merge_profiles_max == 0),
             ("query.merge-reads", self.merge_reads == 0),
         ];
@@ -58,15 +61,19 @@ impl Config {
 
     pub(crate) fn limits(&self) -> Limits {
         Limits {
-            timeout: self.timeout,
-            memory_bytes: self.memory.bytes(),
+            timeout: self.answer_timeout,
+            memory_bytes: self.merge_memory.bytes(),
             merge_profiles_max: self.merge_profiles_max,
             merge_reads: self.merge_reads,
         }
     }
 
     pub(crate) fn catalog_options(&self) -> catalog::Options {
-        catalog::Options { list_age_max: self.list_age_max, ..catalog::Options::default() }
+        catalog::Options {
+            list_age_max: self.list_age_max,
+            cache_bytes_max: self.block_cache.bytes(),
+            ..catalog::Options::default()
+        }
     }
 }
 

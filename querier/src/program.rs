@@ -134,3 +134,21 @@ impl Error {
         ExitCode::FAILURE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    /// Goal: the flags of all parts fit beside each other, and the storage is all that has to be said.
+    #[test]
+    fn settings_need_a_storage_and_nothing_else() {
+        Settings::command().debug_assert();
+        let settings =
+            Settings::try_parse_from(["afterglow-querier", "--storage", "s3://profiles/prefix"]).expect("settings");
+        assert_eq!(settings.listen, SocketAddr::from(([0, 0, 0, 0], 4200)));
+        assert_eq!(config::Settings::problems(&settings), [""; 0]);
+        assert!(Settings::try_parse_from(["afterglow-querier"]).is_err());
+    }
+}

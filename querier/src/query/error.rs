@@ -111,7 +111,7 @@ pub(crate) enum Error {
     },
     /// More profiles are selected than a merge may take.
     #[error(
-        "{profiles} profiles are selected, more than the {max} that one merge may take (--query.merge-profiles-max); \
+        "{profiles} profiles are selected, more than the {max} that one merge may take (--query.max-merge-profiles); \
          narrow the window or the selector"
     )]
     TooManyProfiles {

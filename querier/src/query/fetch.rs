@@ -7,7 +7,7 @@ use ulid::Ulid;
 
 use super::error::Unread;
 use super::metrics::Question;
-use super::{Engine, Error, info, selection};
+use super::{Engine, Error, info, on_pool, selection};
 
 /// A profile that was found.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub(super) async fn answer(
     if is_known(&info.sha256) {
         return Ok(Fetched { info, pprof: None });
     }
-    let pprof = found.block().fetch(found.row()).await?;
+    let pprof = on_pool(async move { found.block().fetch(found.row()).await }).await??;
     engine.0.metrics.read(Question::GetProfile, 1, pprof.len() as u64, 1);
     Ok(Fetched { info, pprof: Some(pprof) })
 }

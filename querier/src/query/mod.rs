@@ -31,6 +31,8 @@ use afterglow_service::Failure;
 use afterglow_store::catalog::{self, Catalog, Freshness, Match, Problem, Summary, View};
 use afterglow_store::clock::Clock;
 use afterglow_store::paths::TenantId;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 pub(crate) use error::Error;
 pub(crate) use fetch::Fetched;
@@ -213,6 +215,20 @@ impl Engine {
         let view = self.view(tenant, selection.freshness.clone()).await?;
         Ok(view.series(&selection.query()).await)
     }
+}
+
+/// Drives a future on the pool that may block, and leaves it there at its next await when what is returned is dropped.
+///
+/// It is for what blocks do: between two requests to the store they unpack, check and sum up, for up to hundreds of milliseconds, in
+/// which the runtime's own threads would serve nobody.
+async fn on_pool<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
+    let token = CancellationToken::new();
+    let abandoned = token.clone();
+    let _guard = token.drop_guard();
+    let runtime = tokio::runtime::Handle::current();
+    let work = work.in_current_span();
+    let driven = tokio::task::spawn_blocking(move || runtime.block_on(abandoned.run_until_cancelled(work))).await?;
+    Ok(driven.expect("nobody cancels it while it is awaited"))
 }
 
 /// Says whether all stored data could be read.

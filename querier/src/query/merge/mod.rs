@@ -22,7 +22,7 @@ use super::budget::Admitted;
 use super::error::{Nearest, Unread};
 use super::metrics::Question;
 use super::selection::Selection;
-use super::{Engine, Error, completeness};
+use super::{Engine, Error, completeness, on_pool};
 use crate::window::Window;
 
 use plan::{Part, Plan};
@@ -46,7 +46,7 @@ pub(super) async fn answer(
     let admitted = engine.0.budget.admit(plan.estimate).await?;
 
     let mut problems = selected.problems;
-    let (answer, profiles) = match merge(&plan, form, admitted, limits.merge_reads, &mut problems).await {
+    let (answer, profiles) = match merge(plan.parts, form, admitted, limits.merge_reads, &mut problems).await {
         Err(Error::Merge(error)) => {
             return Err(plan::disagreement(&selected.matches).map_or(Error::Merge(error), Error::from));
         }
@@ -63,9 +63,9 @@ pub(super) async fn answer(
     })
 }
 
-/// Carries out a plan, and returns the answer with how many profiles are in it.
+/// Reads and merges the parts, and returns the answer with how many profiles are in it.
 async fn merge(
-    plan: &Plan,
+    parts: Vec<Part>,
     form: Form,
     admitted: Admitted,
     reads_max: usize,
@@ -73,9 +73,9 @@ async fn merge(
 ) -> Result<(Answer, u64), Error> {
     let mut worker = Worker::start(form, admitted);
     let mut profiles = 0;
-    let mut reads = stream::iter(plan.parts.iter().map(read)).buffered(reads_max);
+    let mut reads = stream::iter(parts.into_iter().map(read)).buffered(reads_max);
     while let Some((part, sums)) = reads.next().await {
-        match sums {
+        match sums? {
             Ok(sums) => {
                 profiles += part.rows.len() as u64;
                 worker.add(sums).await?;
@@ -91,8 +91,9 @@ async fn merge(
 }
 
 /// Reads the sums of a part.
-async fn read(part: &Part) -> (&Part, Result<Vec<Aggregate>, block::Error>) {
-    (part, part.block.aggregate(part.dataset, &part.rows).await)
+async fn read(part: Part) -> (Part, Result<Result<Vec<Aggregate>, block::Error>, Error>) {
+    let Part { block, dataset, rows, .. } = part.clone();
+    (part, on_pool(async move { block.aggregate(dataset, &rows).await }).await)
 }
 
 /// Counts what is read, and notes it in the span.

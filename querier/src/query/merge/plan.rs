@@ -20,12 +20,12 @@ const BYTES_PER_RAW_BYTE: u64 = 4;
 const BYTES_PER_SAMPLE: u64 = 16;
 
 /// The profiles of one dataset of one block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Part {
     pub(super) block: Arc<Block>,
     pub(super) dataset: usize,
     /// Indices of rows of the block, ascending.
-    pub(super) rows: Vec<usize>,
+    pub(super) rows: Arc<[usize]>,
     /// How much memory its sums take, about.
     estimate: u64,
 }
@@ -83,7 +83,7 @@ impl Part {
         let samples: u64 = rows_of().map(|row| row.samples).sum();
         let largest = rows_of().map(|row| row.raw_bytes).max().unwrap_or_default();
         let estimate = samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE;
-        Self { block: Arc::clone(found[0].block()), dataset: found[0].dataset_index(), rows, estimate }
+        Self { block: Arc::clone(found[0].block()), dataset: found[0].dataset_index(), rows: rows.into(), estimate }
     }
 }
 
