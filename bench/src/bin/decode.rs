@@ -2,7 +2,7 @@
 //!
 //! `decode FOLDER`: the `*.pb.gz` of one folder; a series is all files whose names are equal up to the last `-`. CPU time is what the
 //! thread used, so a busy machine makes the figures worse by its caches only. Every figure is the best of several rounds.
-//! With `--json`, a line of JSON a series, for `bench/decode-merge.sh`.
+//! `bench/decode-merge.sh` runs it beside google/pprof, which the last two columns compare with.
 
 use afterglow_profile::merge::Merger;
 use afterglow_profile::{Limits, Profile, compress, decode, encode};
@@ -26,13 +26,13 @@ struct Options {
     /// How often each series is measured; the best round counts.
     #[arg(long, default_value_t = 15)]
     rounds: u32,
-    /// Print a line of JSON a series.
-    #[arg(long)]
-    json: bool,
+    /// What `bench/go/decodemerge` printed for the same folder, to compare with.
+    #[arg(long, value_name = "FILE")]
+    go: Option<PathBuf>,
 }
 
 /// CPU time of one series.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Figures {
     files: usize,
     gzip_bytes: usize,
@@ -41,37 +41,41 @@ struct Figures {
     decode: Duration,
     encode: Duration,
     merge: Duration,
+    /// What google/pprof takes to parse and merge the same files.
+    go: Option<Duration>,
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are what the program is for")]
 fn main() -> Result<()> {
     let options = Options::parse();
+    let go = options.go.as_deref().map(read_go).transpose()?.unwrap_or_default();
     let mut total = Figures::default();
-    if !options.json {
-        println!(
-            "{:24} {:>5} {:>8} {:>8}   MB/s: inflate decode encode   us a file: all + merge",
-            "series", "files", "gzip kB", "raw kB"
-        );
-    }
+    println!(
+        "                         files  kB gzip   kB raw |  MB of raw pprof a second  |   microseconds a file: parse + merge"
+    );
+    println!(
+        "series                                            | inflate   decode   encode  | inflate decode merge |   all     go times"
+    );
     for (name, bodies) in series(&options.folder)? {
-        let figures = measure(&bodies, options.rounds).with_context(|| name.clone())?;
-        if options.json {
-            let Figures { files, gzip_bytes, raw_bytes, inflate, decode, encode, merge } = figures;
-            let [inflate, decode, encode, merge] = [inflate, decode, encode, merge].map(|d| d.as_nanos());
-            println!(
-                "{{\"series\":\"{name}\",\"files\":{files},\"gzip\":{gzip_bytes},\"raw\":{raw_bytes},\"inflate\":{inflate},\
-                 \"decode\":{decode},\"encode\":{encode},\"merge\":{merge}}}"
-            );
-        } else {
-            println!("{}", figures.row(&name));
-        }
-        total.add(&figures);
+        let mut figures = measure(&bodies, options.rounds).with_context(|| name.clone())?;
+        figures.go = go.get(&name).copied();
+        println!("{}", figures.row(&name));
+        total = total.plus(&figures);
     }
     ensure!(total.files > 0, "no *.pb.gz in {}", options.folder.display());
-    if !options.json {
-        println!("{}", total.row("total"));
-    }
+    println!("{}", total.row("total"));
     Ok(())
+}
+
+/// Reads what the Go program printed: the CPU time of each series, parse and merge together.
+fn read_go(path: &Path) -> Result<BTreeMap<String, Duration>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let line = |line: &str| -> Option<(String, Duration)> {
+        let (name, nanos) = line.split_once('\t')?;
+        let (parse, merge) = nanos.split_once('\t')?;
+        Some((name.to_owned(), Duration::from_nanos(parse.parse::<u64>().ok()? + merge.parse::<u64>().ok()?)))
+    };
+    text.lines().map(|text| line(text).with_context(|| format!("not a line of figures: {text}"))).collect()
 }
 
 /// Reads the profiles of a folder, by series.
@@ -133,28 +137,38 @@ fn measure(bodies: &[Vec<u8>], rounds: u32) -> Result<Figures> {
 }
 
 impl Figures {
-    fn add(&mut self, other: &Self) {
-        self.files += other.files;
-        self.gzip_bytes += other.gzip_bytes;
-        self.raw_bytes += other.raw_bytes;
-        self.inflate += other.inflate;
-        self.decode += other.decode;
-        self.encode += other.encode;
-        self.merge += other.merge;
+    fn plus(&self, other: &Self) -> Self {
+        Self {
+            files: self.files + other.files,
+            gzip_bytes: self.gzip_bytes + other.gzip_bytes,
+            raw_bytes: self.raw_bytes + other.raw_bytes,
+            inflate: self.inflate + other.inflate,
+            decode: self.decode + other.decode,
+            encode: self.encode + other.encode,
+            merge: self.merge + other.merge,
+            go: other.go.map(|go| go + self.go.unwrap_or_default()),
+        }
     }
 
     fn row(&self, name: &str) -> String {
         let speed = |time: Duration| self.raw_bytes as f64 / 1e6 / time.as_secs_f64();
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / self.files as f64;
         let all = self.inflate + self.decode + self.merge;
+        let go = self
+            .go
+            .map_or_else(String::new, |go| format!("{:7.0} {:5.1}", each(go), go.as_secs_f64() / all.as_secs_f64()));
         format!(
-            "{name:24} {:5} {:8} {:8}        {:9.0} {:6.0} {:6.0}              {:9.0}",
+            "{name:24} {:5} {:8} {:8} | {:7.0}  {:7.0}  {:7.0}  | {:7.0} {:6.0} {:5.0} | {:6.0} {go}",
             self.files,
             self.gzip_bytes / 1000,
             self.raw_bytes / 1000,
             speed(self.inflate),
             speed(self.decode),
             speed(self.encode),
-            all.as_secs_f64() * 1e6 / self.files as f64,
+            each(self.inflate),
+            each(self.decode),
+            each(self.merge),
+            each(all),
         )
     }
 }
