@@ -259,7 +259,9 @@ impl Parser<'_> {
             return if labels::is_name(&name) {
                 Ok(name.into())
             } else {
-                Err(Error { byte: at, problem: Problem::Name(name) })
+                /// Enough of a long name to find it.
+                const SHOWN_CHARS: usize = 64;
+                Err(Error { byte: at, problem: Problem::Name(name.chars().take(SHOWN_CHARS).collect()) })
             };
         }
         let len = self.rest().bytes().take_while(|&b| labels::is_name_byte(b)).count();
