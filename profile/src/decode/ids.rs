@@ -74,14 +74,18 @@ impl References {
 
     /// As [`References::resolve`], for as many slots as the stacks of all samples have; id 0 is not allowed.
     pub(super) fn resolve_all(&self, slots: &mut [u32], index: &Index) -> Result<(), (usize, u64)> {
-        // With ids 1, 2, 3 … all is a subtraction; a look at the largest number, with 0 wrapped to the largest of all, says whether
-        // each is defined. Both loops are without branches, for vectors.
+        // With ids 1, 2, 3 … all is a subtraction, which takes 0 to the largest number: one look at the maximum says whether every
+        // id is defined. The loop is without branches, for vectors.
         if let Index::Dense(len) = index {
-            let max = slots.iter().fold(0, |max, slot| slot.wrapping_sub(1).max(max));
+            let mut max = 0;
+            for slot in slots.iter_mut() {
+                *slot = slot.wrapping_sub(1);
+                max = max.max(*slot);
+            }
             if max < *len {
-                slots.iter_mut().for_each(|slot| *slot = slot.wrapping_sub(1));
                 return Ok(());
             }
+            slots.iter_mut().for_each(|slot| *slot = slot.wrapping_add(1));
         }
         self.resolve(slots.iter_mut(), index, false)
     }
