@@ -1,21 +1,438 @@
 //! Sums of samples over many profiles of a dataset.
+//!
+//! Samples are added by stack and label set, which are small numbers in a block: a merge is additions into an array, without a string
+//! compared or a stack hashed. Only the result names anything.
 
-use afterglow_profile::Profile;
+use std::sync::Arc;
+
+use afterglow_profile::Limits;
+use afterglow_profile::decode::decode;
+use afterglow_profile::model::{self, NONE, Profile};
+use rustc_hash::FxHashMap;
+
+use super::chunk::{Profiles, Unpacked};
+use super::columns::Head;
+use super::rebuild::Samples;
+use super::rows::Row;
+use super::symbols::{Header, Symbols};
+use super::varint::Damage;
 
 /// The samples of several profiles with one header, summed by stack and labels.
 #[derive(Debug)]
-pub struct Aggregate {
+pub struct Aggregate(Content);
+
+#[derive(Debug)]
+enum Content {
+    /// Sums of profiles that are kept as columns.
+    Sums(Sums),
+    /// The bytes of one profile that is kept as it was sent.
+    Whole(Vec<u8>),
+}
+
+#[derive(Debug)]
+struct Sums {
+    symbols: Arc<Symbols>,
+    header: Header,
     profiles: usize,
+    time_nanos: i64,
+    duration_nanos: i64,
+    /// The stack and the label set of each sample.
+    keys: Vec<(u32, u32)>,
+    /// The values, row by row.
+    values: Vec<i64>,
+}
+
+/// Limits that refuse nothing: what is decoded here was accepted once, perhaps under other limits than today's.
+fn no_limits() -> Limits {
+    Limits {
+        body_bytes_max: u64::MAX,
+        inflated_bytes_max: u64::MAX,
+        inflate_ratio_max: u64::MAX,
+        samples_max: u64::MAX,
+        stack_depth_max: u64::MAX,
+        string_bytes_max: u64::MAX,
+        sample_types_max: u64::MAX,
+        mappings_max: u64::MAX,
+        locations_max: u64::MAX,
+        lines_max: u64::MAX,
+        functions_max: u64::MAX,
+        strings_max: u64::MAX,
+        labels_max: u64::MAX,
+        comments_max: u64::MAX,
+    }
 }
 
 impl Aggregate {
     /// Returns how many profiles were summed.
     pub fn profiles(&self) -> usize {
-        self.profiles
+        match &self.0 {
+            Content::Sums(sums) => sums.profiles,
+            Content::Whole(_) => 1,
+        }
     }
 
-    /// Returns the sums as a profile. Its time is the smallest of those summed, its duration the sum of theirs.
+    /// Returns the sums as a profile, with no more tables than its samples need. Its time is the smallest of those summed that is not 0, its
+    /// duration the sum of theirs.
     pub fn profile(&self) -> Profile<'_> {
-        Profile::default()
+        match &self.0 {
+            Content::Sums(sums) => sums.profile(),
+            Content::Whole(raw) => decode(raw, &no_limits()).expect("it was decoded when it was read"),
+        }
+    }
+}
+
+/// Adds up the samples of a dataset.
+pub(crate) struct Summing {
+    symbols: Arc<Symbols>,
+    groups: Vec<Group>,
+    apart: Vec<Aggregate>,
+    samples: Samples,
+}
+
+/// The sums of the profiles with one header.
+struct Group {
+    header: Header,
+    /// The headers that are the same but for the main mapping.
+    same: Vec<u32>,
+    profiles: usize,
+    time_nanos: i64,
+    duration_nanos: i64,
+    /// For each stack, one more than where the sums of its samples without labels start in `values`, or 0.
+    slots: Vec<u32>,
+    /// The same for samples with labels.
+    labelled: FxHashMap<(u32, u32), u32>,
+    keys: Vec<(u32, u32)>,
+    values: Vec<i64>,
+}
+
+impl Summing {
+    /// Starts with nothing added.
+    pub(crate) fn new(symbols: Arc<Symbols>) -> Self {
+        Self { symbols, groups: Vec::new(), apart: Vec::new(), samples: Samples::default() }
+    }
+
+    /// Adds a profile that is kept as it was sent.
+    pub(crate) fn add_blob(&mut self, raw: Vec<u8>) -> Result<(), Damage> {
+        decode(&raw, &no_limits()).map_err(|_| Damage("is no profile"))?;
+        self.apart.push(Aggregate(Content::Whole(raw)));
+        Ok(())
+    }
+
+    /// Adds the profiles of `rows`, all of one chunk and in the order of their positions.
+    pub(crate) fn add_chunk(&mut self, chunk: &Unpacked, rows: &[&Row]) -> Result<(), Damage> {
+        let mut profiles = Profiles::new(chunk)?;
+        let mut samples = std::mem::take(&mut self.samples);
+        for row in rows {
+            let head = profiles.read(row.position as usize, &mut samples)?;
+            self.add(&head, &samples, row)?;
+        }
+        self.samples = samples;
+        Ok(())
+    }
+
+    fn add(&mut self, head: &Head, samples: &Samples, row: &Row) -> Result<(), Damage> {
+        let stacks = self.symbols.leaves.len();
+        if samples.stacks.iter().any(|&stack| stack as usize >= stacks)
+            || samples.labels.iter().any(|&set| set as usize >= self.symbols.label_sets.len())
+        {
+            return Err(Damage("an index points past its table"));
+        }
+        let at = self.group(head.header)?;
+        if samples.values.len() != self.groups[at].header.sample_types.len() {
+            return Err(Damage("has another number of values than sample types"));
+        }
+        let time = head.time_delta.wrapping_add(row.time_nanos);
+        let duration = head.duration_delta.wrapping_add(row.duration_nanos);
+        if !self.groups[at].add(samples, time, duration) {
+            // A sum does not fit. Whoever merges has a rule for that, so the samples of this profile stay apart.
+            self.apart.push(Aggregate(Content::Sums(Sums {
+                symbols: self.symbols.clone(),
+                header: self.groups[at].header.clone(),
+                profiles: 1,
+                time_nanos: time,
+                duration_nanos: duration,
+                keys: (0..).zip(&samples.stacks).map(|(i, &stack)| (stack, samples.set(i))).collect(),
+                values: (0..samples.stacks.len())
+                    .flat_map(|i| samples.values.iter().map(move |column| column[i]))
+                    .collect(),
+            })));
+        }
+        Ok(())
+    }
+
+    /// Returns the index of the group for a header.
+    fn group(&mut self, header: u32) -> Result<usize, Damage> {
+        if let Some(at) = self.groups.iter().position(|group| group.same.contains(&header)) {
+            return Ok(at);
+        }
+        let of = self.symbols.header(header)?;
+        let like = |group: &Group| Header { main_mapping: group.header.main_mapping, ..of.clone() } == group.header;
+        let at = match self.groups.iter().position(like) {
+            Some(at) => at,
+            None => {
+                self.groups.push(Group::new(of, self.symbols.leaves.len()));
+                self.groups.len() - 1
+            }
+        };
+        self.groups[at].same.push(header);
+        Ok(at)
+    }
+
+    /// Returns the sums.
+    pub(crate) fn finish(self) -> Vec<Aggregate> {
+        let Self { symbols, groups, mut apart, .. } = self;
+        let mut sums: Vec<_> = groups.into_iter().map(|group| group.finish(&symbols)).collect();
+        sums.append(&mut apart);
+        sums
+    }
+}
+
+impl Group {
+    fn new(header: Header, stacks: usize) -> Self {
+        Self {
+            header,
+            same: Vec::new(),
+            profiles: 0,
+            time_nanos: 0,
+            duration_nanos: 0,
+            slots: vec![0; stacks],
+            labelled: FxHashMap::default(),
+            keys: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    /// Adds samples to those with the same stack and labels; returns false and adds nothing where a sum would not fit 64 bits.
+    fn add(&mut self, samples: &Samples, time: i64, duration: i64) -> bool {
+        let Some(duration) = self.duration_nanos.checked_add(duration) else { return false };
+        if self.apply(samples, i64::overflowing_add) {
+            // Additions that wrap are undone exactly by subtractions that wrap.
+            self.apply(samples, i64::overflowing_sub);
+            return false;
+        }
+        self.duration_nanos = duration;
+        self.time_nanos = earliest(self.time_nanos, time);
+        self.profiles += 1;
+        true
+    }
+
+    /// Applies `operation` to the sums and values of all samples, and returns whether any result did not fit.
+    fn apply(&mut self, samples: &Samples, operation: impl Fn(i64, i64) -> (i64, bool)) -> bool {
+        let types = samples.values.len();
+        let mut overflowed = false;
+        for (i, &stack) in samples.stacks.iter().enumerate() {
+            let set = samples.set(i);
+            let slot = match set {
+                0 => &mut self.slots[stack as usize],
+                _ => self.labelled.entry((stack, set)).or_insert(0),
+            };
+            if *slot == 0 {
+                self.keys.push((stack, set));
+                *slot = self.keys.len() as u32;
+                self.values.resize(self.keys.len() * types, 0);
+            }
+            let start = (*slot as usize - 1) * types;
+            for (sum, column) in self.values[start..start + types].iter_mut().zip(&samples.values) {
+                let (result, wrapped) = operation(*sum, column[i]);
+                *sum = result;
+                overflowed |= wrapped;
+            }
+        }
+        overflowed
+    }
+
+    fn finish(self, symbols: &Arc<Symbols>) -> Aggregate {
+        let Self { header, profiles, time_nanos, duration_nanos, mut keys, mut values, .. } = self;
+        let types = header.sample_types.len().max(1);
+        let mut kept = 0;
+        for i in 0..keys.len() {
+            // A merge leaves out samples without any value.
+            if values[i * types..(i + 1) * types].iter().any(|&value| value != 0) {
+                keys[kept] = keys[i];
+                values.copy_within(i * types..(i + 1) * types, kept * types);
+                kept += 1;
+            }
+        }
+        keys.truncate(kept);
+        values.truncate(kept * types);
+        let symbols = symbols.clone();
+        Aggregate(Content::Sums(Sums { symbols, header, profiles, time_nanos, duration_nanos, keys, values }))
+    }
+}
+
+/// Returns the earlier of two times, of which 0 is none.
+fn earliest(a: i64, b: i64) -> i64 {
+    match (a, b) {
+        (0, time) | (time, 0) => time,
+        (a, b) => a.min(b),
+    }
+}
+
+// === impl Sums ===
+
+impl Sums {
+    fn profile(&self) -> Profile<'_> {
+        let symbols = &*self.symbols;
+        let mut tables = Tables::new(symbols);
+        let header = &self.header;
+        let mut profile = Profile {
+            sample_types: header.sample_types.iter().map(|t| tables.value_type(t)).collect(),
+            period_type: header.period_type.as_ref().map(|t| tables.value_type(t)),
+            period: header.period,
+            time_nanos: self.time_nanos,
+            duration_nanos: self.duration_nanos,
+            drop_frames: tables.string(header.drop_frames),
+            keep_frames: tables.string(header.keep_frames),
+            comments: header.comments.iter().map(|&comment| tables.string(comment)).collect(),
+            default_sample_type: tables.string(header.default_sample_type),
+            doc_url: tables.string(header.doc_url),
+            ..Profile::default()
+        };
+        if header.main_mapping != NONE {
+            tables.mapping(header.main_mapping);
+        }
+        let mut samples = model::Samples {
+            values: self.values.clone(),
+            shapes: vec![0; self.keys.len()],
+            ..model::Samples::default()
+        };
+        for &(stack, set) in &self.keys {
+            for location in symbols.frames_of(stack) {
+                samples.locations.push(tables.location(location));
+            }
+            samples.location_ends.push(samples.locations.len() as u32);
+            samples.labels.extend(symbols.labels_of(set).map(|label| model::SampleLabel {
+                key: tables.string(label.key),
+                str: tables.string(label.str),
+                num: label.num,
+                num_unit: tables.string(label.num_unit),
+                shape: 0,
+            }));
+            samples.label_ends.push(samples.labels.len() as u32);
+        }
+        profile.samples = samples;
+        let Tables { strings, functions, mappings, locations, lines, .. } = tables;
+        profile.strings = strings.entries;
+        profile.functions = functions.entries;
+        profile.mappings = mappings.entries;
+        profile.locations = locations.entries;
+        profile.lines = lines;
+        profile
+    }
+}
+
+/// The part of the symbol tables that one profile needs.
+struct Tables<'a> {
+    symbols: &'a Symbols,
+    strings: Part<&'a [u8]>,
+    functions: Part<model::Function>,
+    mappings: Part<model::Mapping>,
+    locations: Part<model::Location>,
+    lines: Vec<model::Line>,
+}
+
+/// The entries of a table that are needed, and where each went.
+struct Part<T> {
+    entries: Vec<T>,
+    /// For each entry of the whole table, its index here, or [`NONE`].
+    index_of: Vec<u32>,
+}
+
+impl<T> Part<T> {
+    fn new(len: usize) -> Self {
+        Self { entries: Vec::new(), index_of: vec![NONE; len] }
+    }
+
+    /// Returns the index that entry `place` of the whole table has here, if it is here.
+    fn index(&self, place: u32) -> Option<u32> {
+        Some(self.index_of[place as usize]).filter(|&index| index != NONE)
+    }
+
+    fn push(&mut self, place: u32, entry: T) -> u32 {
+        let index = self.entries.len() as u32;
+        self.index_of[place as usize] = index;
+        self.entries.push(entry);
+        index
+    }
+}
+
+impl<'a> Tables<'a> {
+    fn new(symbols: &'a Symbols) -> Self {
+        let mut tables = Self {
+            symbols,
+            strings: Part::new(symbols.strings.len()),
+            functions: Part::new(symbols.functions.len()),
+            mappings: Part::new(symbols.mappings.len()),
+            locations: Part::new(symbols.locations.len()),
+            lines: Vec::new(),
+        };
+        tables.string(0);
+        tables
+    }
+
+    fn string(&mut self, place: u32) -> u32 {
+        let symbols = self.symbols;
+        self.strings.index(place).unwrap_or_else(|| self.strings.push(place, symbols.strings.get(place)))
+    }
+
+    fn value_type(&mut self, of: &super::symbols::ValueType) -> model::ValueType {
+        model::ValueType { kind: self.string(of.kind), unit: self.string(of.unit), shape: 0 }
+    }
+
+    fn mapping(&mut self, place: u32) -> u32 {
+        if let Some(index) = self.mappings.index(place) {
+            return index;
+        }
+        let of = self.symbols.mappings[place as usize];
+        let mapping = model::Mapping {
+            id: self.mappings.entries.len() as u64 + 1,
+            start: of.start,
+            limit: of.limit,
+            offset: of.offset,
+            file: self.string(of.file),
+            build_id: self.string(of.build_id),
+            has: std::array::from_fn(|bit| of.has >> bit & 1 == 1),
+            shape: 0,
+        };
+        self.mappings.push(place, mapping)
+    }
+
+    fn function(&mut self, place: u32) -> u32 {
+        if let Some(index) = self.functions.index(place) {
+            return index;
+        }
+        let of = self.symbols.functions[place as usize];
+        let function = model::Function {
+            id: self.functions.entries.len() as u64 + 1,
+            name: self.string(of.name),
+            system_name: self.string(of.system_name),
+            file: self.string(of.file),
+            start_line: of.start_line,
+            shape: 0,
+        };
+        self.functions.push(place, function)
+    }
+
+    fn location(&mut self, place: u32) -> u32 {
+        if let Some(index) = self.locations.index(place) {
+            return index;
+        }
+        let symbols = self.symbols;
+        let of = symbols.locations[place as usize];
+        let lines_start = self.lines.len() as u32;
+        for line in symbols.lines_of(place) {
+            let function = if line.function == NONE { NONE } else { self.function(line.function) };
+            self.lines.push(model::Line { function, line: line.line, column: line.column, shape: 0 });
+        }
+        let location = model::Location {
+            id: self.locations.entries.len() as u64 + 1,
+            mapping: if of.mapping == NONE { NONE } else { self.mapping(of.mapping) },
+            address: of.address,
+            lines_start,
+            lines_end: self.lines.len() as u32,
+            is_folded: of.is_folded,
+            shape: 0,
+        };
+        self.locations.push(place, location)
     }
 }

@@ -10,6 +10,9 @@ use super::varint::{self, Cursor, Damage};
 /// The most bytes a frame may hold. No writer comes near it, as one profile is smaller than that; it bounds what a reader allocates.
 pub(crate) const FRAME_BYTES_MAX: u64 = 1 << 30;
 
+/// From this length on a column of a frame is compressed by itself: it pays for the header, as the statistics of columns differ.
+const APART_MIN: usize = 1 << 10;
+
 /// How the bytes of a frame are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Codec {
@@ -58,7 +61,7 @@ impl Packer {
 
     /// Appends `bytes`, packed the way that takes the least, to `out`, and returns where they lie.
     pub(crate) fn pack(&mut self, out: &mut Vec<u8>, bytes: &[u8]) -> Frame {
-        let offset = out.len() as u64;
+        let offset = out.len();
         let codec = if bytes.len() > 1 && bytes.iter().all(|&byte| byte == bytes[0]) {
             out.push(bytes[0]);
             Codec::Run
@@ -69,8 +72,34 @@ impl Packer {
             out.extend_from_slice(bytes);
             Codec::Stored
         };
-        let stored = &out[offset as usize..];
-        Frame { offset, stored: stored.len() as u64, unpacked: bytes.len() as u64, codec, crc: crc32c::crc32c(stored) }
+        Frame::new(codec, out, offset, bytes.len())
+    }
+
+    /// Packs a frame of several columns: the lengths of all but the last, then the columns. Columns of some length are compressed by
+    /// themselves, as several zstd frames one after the other, which unpack like one.
+    pub(crate) fn pack_columns(&mut self, out: &mut Vec<u8>, columns: &[Vec<u8>]) -> Frame {
+        let mut plain = Vec::new();
+        columns.iter().rev().skip(1).rev().for_each(|column| varint::put(&mut plain, column.len() as u64));
+        let mut starts = vec![0];
+        for column in columns {
+            let start = plain.len();
+            plain.extend_from_slice(column);
+            if column.len() >= APART_MIN {
+                starts.extend([start, plain.len()]);
+            }
+        }
+        starts.push(plain.len());
+        starts.dedup();
+        let offset = out.len();
+        for part in starts.windows(2) {
+            self.compress(&plain[part[0]..part[1]]);
+            out.extend_from_slice(&self.buffer);
+        }
+        if out.len() - offset >= plain.len() {
+            out.truncate(offset);
+            return self.pack(out, &plain);
+        }
+        Frame::new(Codec::Zstd, out, offset, plain.len())
     }
 
     /// Compresses into the buffer and returns whether that made it smaller.
@@ -85,6 +114,13 @@ impl Packer {
 // === impl Frame ===
 
 impl Frame {
+    /// Makes the frame whose bytes are those of `out` from `offset` on.
+    fn new(codec: Codec, out: &[u8], offset: usize, unpacked: usize) -> Self {
+        let stored = &out[offset..];
+        let (offset, unpacked) = (offset as u64, unpacked as u64);
+        Self { offset, stored: stored.len() as u64, unpacked, codec, crc: crc32c::crc32c(stored) }
+    }
+
     /// Returns where it lies in the object.
     pub(crate) fn range(&self) -> Range<u64> {
         self.offset..self.offset + self.stored
@@ -138,6 +174,22 @@ impl Frame {
             },
         }
     }
+}
+
+/// Splits the unpacked bytes of a frame of `N` columns.
+pub(crate) fn split_columns<const N: usize>(bytes: &[u8]) -> Result<[Cursor<'_>; N], Damage> {
+    let mut from = Cursor::new(bytes);
+    let mut lengths = [0; N];
+    for length in &mut lengths[..N - 1] {
+        *length = from.u32()? as usize;
+    }
+    let before: usize = lengths.iter().sum();
+    lengths[N - 1] = from.left().checked_sub(before).ok_or(Damage("ends too early"))?;
+    let mut columns = [const { Cursor::empty() }; N];
+    for (column, length) in columns.iter_mut().zip(lengths) {
+        *column = Cursor::new(from.take(length)?);
+    }
+    Ok(columns)
 }
 
 #[cfg(test)]

@@ -13,10 +13,16 @@
 //! Must not enter: object keys, commits, caching between blocks, clocks.
 
 mod aggregate;
+mod chunk;
+mod columns;
 mod error;
 mod frame;
+mod layout;
+mod order;
 mod reader;
+mod rebuild;
 mod rows;
+mod symbols;
 mod toc;
 mod varint;
 mod writer;

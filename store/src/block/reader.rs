@@ -1,30 +1,87 @@
-//! Reads a block, by ranges.
+//! Reads a block: the table of contents when it is opened, then only the ranges that answer a question.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use object_store::ObjectStore;
+use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
 
-use super::{Aggregate, Error, Row, Toc};
+use super::aggregate::{Aggregate, Summing};
+use super::chunk::{Profiles, Unpacked};
+use super::error::Error;
+use super::frame::Frame;
+use super::layout::{MAGIC, TRAILER_BYTES};
+use super::rebuild::{self, Samples, Scratch};
+use super::rows::{self, Row, Window};
+use super::symbols::{Symbols, frames};
+use super::toc::{self, Chunk, Dataset, SEAL_BYTES, Toc, Values, kind};
+use super::varint::Damage;
+
+/// How much of the end of an object is read to open it: enough for the table of contents and the rows of a segment.
+const TAIL_BYTES: u64 = 64 << 10;
+
+/// The largest Parquet footer that is believed.
+const FOOTER_BYTES_MAX: u64 = 256 << 20;
 
 /// A block in an object store. It is immutable, so what was read of it once stays true.
+///
+/// What it remembers is the table of contents and the rows; samples and symbol tables are read anew for each question.
 #[derive(Debug)]
 pub struct Block {
-    #[expect(dead_code, reason = "the reader follows")]
     store: Arc<dyn ObjectStore>,
     path: Path,
+    size: u64,
     toc: Toc,
+    metadata: ParquetMetaData,
+    /// The end of the object as far as it was read, until the rows are decoded.
+    tail: Mutex<Option<Window>>,
+    rows: OnceCell<Arc<Vec<Row>>>,
 }
 
 impl Block {
-    /// Opens the block at `path`: one GET of the object's last 64 KiB, and one more where the table of contents and the rows are longer.
+    /// Opens the block at `path`: one GET of the object's last 64 KiB, and more only where the table of contents is longer than that.
     ///
     /// # Errors
     /// The object cannot be read, is damaged or too new.
     pub async fn open(store: Arc<dyn ObjectStore>, path: Path) -> Result<Self, Error> {
-        let _ = store;
-        Err(Error::TooNew { block: path, needed: 1, known: 0 })
+        let options = GetOptions { range: Some(GetRange::Suffix(TAIL_BYTES)), ..GetOptions::default() };
+        let read = |source| Error::Read { block: path.clone(), source };
+        match store.get_opts(&path, options).await {
+            Ok(result) => {
+                let (size, range) = (result.meta.size, result.range.clone());
+                let bytes = result.bytes().await.map_err(read)?;
+                Self::open_from(store, path.clone(), size, Window { bytes, start: range.start }).await
+            }
+            // Azure has no requests for the end of an object.
+            Err(object_store::Error::NotSupported { .. }) => {
+                let size = store.head(&path).await.map_err(read)?.size;
+                Self::open_sized(store, path, size).await
+            }
+            Err(source) => Err(read(source)),
+        }
+    }
+
+    /// Opens the block at `path`, which is known to have `size` bytes, as a listing says it: like [`Block::open`], also where a store has
+    /// no requests for the end of an object.
+    ///
+    /// # Errors
+    /// The object cannot be read, is damaged or too new.
+    pub async fn open_sized(store: Arc<dyn ObjectStore>, path: Path, size: u64) -> Result<Self, Error> {
+        let start = size.saturating_sub(TAIL_BYTES);
+        let bytes = get(&store, &path, start..size).await?;
+        Self::open_from(store, path, size, Window { bytes, start }).await
+    }
+
+    async fn open_from(store: Arc<dyn ObjectStore>, path: Path, size: u64, tail: Window) -> Result<Self, Error> {
+        let mut opening = Opening { store: &store, path: &path, size, tail };
+        let metadata = opening.footer().await?;
+        let toc = opening.toc(&metadata).await?;
+        let tail = Mutex::new(Some(opening.tail));
+        Ok(Self { store, path, size, toc, metadata, tail, rows: OnceCell::new() })
     }
 
     /// Returns the key of the object.
@@ -32,33 +89,287 @@ impl Block {
         &self.path
     }
 
+    /// Returns the length of the object in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Returns the table of contents.
     pub fn toc(&self) -> &Toc {
         &self.toc
     }
 
-    /// Returns the rows, in the order of their datasets; decoded once.
+    /// Returns the rows, in the order of their datasets. They are decoded once; that takes a GET only where they did not lie in what
+    /// was read to open the block.
     ///
     /// # Errors
-    /// The rows are damaged.
+    /// The object cannot be read or its rows are damaged.
     pub async fn rows(&self) -> Result<Arc<Vec<Row>>, Error> {
-        Err(Error::TooNew { block: self.path.clone(), needed: 1, known: 0 })
+        self.rows.get_or_try_init(|| self.read_rows()).await.cloned()
     }
 
-    /// Returns the protobuf bytes of a profile exactly as they were sent, checked by their SHA-256. One round trip.
+    async fn read_rows(&self) -> Result<Arc<Vec<Row>>, Error> {
+        let corrupt = |damage| Error::corrupt(&self.path, "rows", damage);
+        let mut sections = self.toc.sections.iter().filter(|section| section.kind == kind::ROWS);
+        let section = *sections.next().ok_or_else(|| corrupt(Damage("are missing")))?;
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = tail.and_then(|tail| tail.slice(section.range()));
+        let bytes = match known {
+            Some(bytes) => bytes,
+            None => get(&self.store, &self.path, section.range()).await?,
+        };
+        if crc32c::crc32c(&bytes) != section.crc {
+            return Err(corrupt(Damage("have a wrong checksum")));
+        }
+        let window = Window { bytes, start: section.offset };
+        let mut rows = rows::read(&self.metadata, &window).map_err(|_| corrupt(Damage("are no parquet rows")))?;
+        if rows.len() != self.toc.profiles() {
+            return Err(corrupt(Damage("are not as many as the datasets say")));
+        }
+        for (dataset, index) in self.toc.datasets.iter().zip(0..) {
+            let rows = &mut rows[dataset.rows()];
+            rows.iter_mut().for_each(|row| row.dataset = index);
+            place_rows(dataset, rows).map_err(corrupt)?;
+        }
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(Arc::new(rows))
+    }
+
+    /// Returns the protobuf bytes of a profile of this block exactly as they were sent, checked by their SHA-256. One round trip.
     ///
     /// # Errors
     /// The object cannot be read or is damaged.
-    pub async fn fetch(&self, _row: &Row) -> Result<Bytes, Error> {
-        Err(Error::TooNew { block: self.path.clone(), needed: 1, known: 0 })
+    pub async fn fetch(&self, row: &Row) -> Result<Bytes, Error> {
+        let corrupt = |damage| self.corrupt_row(row, damage);
+        let foreign = || corrupt(Damage("is not a row of this block"));
+        let dataset = self.toc.datasets.get(row.dataset as usize).ok_or_else(foreign)?;
+        let chunk = dataset.chunks.get(row.chunk as usize).ok_or_else(foreign)?;
+        let raw = match chunk {
+            Chunk::Blob(frame) => {
+                let bytes = get(&self.store, &self.path, frame.range()).await?;
+                frame.unpack(&bytes).map_err(corrupt)?
+            }
+            Chunk::Columns { stacks, meta, .. } => {
+                let symbols = self.toc.symbols[dataset.symbols as usize].range();
+                let ranges = [symbols, stacks.offset..meta.range().end];
+                let [symbols, columns] = &*self.get_ranges(&ranges).await? else { return Err(foreign()) };
+                let symbols = self.symbols(dataset, symbols.clone())?;
+                let chunk = unpack(chunk, columns, true).map_err(corrupt)?;
+                rebuild_row(&symbols, &chunk, row).map_err(corrupt)?
+            }
+        };
+        if raw.len() as u64 != row.raw_bytes || <[u8; 32]>::from(Sha256::digest(&raw)) != row.sha256 {
+            return Err(corrupt(Damage("has another sha-256 than what was sent")));
+        }
+        Ok(raw.into())
     }
 
-    /// Returns the sums of the samples of `rows` (indices into [`Block::rows`], all of `dataset`), one aggregate for each distinct
+    /// Returns the sums of the samples of `rows` (indices into [`Block::rows`], all of dataset `dataset`), one aggregate for each distinct
     /// header; merging them gives what merging the profiles gives. One round trip.
     ///
     /// # Errors
     /// The object cannot be read or is damaged.
-    pub async fn aggregate(&self, _dataset: usize, _rows: &[usize]) -> Result<Vec<Aggregate>, Error> {
-        Err(Error::TooNew { block: self.path.clone(), needed: 1, known: 0 })
+    pub async fn aggregate(&self, dataset: usize, rows: &[usize]) -> Result<Vec<Aggregate>, Error> {
+        let all = self.rows().await?;
+        let Some(of) = self.toc.datasets.get(dataset) else {
+            return Err(Error::corrupt(&self.path, format!("dataset {dataset}"), Damage("is not in this block")));
+        };
+        let mut chosen: Vec<&Row> = rows.iter().filter_map(|&row| all.get(row)).collect();
+        if chosen.len() != rows.len() || chosen.iter().any(|row| row.dataset as usize != dataset) {
+            return Err(Error::corrupt(
+                &self.path,
+                format!("dataset {dataset}"),
+                Damage("lacks a row that was asked for"),
+            ));
+        }
+        chosen.sort_by_key(|row| (row.chunk, row.position));
+        let by_chunk: Vec<&[&Row]> = chosen.chunk_by(|a, b| a.chunk == b.chunk).collect();
+        let mut ranges = vec![self.toc.symbols[of.symbols as usize].range()];
+        ranges.extend(by_chunk.iter().map(|rows| of.chunks[rows[0].chunk as usize].range_to_merge()));
+        let parts = self.get_ranges(&ranges).await?;
+        let mut summing = Summing::new(self.symbols(of, parts[0].clone())?);
+        for (rows, bytes) in by_chunk.into_iter().zip(&parts[1..]) {
+            let corrupt = |damage| self.corrupt_row(rows[0], damage);
+            let chunk = &of.chunks[rows[0].chunk as usize];
+            match chunk {
+                Chunk::Blob(frame) => summing.add_blob(frame.unpack(bytes).map_err(corrupt)?).map_err(corrupt)?,
+                Chunk::Columns { .. } => {
+                    let chunk = unpack(chunk, bytes, false).map_err(corrupt)?;
+                    summing.add_chunk(&chunk, rows).map_err(corrupt)?;
+                }
+            }
+        }
+        Ok(summing.finish())
+    }
+
+    async fn get_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
+        // The store's client joins ranges that lie close to each other, so a small block is read in one GET.
+        let read = self.store.get_ranges(&self.path, ranges).await;
+        let parts = read.map_err(|source| Error::Read { block: self.path.clone(), source })?;
+        let complete = parts.len() == ranges.len()
+            && parts.iter().zip(ranges).all(|(part, range)| part.len() as u64 == range.end - range.start);
+        if complete { Ok(parts) } else { Err(Error::corrupt(&self.path, "object", SHORT)) }
+    }
+
+    /// Checks and decodes the symbol tables of a dataset, of which `bytes` is the section.
+    fn symbols(&self, dataset: &Dataset, bytes: Bytes) -> Result<Arc<Symbols>, Error> {
+        let tables = &self.toc.symbols[dataset.symbols as usize];
+        let start = tables.range().start;
+        let corrupt = |name: &str, damage| {
+            Error::corrupt(&self.path, format!("{name} of service {:?}", dataset.service()), damage)
+        };
+        let mut unpacked: [Vec<u8>; frames::FRAMES] = Default::default();
+        for ((frame, out), name) in tables.frames.iter().zip(&mut unpacked).zip(frames::NAMES) {
+            *out = frame.unpack(within(&bytes, start, frame)).map_err(|damage| corrupt(name, damage))?;
+        }
+        frames::decode(&unpacked).map(Arc::new).map_err(|(name, damage)| corrupt(name, damage))
+    }
+
+    fn corrupt_row(&self, row: &Row, damage: Damage) -> Error {
+        Error::corrupt(&self.path, format!("profile {}", row.id), damage)
+    }
+}
+
+const SHORT: Damage = Damage("was not read in full");
+
+async fn get(store: &Arc<dyn ObjectStore>, path: &Path, range: Range<u64>) -> Result<Bytes, Error> {
+    let length = range.end - range.start;
+    let bytes = store.get_range(path, range).await.map_err(|source| Error::Read { block: path.clone(), source })?;
+    if bytes.len() as u64 == length { Ok(bytes) } else { Err(Error::corrupt(path, "object", SHORT)) }
+}
+
+/// Returns the bytes of a frame, of a part of the object that starts at `start`; the table of contents has it inside.
+fn within<'a>(bytes: &'a [u8], start: u64, frame: &Frame) -> &'a [u8] {
+    let range = frame.range();
+    &bytes[(range.start - start) as usize..(range.end - start) as usize]
+}
+
+/// Sets what the rows of a dataset refer to.
+fn place_rows(dataset: &Dataset, rows: &mut [Row]) -> Result<(), Damage> {
+    let mut taken = vec![0; dataset.chunks.len()];
+    let places = dataset.runs.iter().flat_map(|&(place, rows)| std::iter::repeat_n(place, rows as usize));
+    for (row, place) in rows.iter_mut().zip(places) {
+        let taken = &mut taken[place.chunk as usize];
+        row.series = place.series;
+        row.sample_types = place.sample_types;
+        row.chunk = place.chunk;
+        row.position = *taken;
+        row.columns = matches!(dataset.chunks[place.chunk as usize], Chunk::Columns { .. });
+        *taken += 1;
+        if row.totals.len() != dataset.sample_types[place.sample_types as usize].len() {
+            return Err(Damage("have another number of totals than of sample types"));
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks the frames of a chunk of columns, of which `bytes` is the part from the stacks on.
+fn unpack(chunk: &Chunk, bytes: &[u8], with_meta: bool) -> Result<Unpacked, Damage> {
+    let Chunk::Columns { profiles, stacks, labels, values, meta } = chunk else {
+        return Err(Damage("is no chunk of columns"));
+    };
+    let frame = |frame: &Frame| frame.unpack(within(bytes, stacks.offset, frame));
+    let mut unpacked = Unpacked {
+        profiles: *profiles as usize,
+        stacks: frame(stacks)?,
+        labels: frame(labels)?,
+        values: Vec::with_capacity(values.len()),
+        multiples: Vec::with_capacity(values.len()),
+        meta: if with_meta { frame(meta)? } else { Vec::new() },
+    };
+    for values in values {
+        let (column, multiple) = match values {
+            Values::Frame(values) => (frame(values)?, None),
+            Values::Multiple(multiple) => (Vec::new(), Some(*multiple)),
+        };
+        unpacked.values.push(column);
+        unpacked.multiples.push(multiple);
+    }
+    Ok(unpacked)
+}
+
+fn rebuild_row(symbols: &Symbols, chunk: &Unpacked, row: &Row) -> Result<Vec<u8>, Damage> {
+    let mut samples = Samples::default();
+    let mut profiles = Profiles::new(chunk)?;
+    let position = row.position as usize;
+    let head = profiles.read(position, &mut samples)?;
+    let meta = profiles.meta(position, &head)?;
+    let mut raw = Vec::with_capacity(row.raw_bytes.min(chunk.stacks.len() as u64 * 64) as usize);
+    let times = (row.time_nanos, row.duration_nanos);
+    rebuild::rebuild(symbols, &head, &samples, &meta, times, &mut Scratch::default(), &mut raw)?;
+    Ok(raw)
+}
+
+/// A block while it is opened.
+struct Opening<'a> {
+    store: &'a Arc<dyn ObjectStore>,
+    path: &'a Path,
+    size: u64,
+    tail: Window,
+}
+
+impl Opening<'_> {
+    /// Returns a range of the object; what lies before the tail is read and becomes part of it.
+    async fn need(&mut self, range: Range<u64>) -> Result<Bytes, Error> {
+        if range.start < self.tail.start {
+            let before = get(self.store, self.path, range.start..self.tail.start).await?;
+            let mut bytes = BytesMut::with_capacity(before.len() + self.tail.bytes.len());
+            bytes.extend_from_slice(&before);
+            bytes.extend_from_slice(&self.tail.bytes);
+            self.tail = Window { bytes: bytes.freeze(), start: range.start };
+        }
+        self.tail.slice(range).ok_or_else(|| Error::corrupt(self.path, "object", SHORT))
+    }
+
+    fn corrupt(&self, part: &str, damage: &'static str) -> Error {
+        Error::corrupt(self.path, part, Damage(damage))
+    }
+
+    /// Reads and checks the Parquet footer.
+    async fn footer(&mut self) -> Result<ParquetMetaData, Error> {
+        let trailer_start = self.size.saturating_sub(TRAILER_BYTES as u64);
+        let trailer = self.need(trailer_start..self.size).await?;
+        let Some((length, magic)) = trailer.split_first_chunk::<4>() else {
+            return Err(self.corrupt("footer", "is too short"));
+        };
+        if *magic != MAGIC {
+            return Err(self.corrupt("footer", "does not end as a parquet file does"));
+        }
+        let length = u64::from(u32::from_le_bytes(*length));
+        let start = trailer_start.checked_sub(length).filter(|_| length <= FOOTER_BYTES_MAX);
+        let Some(seal_start) = start.and_then(|start| start.checked_sub(SEAL_BYTES as u64)) else {
+            return Err(self.corrupt("footer", "has an impossible length"));
+        };
+        let bytes = self.need(seal_start..trailer_start).await?;
+        let (seal, footer) = bytes.split_at(SEAL_BYTES);
+        if !seal.starts_with(&toc::SEAL) {
+            return Err(self.corrupt("footer", "has no seal before it: the object is damaged or no block"));
+        }
+        if seal[toc::SEAL.len()..] != crc32c::crc32c(footer).to_le_bytes() {
+            return Err(self.corrupt("footer", "has a wrong checksum"));
+        }
+        ParquetMetaDataReader::decode_metadata(footer).map_err(|_| self.corrupt("footer", "is no parquet footer"))
+    }
+
+    /// Reads the table of contents where the footer says it lies.
+    async fn toc(&mut self, metadata: &ParquetMetaData) -> Result<Toc, Error> {
+        let pairs = metadata.file_metadata().key_value_metadata();
+        let value = |key: &str| pairs?.iter().find(|pair| pair.key == key)?.value.as_deref();
+        let needed = value(toc::KEY_READER).and_then(|version| version.parse().ok());
+        match needed {
+            None => return Err(self.corrupt("footer", "does not say which reader it needs")),
+            Some(needed) if needed > toc::VERSION => {
+                return Err(Error::TooNew { block: self.path.clone(), needed, known: toc::VERSION });
+            }
+            Some(_) => {}
+        }
+        let frame = value(toc::KEY_TOC).and_then(toc::read_place);
+        let frame = frame.filter(|frame| frame.offset.checked_add(frame.stored).is_some_and(|end| end <= self.size));
+        let Some(frame) = frame else {
+            return Err(self.corrupt("footer", "does not say where the table of contents lies"));
+        };
+        let bytes = self.need(frame.range()).await?;
+        let corrupt = |damage| Error::corrupt(self.path, "table of contents", damage);
+        Toc::decode(&frame.unpack(&bytes).map_err(corrupt)?, frame.offset).map_err(corrupt)
     }
 }

@@ -1,26 +1,76 @@
 //! The table of contents: everything a reader must know before it reads anything else.
+//!
+//! It lists the sections with a checksum each, the symbol tables and the datasets; a dataset lists its series, its sample types and its
+//! chunks, and of each frame where it lies, its lengths and its checksum. So a reader knows from the table of contents alone which
+//! ranges answer a question, and whether what comes back is what was written.
+//!
+//! The table of contents is one zstd frame behind the rows. Its place and checksum stand in the key-value metadata of the Parquet
+//! footer; the checksum of the footer stands in the [`SEAL`] just before it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use afterglow_profile::{Labels, ProfileType};
+use rustc_hash::FxHashMap;
 
+use super::columns::Multiple;
 use super::frame::Frame;
+use super::symbols::frames::{self, FRAMES};
+use super::varint::{self, Cursor, Damage, Delta};
+
+/// The version of the format that this code writes, and the newest it reads.
+pub(crate) const VERSION: u32 = 1;
+
+/// The oldest version whose readers read what this code writes.
+pub(crate) const READER_VERSION: u32 = 1;
+
+/// Keys in the metadata of the Parquet footer.
+pub(crate) const KEY_FORMAT: &str = "afterglow.format";
+pub(crate) const KEY_READER: &str = "afterglow.reader";
+pub(crate) const KEY_TOC: &str = "afterglow.toc";
+
+/// What stands before the Parquet footer: these bytes, then the CRC-32C of the footer, the lowest byte first.
+pub(crate) const SEAL: [u8; 4] = *b"AGS1";
+
+/// How long the seal is.
+pub(crate) const SEAL_BYTES: usize = 8;
+
+/// What a section holds. Other numbers are left for later versions; a reader skips what it does not know.
+pub(crate) mod kind {
+    /// The symbol tables of a service.
+    pub(crate) const SYMBOLS: u32 = 1;
+    /// The samples of a dataset.
+    pub(crate) const SAMPLES: u32 = 2;
+    /// The rows, as Parquet column chunks.
+    pub(crate) const ROWS: u32 = 3;
+}
+
+/// The version of every kind of section above.
+const SECTION_VERSION: u32 = 1;
 
 /// What a block holds: its datasets and where the parts of each lie.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Toc {
-    pub(crate) datasets: Vec<Dataset>,
     pub(crate) sections: Vec<Section>,
+    pub(crate) symbols: Vec<SymbolTables>,
+    pub(crate) datasets: Vec<Dataset>,
 }
 
 /// A contiguous part of a block with a checksum of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section {
     pub(crate) kind: u32,
     pub(crate) version: u32,
     pub(crate) offset: u64,
     pub(crate) length: u64,
     pub(crate) crc: u32,
+}
+
+/// Where the symbol tables of a service lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SymbolTables {
+    pub(crate) section: u32,
+    pub(crate) frames: [Frame; FRAMES],
 }
 
 /// The profiles of one service and type in a block.
@@ -32,8 +82,22 @@ pub struct Dataset {
     pub(crate) sample_types: Vec<Vec<SampleType>>,
     pub(crate) time_nanos: Range<i64>,
     pub(crate) rows: Range<usize>,
-    pub(crate) symbols: usize,
+    pub(crate) raw_bytes: u64,
+    /// An index into [`Toc::symbols`].
+    pub(crate) symbols: u32,
+    /// An index into [`Toc::sections`].
+    pub(crate) section: u32,
     pub(crate) chunks: Vec<Chunk>,
+    /// How many rows in turn have the same series, sample types and chunk.
+    pub(crate) runs: Vec<(Place, u32)>,
+}
+
+/// What a row of a dataset refers to, as indices into the dataset's lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) series: u32,
+    pub(crate) sample_types: u32,
+    pub(crate) chunk: u32,
 }
 
 /// The name and the unit of one value of a sample.
@@ -45,12 +109,25 @@ pub struct SampleType {
     pub unit: Box<str>,
 }
 
-/// A run of profiles whose columns are compressed together.
+/// Profiles that are compressed together, and where their parts lie, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Chunk {
-    pub(crate) profiles: usize,
-    pub(crate) frames: Vec<Frame>,
+pub(crate) enum Chunk {
+    /// One profile as it was sent.
+    Blob(Frame),
+    /// Several profiles as columns.
+    Columns { profiles: u32, stacks: Frame, labels: Frame, values: Vec<Values>, meta: Frame },
 }
+
+/// The values of one sample type in a chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Values {
+    /// They lie in a frame.
+    Frame(Frame),
+    /// They are those of an earlier sample type, each times the same factor.
+    Multiple(Multiple),
+}
+
+// === impl Toc ===
 
 impl Toc {
     /// Returns the datasets, sorted by service and type.
@@ -67,14 +144,205 @@ impl Toc {
     pub fn profiles(&self) -> usize {
         self.datasets.last().map_or(0, |dataset| dataset.rows.end)
     }
+
+    /// Returns what the block's bytes are spent on: the name of each part and how many bytes it takes, for all services and types together.
+    pub fn parts(&self) -> BTreeMap<&'static str, u64> {
+        let mut parts = BTreeMap::new();
+        let mut spend = |part, frame: &Frame| *parts.entry(part).or_insert(0) += frame.stored;
+        for symbols in &self.symbols {
+            frames::NAMES.iter().zip(&symbols.frames).for_each(|(name, frame)| spend(*name, frame));
+        }
+        for chunk in self.datasets.iter().flat_map(|dataset| &dataset.chunks) {
+            match chunk {
+                Chunk::Blob(frame) => spend("samples: as sent", frame),
+                Chunk::Columns { stacks, labels, values, meta, .. } => {
+                    spend("samples: stacks", stacks);
+                    spend("samples: labels", labels);
+                    spend("samples: orders", meta);
+                    for values in values {
+                        if let Values::Frame(frame) = values {
+                            spend("samples: values", frame);
+                        }
+                    }
+                }
+            }
+        }
+        let rows = self.sections.iter().filter(|section| section.kind == kind::ROWS);
+        parts.insert("rows", rows.map(|section| section.length).sum());
+        parts
+    }
+
+    /// Returns its bytes, not yet compressed.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let (mut texts, mut body) = (Texts::default(), Vec::new());
+        put_count(&mut body, self.symbols.len());
+        for symbols in &self.symbols {
+            varint::put(&mut body, symbols.section.into());
+            symbols.frames.iter().for_each(|frame| frame.put(&mut body));
+        }
+        put_count(&mut body, self.datasets.len());
+        self.datasets.iter().for_each(|dataset| dataset.put(&mut body, &mut texts));
+
+        let mut out = Vec::new();
+        put_count(&mut out, self.sections.len());
+        for section in &self.sections {
+            varint::put(&mut out, section.kind.into());
+            varint::put(&mut out, section.version.into());
+            varint::put(&mut out, section.offset);
+            varint::put(&mut out, section.length);
+            out.extend_from_slice(&section.crc.to_le_bytes());
+        }
+        put_count(&mut out, texts.list.len());
+        texts.list.iter().for_each(|text| varint::put_bytes(&mut out, text.as_bytes()));
+        out.append(&mut body);
+        out
+    }
+
+    /// Reads what [`Toc::encode`] returned, for a block whose table of contents starts at `end`.
+    ///
+    /// # Errors
+    /// It contradicts itself.
+    pub(crate) fn decode(bytes: &[u8], end: u64) -> Result<Self, Damage> {
+        let from = &mut Cursor::new(bytes);
+        let count = from.count(8)?;
+        let sections = (0..count).map(|_| Section::read(from, end)).collect::<Result<Vec<_>, _>>()?;
+        let count = from.count(1)?;
+        let texts = (0..count).map(|_| read_text(from)).collect::<Result<Vec<_>, _>>()?;
+        let count = from.count(1 + FRAMES * 6)?;
+        let symbols = (0..count).map(|_| SymbolTables::read(from, &sections)).collect::<Result<Vec<_>, _>>()?;
+        let count = from.count(10)?;
+        let mut datasets: Vec<Dataset> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let first_row = datasets.last().map_or(0, |before| before.rows.end);
+            datasets.push(Dataset::read(from, &texts, &sections, symbols.len(), first_row)?);
+        }
+        from.finish()?;
+        Ok(Self { sections, symbols, datasets })
+    }
 }
 
+/// Returns how the footer's metadata says where the table of contents lies: offset, stored and unpacked length, codec and checksum.
+pub(crate) fn place(frame: &Frame, offset: u64) -> String {
+    let mut codec = Vec::new();
+    frame.put(&mut codec);
+    format!("{offset} {} {} {} {:08x}", frame.stored, frame.unpacked, codec[0], frame.crc)
+}
+
+/// Reads what [`place`] returned.
+pub(crate) fn read_place(place: &str) -> Option<Frame> {
+    let mut parts = place.split(' ');
+    let mut number = || parts.next()?.parse::<u64>().ok();
+    let (offset, stored, unpacked, codec) = (number()?, number()?, number()?, number()?);
+    let crc = u32::from_str_radix(parts.next()?, 16).ok()?;
+    // The checks of a listed frame hold here too, so it is listed and read.
+    let mut listed = vec![u8::try_from(codec).ok()?];
+    varint::put(&mut listed, stored);
+    if codec != 0 {
+        varint::put(&mut listed, unpacked);
+    }
+    listed.extend_from_slice(&crc.to_le_bytes());
+    Frame::read(&mut Cursor::new(&listed), offset).ok()
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    varint::put(out, count as u64);
+}
+
+fn read_text<'a>(from: &mut Cursor<'a>) -> Result<&'a str, Damage> {
+    std::str::from_utf8(from.bytes()?).map_err(|_| Damage("a text is not utf-8"))
+}
+
+/// The texts of a table of contents, each once.
+#[derive(Debug, Default)]
+struct Texts<'a> {
+    list: Vec<&'a str>,
+    index: FxHashMap<&'a str, usize>,
+}
+
+impl<'a> Texts<'a> {
+    fn put(&mut self, out: &mut Vec<u8>, text: &'a str) {
+        let index = *self.index.entry(text).or_insert_with(|| {
+            self.list.push(text);
+            self.list.len() - 1
+        });
+        put_count(out, index);
+    }
+}
+
+// === impl Section ===
+
 impl Section {
+    /// Makes the section of this kind that ends where `file` ends now, and starts at `offset`.
+    pub(crate) fn new(kind: u32, offset: u64, bytes: &[u8]) -> Self {
+        Self { kind, version: SECTION_VERSION, offset, length: bytes.len() as u64, crc: crc32c::crc32c(bytes) }
+    }
+
     /// Returns where it lies in the object.
     pub fn range(&self) -> Range<u64> {
         self.offset..self.offset + self.length
     }
+
+    /// Returns what it holds, as docs/format.md numbers it.
+    pub fn kind(&self) -> u32 {
+        self.kind
+    }
+
+    fn read(from: &mut Cursor<'_>, end: u64) -> Result<Self, Damage> {
+        let (kind, version) = (from.u32()?, from.u32()?);
+        let (offset, length) = (from.varint()?, from.varint()?);
+        let section = Self { kind, version, offset, length, crc: from.u32_fixed()? };
+        match offset.checked_add(length) {
+            Some(section_end) if section_end <= end => Ok(section),
+            _ => Err(Damage("a section lies outside the block")),
+        }
+    }
 }
+
+/// Returns the section at the index that comes next, which must be of a kind and version this code reads.
+fn read_section(from: &mut Cursor<'_>, sections: &[Section], kind: u32) -> Result<(u32, Section), Damage> {
+    let index = from.index(sections.len())?;
+    let section = sections[index as usize];
+    if section.kind != kind || section.version != SECTION_VERSION {
+        return Err(Damage("a section is of the wrong kind or of an unknown version"));
+    }
+    Ok((index, section))
+}
+
+/// Reads frames that lie one after the other in a section.
+struct Frames {
+    at: u64,
+    end: u64,
+}
+
+impl Frames {
+    fn of(section: &Section) -> Self {
+        Self { at: section.offset, end: section.offset + section.length }
+    }
+
+    fn read(&mut self, from: &mut Cursor<'_>) -> Result<Frame, Damage> {
+        let frame = Frame::read(from, self.at)?;
+        self.at = frame.range().end;
+        if self.at <= self.end { Ok(frame) } else { Err(Damage("a frame lies outside its section")) }
+    }
+}
+
+// === impl SymbolTables ===
+
+impl SymbolTables {
+    /// Returns where its frames lie.
+    pub(crate) fn range(&self) -> Range<u64> {
+        self.frames[0].offset..self.frames[FRAMES - 1].range().end
+    }
+
+    fn read(from: &mut Cursor<'_>, sections: &[Section]) -> Result<Self, Damage> {
+        let (section, place) = read_section(from, sections, kind::SYMBOLS)?;
+        let mut frames = Frames::of(&place);
+        let list = (0..FRAMES).map(|_| frames.read(from)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { section, frames: list.try_into().expect("as many were read") })
+    }
+}
+
+// === impl Dataset ===
 
 impl Dataset {
     /// Returns the service.
@@ -105,5 +373,189 @@ impl Dataset {
     /// Returns which rows of the block are its profiles.
     pub fn rows(&self) -> Range<usize> {
         self.rows.clone()
+    }
+
+    /// Returns the length of the protobuf bytes of all its profiles.
+    pub fn raw_bytes(&self) -> u64 {
+        self.raw_bytes
+    }
+
+    fn put<'a>(&'a self, out: &mut Vec<u8>, texts: &mut Texts<'a>) {
+        texts.put(out, &self.service);
+        texts.put(out, self.profile_type.as_str());
+        varint::put(out, self.symbols.into());
+        varint::put(out, self.section.into());
+        put_count(out, self.rows.len());
+        varint::put(out, self.raw_bytes);
+        let mut time = Delta::default();
+        time.put(out, self.time_nanos.start as u64);
+        time.put(out, self.time_nanos.end as u64);
+        put_count(out, self.sample_types.len());
+        for list in &self.sample_types {
+            put_count(out, list.len());
+            list.iter().for_each(|t| [&t.kind, &t.unit].into_iter().for_each(|text| texts.put(out, text)));
+        }
+        put_count(out, self.series.len());
+        for labels in &self.series {
+            put_count(out, labels.len());
+            labels.iter().for_each(|(name, value)| [name, value].into_iter().for_each(|text| texts.put(out, text)));
+        }
+        put_count(out, self.chunks.len());
+        self.chunks.iter().for_each(|chunk| chunk.put(out));
+        put_count(out, self.runs.len());
+        let [mut series, mut sample_types, mut chunk] = <[Delta; 3]>::default();
+        for (place, rows) in &self.runs {
+            series.put(out, place.series.into());
+            sample_types.put(out, place.sample_types.into());
+            chunk.put(out, place.chunk.into());
+            varint::put(out, (*rows).into());
+        }
+    }
+
+    fn read(
+        from: &mut Cursor<'_>,
+        texts: &[&str],
+        sections: &[Section],
+        symbols: usize,
+        first_row: usize,
+    ) -> Result<Self, Damage> {
+        let text = |from: &mut Cursor<'_>| from.index(texts.len()).map(|i| texts[i as usize]);
+        let service = text(from)?.into();
+        let profile_type = ProfileType::parse(text(from)?).map_err(|_| Damage("a profile type is no word"))?;
+        let symbols = from.index(symbols)?;
+        let (section, place) = read_section(from, sections, kind::SAMPLES)?;
+        let rows = from.u32()? as usize;
+        let raw_bytes = from.varint()?;
+        let mut time = Delta::default();
+        let time_nanos = time.read(from)? as i64..time.read(from)? as i64;
+        let count = from.count(1)?;
+        let mut sample_types = Vec::with_capacity(count);
+        for _ in 0..count {
+            let count = from.count(2)?;
+            let read_type =
+                |_| -> Result<_, Damage> { Ok(SampleType { kind: text(from)?.into(), unit: text(from)?.into() }) };
+            sample_types.push((0..count).map(read_type).collect::<Result<Vec<_>, _>>()?);
+        }
+        let count = from.count(1)?;
+        let mut series = Vec::with_capacity(count);
+        for _ in 0..count {
+            let count = from.count(2)?;
+            let pairs = (0..count).map(|_| Ok((text(from)?, text(from)?))).collect::<Result<Vec<_>, _>>()?;
+            series.push(Labels::new(pairs).map_err(|_| Damage("the labels of a series are not valid"))?);
+        }
+        let count = from.count(6)?;
+        let mut frames = Frames::of(&place);
+        let chunks = (0..count).map(|_| Chunk::read(from, &mut frames)).collect::<Result<Vec<_>, _>>()?;
+        let runs = read_runs(from, [series.len(), sample_types.len(), chunks.len()])?;
+        let mut free: Vec<usize> = chunks.iter().map(Chunk::profiles).collect();
+        for (place, rows) in &runs {
+            let free = &mut free[place.chunk as usize];
+            *free = free.checked_sub(*rows as usize).ok_or(Damage("a chunk has fewer profiles than rows"))?;
+        }
+        let placed: usize = runs.iter().map(|(_, rows)| *rows as usize).sum();
+        if placed != rows || free.iter().any(|&free| free > 0) {
+            return Err(Damage("a dataset has another number of profiles than rows"));
+        }
+        let rows = first_row..first_row.checked_add(rows).ok_or(Damage("there are too many rows"))?;
+        Ok(Self {
+            service,
+            profile_type,
+            series,
+            sample_types,
+            time_nanos,
+            rows,
+            raw_bytes,
+            symbols,
+            section,
+            chunks,
+            runs,
+        })
+    }
+}
+
+/// Reads runs of rows whose places lie in lists of these lengths.
+fn read_runs(from: &mut Cursor<'_>, lens: [usize; 3]) -> Result<Vec<(Place, u32)>, Damage> {
+    let count = from.count(4)?;
+    let [mut series, mut sample_types, mut chunk] = <[Delta; 3]>::default();
+    let run = |_| {
+        let place = Place {
+            series: series.read_index(from, lens[0])?,
+            sample_types: sample_types.read_index(from, lens[1])?,
+            chunk: chunk.read_index(from, lens[2])?,
+        };
+        Ok((place, from.u32()?))
+    };
+    (0..count).map(run).collect()
+}
+
+// === impl Chunk ===
+
+/// How a chunk that is a blob, and values that are a multiple, are told from others.
+const BLOB: u64 = 0;
+const MULTIPLE: u64 = 1;
+const FRAME: u64 = 0;
+
+impl Chunk {
+    /// Returns how many profiles it holds.
+    pub(crate) fn profiles(&self) -> usize {
+        match self {
+            Self::Blob(_) => 1,
+            Self::Columns { profiles, .. } => *profiles as usize,
+        }
+    }
+
+    /// Returns where all that a merge needs lies.
+    pub(crate) fn range_to_merge(&self) -> Range<u64> {
+        match self {
+            Self::Blob(frame) => frame.range(),
+            Self::Columns { stacks, meta, .. } => stacks.offset..meta.offset,
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Blob(frame) => {
+                varint::put(out, BLOB);
+                frame.put(out);
+            }
+            Self::Columns { profiles, stacks, labels, values, meta } => {
+                varint::put(out, (*profiles).into());
+                put_count(out, values.len());
+                stacks.put(out);
+                labels.put(out);
+                for values in values {
+                    match values {
+                        Values::Frame(frame) => {
+                            varint::put(out, FRAME);
+                            frame.put(out);
+                        }
+                        Values::Multiple(Multiple { of, factor }) => {
+                            varint::put(out, MULTIPLE);
+                            varint::put(out, (*of).into());
+                            varint::put_signed(out, *factor);
+                        }
+                    }
+                }
+                meta.put(out);
+            }
+        }
+    }
+
+    fn read(from: &mut Cursor<'_>, frames: &mut Frames) -> Result<Self, Damage> {
+        let profiles = from.u32()?;
+        if u64::from(profiles) == BLOB {
+            return Ok(Self::Blob(frames.read(from)?));
+        }
+        let count = from.count(3)?;
+        let (stacks, labels) = (frames.read(from)?, frames.read(from)?);
+        let mut values = Vec::with_capacity(count);
+        for t in 0..count {
+            values.push(match from.varint()? {
+                FRAME => Values::Frame(frames.read(from)?),
+                MULTIPLE => Values::Multiple(Multiple { of: from.index(t)?, factor: from.signed()? }),
+                _ => return Err(Damage("values are of an unknown form")),
+            });
+        }
+        Ok(Self::Columns { profiles, stacks, labels, values, meta: frames.read(from)? })
     }
 }

@@ -58,6 +58,18 @@ impl<'a> Cursor<'a> {
         Self { bytes, at: 0 }
     }
 
+    /// Has nothing to read.
+    pub(crate) const fn empty() -> Self {
+        Self { bytes: &[], at: 0 }
+    }
+
+    /// Takes all bytes that are left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        let rest = &self.bytes[self.at..];
+        self.at = self.bytes.len();
+        rest
+    }
+
     /// Returns how many bytes are left.
     pub(crate) fn left(&self) -> usize {
         self.bytes.len() - self.at
@@ -108,6 +120,17 @@ impl<'a> Cursor<'a> {
             i if i < len as u64 => Ok(i as u32),
             _ => Err(Damage("an index points past its table")),
         }
+    }
+
+    /// Skips `count` varints.
+    pub(crate) fn skip(&mut self, count: usize) -> Result<(), Damage> {
+        if count == 0 {
+            return Ok(());
+        }
+        let mut ends = self.bytes[self.at..].iter().enumerate().filter(|(_, byte)| **byte < 0x80);
+        let (last, _) = ends.nth(count - 1).ok_or(Damage("ends too early"))?;
+        self.at += last + 1;
+        Ok(())
     }
 
     /// Reads the number of things that follow, each of which takes at least `bytes_each` bytes (at least one).

@@ -1,10 +1,24 @@
-//! Writes a segment: a block of level 0.
+//! Writes a segment: a block of level 0, all profiles of one flush.
+//!
+//! A profile is interned, turned into columns and rebuilt from them as soon as it is added; only if the rebuilt bytes are those that
+//! were sent are the columns kept, else the bytes are kept themselves as a *blob*. Nothing of the decoded profile is needed after
+//! that. [`SegmentWriter::finish`] sorts, gathers columns into chunks, compresses and lays out.
 
 use afterglow_profile::{Labels, Profile, ProfileType};
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
+use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
-use super::Error;
+use super::chunk::Stored;
+use super::columns::Columns;
+use super::error::Error;
+use super::frame::Packer;
+use super::layout::Layout;
+use super::rebuild::{self, Samples, Scratch};
+use super::rows::Row;
+use super::symbols::{Interner, Places};
+use super::toc::SampleType;
 
 /// What a sender says of a profile besides its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +54,31 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct SegmentWriter {
     options: Options,
-    profiles: usize,
+    packer: Packer,
+    services: Vec<Interner>,
+    service_index: FxHashMap<Box<str>, usize>,
+    entries: Vec<Entry>,
     raw_bytes: u64,
+    places: Places,
+    columns: Columns,
+    samples: Samples,
+    scratch: Scratch,
+    rebuilt: Vec<u8>,
 }
+
+/// A profile that was added.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) meta: ProfileMeta,
+    service: usize,
+    pub(crate) sample_types: Vec<SampleType>,
+    pub(crate) row: Row,
+    pub(crate) stored: Stored,
+}
+
+/// The most sample types of a profile that is kept as columns: each has a frame of its own in the table of contents, and real profiles
+/// have four.
+const SAMPLE_TYPES_MAX: usize = 64;
 
 /// How a profile was taken into a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,25 +105,71 @@ pub struct Finished {
 impl SegmentWriter {
     /// Makes an empty segment.
     pub fn new(options: Options) -> Self {
-        Self { options, profiles: 0, raw_bytes: 0 }
+        Self {
+            packer: Packer::new(options.zstd_level),
+            options,
+            services: Vec::new(),
+            service_index: FxHashMap::default(),
+            entries: Vec::new(),
+            raw_bytes: 0,
+            places: Places::default(),
+            columns: Columns::default(),
+            samples: Samples::default(),
+            scratch: Scratch::default(),
+            rebuilt: Vec::new(),
+        }
     }
 
     /// Adds a profile; `profile` is what `raw` decodes to.
     ///
     /// # Errors
     /// The format cannot hold another profile; the segment is as it was.
-    pub fn add(&mut self, _meta: ProfileMeta, _raw: &[u8], _profile: &Profile<'_>) -> Result<Added, Error> {
-        Err(Error::Unwritable { what: "a profile yet" })
+    pub fn add(&mut self, meta: ProfileMeta, raw: &[u8], profile: &Profile<'_>) -> Result<Added, Error> {
+        if self.entries.len() >= u32::MAX as usize || raw.len() >= u32::MAX as usize {
+            return Err(Error::Unwritable { what: "so many or so large profiles" });
+        }
+        let sha256 = Sha256::digest(raw).into();
+        let service = self.service(meta.labels.service());
+        let columns = self.columns(service, &meta, raw, profile);
+        let stored = if columns { Stored::columns(&self.columns) } else { Stored::blob(&mut self.packer, raw) };
+        let text = |index: u32| String::from_utf8_lossy(profile.string(index)).into();
+        self.raw_bytes += raw.len() as u64;
+        self.entries.push(Entry {
+            service,
+            sample_types: profile
+                .sample_types
+                .iter()
+                .map(|t| SampleType { kind: text(t.kind), unit: text(t.unit) })
+                .collect(),
+            row: Row {
+                id: meta.id,
+                dataset: 0,
+                series: 0,
+                sample_types: 0,
+                time_nanos: meta.time_nanos,
+                duration_nanos: meta.duration_nanos,
+                totals: profile.totals().0.into(),
+                raw_bytes: raw.len() as u64,
+                samples: profile.samples.len() as u64,
+                sha256,
+                columns,
+                chunk: 0,
+                position: 0,
+            },
+            stored,
+            meta,
+        });
+        Ok(Added { sha256, columns })
     }
 
     /// Returns how many profiles were added.
     pub fn len(&self) -> usize {
-        self.profiles
+        self.entries.len()
     }
 
     /// Returns whether none was added.
     pub fn is_empty(&self) -> bool {
-        self.profiles == 0
+        self.entries.is_empty()
     }
 
     /// Returns the length of all protobuf bytes that were added.
@@ -98,9 +180,75 @@ impl SegmentWriter {
     /// Makes the block.
     ///
     /// # Errors
-    /// The segment is larger than the format can say.
-    pub fn finish(self) -> Result<Finished, Error> {
-        let _ = self.options;
-        Err(Error::Unwritable { what: "a profile yet" })
+    /// The rows cannot be written.
+    pub fn finish(mut self) -> Result<Finished, Error> {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.sort_by(|a, b| a.order().cmp(&b.order()));
+        let mut layout = Layout::new(&mut self.packer);
+        for of_service in entries.chunk_by(|a, b| a.service == b.service) {
+            let symbols = layout.symbols(&self.services[of_service[0].service].symbols);
+            for of_dataset in of_service.chunk_by(|a, b| a.meta.profile_type == b.meta.profile_type) {
+                layout.dataset(of_dataset, symbols);
+            }
+        }
+        Ok(Finished {
+            bytes: layout.finish(&entries)?,
+            profiles: entries.len(),
+            columns: entries.iter().filter(|entry| entry.row.columns).count(),
+            raw_bytes: self.raw_bytes,
+        })
+    }
+
+    /// Returns the index of the tables of a service, and makes them if it has none.
+    fn service(&mut self, name: &str) -> usize {
+        if let Some(&service) = self.service_index.get(name) {
+            return service;
+        }
+        self.services.push(Interner::new());
+        self.service_index.insert(name.into(), self.services.len() - 1);
+        self.services.len() - 1
+    }
+
+    /// Turns a profile into columns, and returns whether its bytes can be rebuilt from them; if not, the tables are as they were.
+    fn columns(&mut self, service: usize, meta: &ProfileMeta, raw: &[u8], profile: &Profile<'_>) -> bool {
+        let interner = &mut self.services[service];
+        let is_exact = profile.layout.exact
+            && profile.sample_types.len() <= SAMPLE_TYPES_MAX
+            && interner.entries() <= self.options.symbols_max;
+        if !is_exact {
+            return false;
+        }
+        let mark = interner.mark();
+        interner.entities(profile, &mut self.places);
+        self.columns.fill(profile, &self.places, interner, meta.time_nanos, meta.duration_nanos);
+        self.rebuilt.clear();
+        let symbols = &interner.symbols;
+        let times = (meta.time_nanos, meta.duration_nanos);
+        let rebuilt = self.columns.read(&mut self.samples).and_then(|meta| {
+            rebuild::rebuild(
+                symbols,
+                &self.columns.head,
+                &self.samples,
+                &meta,
+                times,
+                &mut self.scratch,
+                &mut self.rebuilt,
+            )
+        });
+        let is_exact = rebuilt.is_ok() && self.rebuilt == raw;
+        if !is_exact {
+            interner.undo(mark);
+        }
+        is_exact
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// Returns what rows are sorted by.
+    fn order(&self) -> impl Ord {
+        let meta = &self.meta;
+        (meta.labels.service(), &meta.profile_type, &meta.labels, meta.time_nanos, meta.id)
     }
 }

@@ -150,7 +150,7 @@ impl OpenBlock {
 
     async fn open(store: &Store, location: &Location) -> Result<Self, block::Error> {
         // The listing told the length, which spares stores without requests for an object's end a question.
-        let block = Block::open(store.objects(), location.path.clone()).await?;
+        let block = Block::open_sized(store.objects(), location.path.clone(), location.bytes).await?;
         let rows = block.rows().await?;
         let labels = block.toc().datasets().iter().flat_map(|dataset| dataset.series()).flat_map(Labels::iter);
         let labels: usize =

@@ -1,0 +1,402 @@
+//! Finds or adds entries of the tables: each distinct entity of all profiles of a service stands once.
+//!
+//! An entity is looked for in two steps. Profiles of one program look alike, so the entry after the one found last is compared first;
+//! that alone finds nearly everything in the second profile of a process, without hashing. Else a hash table finds it. Either way the
+//! contents are compared, never hashes alone.
+//!
+//! What one profile defines twice (two functions that differ in nothing but their id) must stay two entries. [`Index`] remembers which
+//! entries the present profile has taken, and an entry is taken once a profile.
+
+use afterglow_profile::model::Profile;
+use hashbrown::HashTable;
+use xxhash_rust::xxh3;
+
+use super::{Function, Header, Label, Line, Location, Mapping, NONE, Node, Symbols, ValueType, put_label};
+
+/// The tables of a service while profiles are added to them.
+#[derive(Debug, Default)]
+pub(crate) struct Interner {
+    pub(crate) symbols: Symbols,
+    strings: Index,
+    functions: Index,
+    mappings: Index,
+    locations: Index,
+    /// From a node and a location to the node of the callee.
+    nodes: Index,
+    /// The stack that ends at each node, or [`NONE`].
+    stack_at: Vec<u32>,
+    label_sets: Index,
+    headers: Index,
+    shapes: Index,
+    patterns: Index,
+    buffer: Vec<u8>,
+}
+
+/// Where each entity of one profile lies in the tables.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    pub(crate) strings: Vec<u32>,
+    pub(crate) functions: Vec<u32>,
+    pub(crate) mappings: Vec<u32>,
+    pub(crate) locations: Vec<u32>,
+    pub(crate) shapes: Vec<u32>,
+}
+
+/// How long the tables were at some moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    strings: usize,
+    functions: usize,
+    mappings: usize,
+    locations: usize,
+    nodes: usize,
+    leaves: usize,
+    label_sets: usize,
+    headers: usize,
+    shapes: usize,
+    patterns: usize,
+}
+
+/// The hash side of one table: from the hash of an entry to its index.
+#[derive(Debug, Default)]
+struct Index {
+    table: HashTable<u32>,
+    hashes: Vec<u64>,
+    /// The number of the last profile that took each entry.
+    taken: Vec<u32>,
+    /// The number of the present profile.
+    profile: u32,
+    /// Where the next entry of the present profile is expected.
+    expected: u32,
+}
+
+// === impl Index ===
+
+impl Index {
+    /// Begins another profile: no entry is taken, and the first is expected where the tables begin.
+    fn begin(&mut self) {
+        self.profile += 1;
+        self.expected = 0;
+    }
+
+    /// Returns the entry that `equal` accepts and that the present profile has not taken, if any, and takes it.
+    #[inline]
+    fn take(&mut self, hash: impl FnOnce() -> u64, equal: impl Fn(u32) -> bool) -> Result<u32, u64> {
+        let free = |i: u32| self.taken[i as usize] != self.profile;
+        let expected = self.expected;
+        let found = if (expected as usize) < self.taken.len() && free(expected) && equal(expected) {
+            expected
+        } else {
+            let hash = hash();
+            match self.table.find(hash, |&i| free(i) && equal(i)) {
+                Some(&i) => i,
+                None => return Err(hash),
+            }
+        };
+        self.taken[found as usize] = self.profile;
+        self.expected = found + 1;
+        Ok(found)
+    }
+
+    /// Returns the entry that `equal` accepts, if any; the present profile may have it several times.
+    #[inline]
+    fn find(&mut self, hash: impl FnOnce() -> u64, equal: impl Fn(u32) -> bool) -> Result<u32, u64> {
+        let expected = self.expected;
+        let found = if (expected as usize) < self.hashes.len() && equal(expected) {
+            expected
+        } else {
+            let hash = hash();
+            match self.table.find(hash, |&i| equal(i)) {
+                Some(&i) => i,
+                None => return Err(hash),
+            }
+        };
+        self.expected = found + 1;
+        Ok(found)
+    }
+
+    /// Adds the entry after the last, taken by the present profile.
+    #[inline]
+    fn add(&mut self, hash: u64) -> u32 {
+        let index = self.hashes.len() as u32;
+        self.hashes.push(hash);
+        self.taken.push(self.profile);
+        let hashes = &self.hashes;
+        self.table.insert_unique(hash, index, |&i| hashes[i as usize]);
+        self.expected = index + 1;
+        index
+    }
+
+    /// Forgets all entries from `len` on.
+    fn truncate(&mut self, len: usize) {
+        for index in len..self.hashes.len() {
+            let entry = self.table.find_entry(self.hashes[index], |&i| i as usize == index);
+            entry.expect("every entry is in the table").remove();
+        }
+        self.hashes.truncate(len);
+        self.taken.truncate(len);
+    }
+}
+
+/// Mixes numbers into a hash: a multiplication and a fold for each, which spreads every bit of the input over the whole word.
+fn hash_numbers<const N: usize>(numbers: [u64; N]) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    numbers.into_iter().fold(ODD, |hash, number| {
+        let wide = u128::from(hash ^ number) * u128::from(ODD.rotate_left(17));
+        ((wide as u64) ^ ((wide >> 64) as u64)).wrapping_add(ODD)
+    })
+}
+
+// === impl Interner ===
+
+impl Interner {
+    /// Makes empty tables.
+    pub(crate) fn new() -> Self {
+        let mut interner = Self::default();
+        interner.byte_string(|s| (&mut s.symbols.strings, &mut s.strings), b"");
+        interner.byte_string(|s| (&mut s.symbols.label_sets, &mut s.label_sets), b"");
+        interner
+    }
+
+    /// Returns how many entries all tables have.
+    pub(crate) fn entries(&self) -> usize {
+        let s = &self.symbols;
+        s.strings.len() + s.functions.len() + s.mappings.len() + s.lines.len() + s.nodes.len() + s.label_sets.len()
+    }
+
+    /// Returns how long the tables are now.
+    pub(crate) fn mark(&self) -> Mark {
+        let s = &self.symbols;
+        Mark {
+            strings: s.strings.len(),
+            functions: s.functions.len(),
+            mappings: s.mappings.len(),
+            locations: s.locations.len(),
+            nodes: s.nodes.len(),
+            leaves: s.leaves.len(),
+            label_sets: s.label_sets.len(),
+            headers: s.headers.len(),
+            shapes: s.shapes.len(),
+            patterns: s.patterns.len(),
+        }
+    }
+
+    /// Makes the tables what they were at `mark`.
+    pub(crate) fn undo(&mut self, mark: Mark) {
+        let s = &mut self.symbols;
+        for &leaf in &s.leaves[mark.leaves..] {
+            self.stack_at[leaf as usize] = NONE;
+        }
+        s.leaves.truncate(mark.leaves);
+        s.nodes.truncate(mark.nodes);
+        self.stack_at.truncate(mark.nodes + 1);
+        s.locations.truncate(mark.locations);
+        s.lines.truncate(s.locations.last().map_or(0, |location| location.lines_end as usize));
+        s.functions.truncate(mark.functions);
+        s.mappings.truncate(mark.mappings);
+        for (table, index, len) in [
+            (&mut s.strings, &mut self.strings, mark.strings),
+            (&mut s.label_sets, &mut self.label_sets, mark.label_sets),
+            (&mut s.headers, &mut self.headers, mark.headers),
+            (&mut s.shapes, &mut self.shapes, mark.shapes),
+            (&mut s.patterns, &mut self.patterns, mark.patterns),
+        ] {
+            table.truncate(len);
+            index.truncate(len);
+        }
+        self.functions.truncate(mark.functions);
+        self.mappings.truncate(mark.mappings);
+        self.locations.truncate(mark.locations);
+        self.nodes.truncate(mark.nodes);
+    }
+
+    /// Finds or adds all entities of `profile` but its stacks, and writes where they lie into `places`.
+    pub(crate) fn entities(&mut self, profile: &Profile<'_>, places: &mut Places) {
+        for index in [&mut self.strings, &mut self.functions, &mut self.mappings, &mut self.locations] {
+            index.begin();
+        }
+        for index in [&mut self.nodes, &mut self.label_sets] {
+            index.expected = 0;
+        }
+        let Places { strings, functions, mappings, locations, shapes } = places;
+        strings.clear();
+        strings.extend(profile.strings.iter().map(|string| self.string(string)));
+        shapes.clear();
+        shapes.extend(profile.layout.shapes.iter().map(|shape| self.shape(shape)));
+        mappings.clear();
+        for m in &profile.mappings {
+            mappings.push(self.mapping(Mapping {
+                start: m.start,
+                limit: m.limit,
+                offset: m.offset,
+                file: strings[m.file as usize],
+                build_id: strings[m.build_id as usize],
+                has: (0..4).map(|bit| u8::from(m.has[bit]) << bit).sum(),
+                shape: shapes[usize::from(m.shape)],
+            }));
+        }
+        functions.clear();
+        for f in &profile.functions {
+            functions.push(self.function(Function {
+                name: strings[f.name as usize],
+                system_name: strings[f.system_name as usize],
+                file: strings[f.file as usize],
+                start_line: f.start_line,
+                shape: shapes[usize::from(f.shape)],
+            }));
+        }
+        let place = |places: &[u32], local: u32| if local == NONE { NONE } else { places[local as usize] };
+        let mut lines = Vec::new();
+        locations.clear();
+        for l in &profile.locations {
+            lines.clear();
+            lines.extend(profile.lines[l.lines()].iter().map(|line| Line {
+                function: place(functions, line.function),
+                line: line.line,
+                column: line.column,
+                shape: shapes[usize::from(line.shape)],
+            }));
+            let location = Location {
+                mapping: place(mappings, l.mapping),
+                address: l.address,
+                lines_end: 0,
+                is_folded: l.is_folded,
+                shape: shapes[usize::from(l.shape)],
+            };
+            locations.push(self.location(location, &lines));
+        }
+    }
+
+    fn byte_string(&mut self, of: impl FnOnce(&mut Self) -> (&mut super::ByteTable, &mut Index), bytes: &[u8]) -> u32 {
+        let (table, index) = of(self);
+        index.find(|| xxh3::xxh3_64(bytes), |i| table.get(i) == bytes).unwrap_or_else(|hash| {
+            table.push(bytes);
+            index.add(hash)
+        })
+    }
+
+    fn string(&mut self, bytes: &[u8]) -> u32 {
+        let table = &mut self.symbols.strings;
+        self.strings.take(|| xxh3::xxh3_64(bytes), |i| table.get(i) == bytes).unwrap_or_else(|hash| {
+            table.push(bytes);
+            self.strings.add(hash)
+        })
+    }
+
+    fn shape(&mut self, keys: &[u8]) -> u32 {
+        self.byte_string(|s| (&mut s.symbols.shapes, &mut s.shapes), keys)
+    }
+
+    /// Finds or adds an order of records.
+    pub(crate) fn pattern(&mut self, pattern: &[u8]) -> u32 {
+        self.byte_string(|s| (&mut s.symbols.patterns, &mut s.patterns), pattern)
+    }
+
+    fn mapping(&mut self, mapping: Mapping) -> u32 {
+        let table = &mut self.symbols.mappings;
+        let hash = || hash_numbers([mapping.start, mapping.limit, mapping.offset, mapping.build_id.into()]);
+        self.mappings.take(hash, |i| table[i as usize] == mapping).unwrap_or_else(|hash| {
+            table.push(mapping);
+            self.mappings.add(hash)
+        })
+    }
+
+    fn function(&mut self, function: Function) -> u32 {
+        let table = &mut self.symbols.functions;
+        let hash = || hash_numbers([function.name.into(), function.file.into(), function.start_line as u64]);
+        self.functions.take(hash, |i| table[i as usize] == function).unwrap_or_else(|hash| {
+            table.push(function);
+            self.functions.add(hash)
+        })
+    }
+
+    fn location(&mut self, mut location: Location, lines: &[Line]) -> u32 {
+        let symbols = &mut self.symbols;
+        let hash = || {
+            let first = lines.first().copied().unwrap_or_default();
+            hash_numbers([location.address, first.function.into(), first.line as u64, lines.len() as u64])
+        };
+        let equal = |i: u32| {
+            let entry = symbols.locations[i as usize];
+            entry.address == location.address
+                && Location { lines_end: 0, ..entry } == location
+                && symbols.lines_of(i) == lines
+        };
+        self.locations.take(hash, equal).unwrap_or_else(|hash| {
+            symbols.lines.extend_from_slice(lines);
+            location.lines_end = symbols.lines.len() as u32;
+            symbols.locations.push(location);
+            self.locations.add(hash)
+        })
+    }
+
+    /// Finds or adds the stack whose locations, leaf first, lie at `locations` in the tables.
+    pub(crate) fn stack(&mut self, locations: impl DoubleEndedIterator<Item = u32>) -> u32 {
+        let nodes = &mut self.symbols.nodes;
+        let mut node = 0;
+        for location in locations.rev() {
+            let child = Node { parent: node, location };
+            // Where a path was added in one go, each child follows its parent.
+            self.nodes.expected = node;
+            let found = self
+                .nodes
+                .find(|| hash_numbers([u64::from(node) << 32 | u64::from(location)]), |i| nodes[i as usize] == child);
+            node = 1 + found.unwrap_or_else(|hash| {
+                nodes.push(child);
+                self.nodes.add(hash)
+            });
+        }
+        self.stack_at.resize(nodes.len() + 1, NONE);
+        let stack = &mut self.stack_at[node as usize];
+        if *stack == NONE {
+            *stack = self.symbols.leaves.len() as u32;
+            self.symbols.leaves.push(node);
+        }
+        *stack
+    }
+
+    /// Finds or adds the set of labels `of` a sample of a profile whose entities lie at `places`.
+    pub(crate) fn label_set(&mut self, of: &[afterglow_profile::model::SampleLabel], places: &Places) -> u32 {
+        let mut bytes = std::mem::take(&mut self.buffer);
+        bytes.clear();
+        for label in of {
+            put_label(
+                &mut bytes,
+                Label {
+                    key: places.strings[label.key as usize],
+                    str: places.strings[label.str as usize],
+                    num: label.num,
+                    num_unit: places.strings[label.num_unit as usize],
+                    shape: places.shapes[usize::from(label.shape)],
+                },
+            );
+        }
+        let set = self.byte_string(|s| (&mut s.symbols.label_sets, &mut s.label_sets), &bytes);
+        self.buffer = bytes;
+        set
+    }
+
+    /// Finds or adds what `profile`, whose entities lie at `places`, has in common with others.
+    pub(crate) fn header(&mut self, profile: &Profile<'_>, places: &Places) -> u32 {
+        let string = |local: u32| places.strings[local as usize];
+        let value_type = |t: &afterglow_profile::model::ValueType| ValueType {
+            kind: string(t.kind),
+            unit: string(t.unit),
+            shape: places.shapes[usize::from(t.shape)],
+        };
+        let header = Header {
+            sample_types: profile.sample_types.iter().map(value_type).collect(),
+            period_type: profile.period_type.as_ref().map(value_type),
+            period: profile.period,
+            drop_frames: string(profile.drop_frames),
+            keep_frames: string(profile.keep_frames),
+            comments: profile.comments.iter().map(|&comment| string(comment)).collect(),
+            default_sample_type: string(profile.default_sample_type),
+            doc_url: string(profile.doc_url),
+            main_mapping: places.mappings.first().copied().unwrap_or(NONE),
+        };
+        let mut bytes = Vec::new();
+        header.put(&mut bytes);
+        self.byte_string(|s| (&mut s.symbols.headers, &mut s.headers), &bytes)
+    }
+}

@@ -1,0 +1,155 @@
+//! The sums of a block are what merging its profiles gives.
+
+use std::collections::BTreeMap;
+
+use afterglow_profile::Profile;
+use afterglow_profile::merge::Merger;
+use afterglow_store::block::{Options, SegmentWriter};
+
+use crate::samples::{add, decoded, files, meta, number, opened, segment};
+
+/// What a profile says, without the order of its tables: its header, and the values of each stack with labels in words.
+type Meaning = (String, BTreeMap<String, Vec<i64>>);
+
+fn meaning(profile: &Profile<'_>) -> Meaning {
+    let text = |index: u32| String::from_utf8_lossy(profile.string(index)).into_owned();
+    let value_type = |t: &afterglow_profile::model::ValueType| format!("{}/{}", text(t.kind), text(t.unit));
+    let header = format!(
+        "{:?} {:?} {} {} {} {:?} {} {} {} {} main {:?}",
+        profile.sample_types.iter().map(value_type).collect::<Vec<_>>(),
+        profile.period_type.as_ref().map(value_type),
+        profile.period,
+        profile.time_nanos,
+        profile.duration_nanos,
+        profile.comments.iter().map(|&comment| text(comment)).collect::<Vec<_>>(),
+        text(profile.default_sample_type),
+        text(profile.doc_url),
+        text(profile.drop_frames),
+        text(profile.keep_frames),
+        profile.mappings.first().map(|mapping| (text(mapping.file), text(mapping.build_id))),
+    );
+    let mut samples = BTreeMap::new();
+    for i in 0..profile.samples.len() {
+        let mut key = String::new();
+        for &location in profile.samples.stack(i) {
+            let place = &profile.locations[location as usize];
+            let mapping = profile.mappings.get(place.mapping as usize);
+            key += &format!(
+                "{:?} {:x} {}[",
+                mapping.map(|m| (text(m.file), text(m.build_id), m.offset)),
+                place.address.wrapping_sub(mapping.map_or(0, |m| m.start)),
+                place.is_folded,
+            );
+            for line in profile.lines_of(location) {
+                let function = profile.functions.get(line.function as usize);
+                let function = function.map(|f| (text(f.name), text(f.system_name), text(f.file), f.start_line));
+                key += &format!("{function:?}:{}:{} ", line.line, line.column);
+            }
+            key += "] ";
+        }
+        for label in profile.samples.labels(i) {
+            key += &format!("{}={}/{}{} ", text(label.key), text(label.str), label.num, text(label.num_unit));
+        }
+        assert!(samples.insert(key, profile.values(i).to_vec()).is_none(), "a merged profile has each stack once");
+    }
+    (header, samples)
+}
+
+fn merged<'a>(profiles: impl IntoIterator<Item = Profile<'a>>) -> Meaning {
+    let mut merger = Merger::new();
+    for profile in profiles {
+        merger.add(&profile).expect("profiles of one dataset go together");
+    }
+    meaning(&merger.finish().profile())
+}
+
+#[tokio::test]
+async fn sums_merge_to_what_the_profiles_merge_to() {
+    let files = files();
+    let block = opened(segment(&files).bytes).await.expect("a fresh block opens");
+    let rows = block.rows().await.expect("a fresh block has rows");
+    let mut compared = 0;
+    for (dataset, index) in block.toc().datasets().iter().zip(0..) {
+        let lists = dataset.sample_types().len();
+        for chosen in [
+            dataset.rows().collect::<Vec<_>>(),
+            dataset.rows().filter(|row| row % 3 == 1).collect(),
+            dataset.rows().rev().take(1).collect(),
+        ] {
+            if chosen.is_empty() || (lists > 1 && chosen.len() > 1) {
+                // Profiles of different programs, which do not go together.
+                continue;
+            }
+            let aggregates = block.aggregate(index, &chosen).await.expect("a fresh block is whole");
+            assert_eq!(aggregates.iter().map(|sums| sums.profiles()).sum::<usize>(), chosen.len());
+            let ours = merged(aggregates.iter().map(|sums| sums.profile()));
+            let theirs = merged(chosen.iter().map(|&row| decoded(&files[number(&rows[row])].raw)));
+            assert_eq!(ours.0, theirs.0);
+            assert!(ours.1 == theirs.1, "sums of {}/{} differ", dataset.service(), dataset.profile_type());
+            compared += chosen.len();
+        }
+    }
+    assert!(compared > files.len() / 2);
+}
+
+#[tokio::test]
+async fn profiles_of_one_program_become_one_aggregate() {
+    let files = files();
+    let block = opened(segment(&files).bytes).await.expect("a fresh block opens");
+    let largest = block.toc().datasets().iter().zip(0..).max_by_key(|(dataset, _)| dataset.rows().len());
+    let (dataset, index) = largest.expect("there are datasets");
+    let rows: Vec<_> = dataset.rows().collect();
+    let aggregates = block.aggregate(index, &rows).await.expect("a fresh block is whole");
+    assert!(aggregates.len() < rows.len() || rows.len() == 1);
+}
+
+/// Returns the bytes of a profile of one sample with this value, and with a comment if `comment` says so.
+fn tiny(value: i64, comment: bool) -> Vec<u8> {
+    use afterglow_profile::encode::encode;
+    use afterglow_profile::model::{Samples, ValueType};
+    encode(&Profile {
+        strings: vec![b"", b"cpu", b"nanoseconds", b"a comment"],
+        sample_types: vec![ValueType { kind: 1, unit: 2, shape: 0 }],
+        samples: Samples {
+            location_ends: vec![0],
+            values: vec![value],
+            label_ends: vec![0],
+            shapes: vec![0],
+            ..Samples::default()
+        },
+        comments: if comment { vec![3] } else { vec![] },
+        ..Profile::default()
+    })
+}
+
+#[tokio::test]
+async fn sums_that_overflow_are_left_to_the_merger() {
+    let raws = [i64::MAX - 1, 1, 1, 2, i64::MIN].map(|value| tiny(value, false));
+    let mut writer = SegmentWriter::new(Options::default());
+    for (raw, n) in raws.iter().zip(0..) {
+        let meta = meta(n, "a", "cpu", &decoded(raw));
+        add(&mut writer, meta, raw);
+    }
+    let block = opened(writer.finish().expect("a segment").bytes).await.expect("a fresh block opens");
+    let aggregates = block.aggregate(0, &[0, 1, 2, 3, 4]).await.expect("a fresh block is whole");
+    assert!(aggregates.len() > 1, "one sum does not fit");
+    let ours = merged(aggregates.iter().map(|sums| sums.profile()));
+    assert_eq!(ours, merged(raws.iter().map(|raw| decoded(raw))));
+}
+
+#[tokio::test]
+async fn each_header_has_its_own_sums() {
+    let raws = [tiny(1, false), tiny(2, true), tiny(4, false), tiny(8, true)];
+    let mut writer = SegmentWriter::new(Options::default());
+    for (raw, n) in raws.iter().zip(0..) {
+        let meta = meta(n, "a", "cpu", &decoded(raw));
+        add(&mut writer, meta, raw);
+    }
+    let block = opened(writer.finish().expect("a segment").bytes).await.expect("a fresh block opens");
+    let aggregates = block.aggregate(0, &[0, 1, 2, 3]).await.expect("a fresh block is whole");
+    let mut sums: Vec<_> = aggregates.iter().map(|sums| sums.profile().samples.values.clone()).collect();
+    sums.sort();
+    assert_eq!(sums, [vec![5], vec![10]]);
+    assert!(block.aggregate(0, &[4]).await.is_err(), "there is no such row");
+    assert!(block.aggregate(1, &[0]).await.is_err(), "there is no such dataset");
+}

@@ -1,0 +1,8 @@
+//! The block from outside: what is written comes back, from real and from odd profiles, whole and damaged.
+
+mod aggregate;
+mod damage;
+mod odd;
+mod real;
+mod rows;
+mod samples;
