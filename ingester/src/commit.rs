@@ -444,3 +444,6 @@ impl Open {
         Self { writer: SegmentWriter::new(block::Options::default()), profiles: Vec::new(), body_bytes: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests;

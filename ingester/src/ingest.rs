@@ -319,3 +319,6 @@ fn profile_failure(error: &Error) -> Failure {
         ErrorKind::Invalid => Failure::invalid(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

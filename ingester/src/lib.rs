@@ -34,6 +34,8 @@ mod memory;
 mod pool;
 pub mod program;
 mod recent;
+#[cfg(test)]
+mod testing;
 
 pub use config::Config;
 pub use program::{Settings, run};
@@ -62,9 +64,12 @@ pub struct Drained {
 /// Builds an ingester over `store`, whose clock and chance it shares; `server` are the limits of the server that will mount it.
 /// Call it once for a registry of metrics.
 pub fn build(config: &Config, server: &Limits, store: Store, metrics: &Metrics) -> Ingester {
+    assemble(config, server, store, Pool::of_cores(), metrics)
+}
+
+fn assemble(config: &Config, server: &Limits, store: Store, pool: Pool, metrics: &Metrics) -> Ingester {
     let (clock, random) = (Arc::clone(store.clock()), Arc::clone(store.random()));
     let budget = Budget::new(config.memory_budget().bytes(), Arc::clone(&random));
-    let pool = Pool::of_cores();
     let (ingest_metrics, commit_metrics) = metrics.register(|registry| {
         budget.register(registry);
         (ingest::Metrics::new(registry), commit::Metrics::new(registry))

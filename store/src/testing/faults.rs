@@ -64,6 +64,8 @@ pub enum Trouble {
     CutBody(usize),
     /// One bit of the body that is read is wrong: this one, counted from its start.
     FlipBit(usize),
+    /// The client itself has a bug: it panics.
+    Panic,
 }
 
 #[derive(Debug, Default)]
@@ -130,7 +132,10 @@ impl Faulty {
             return *trouble;
         }
         let next = script.next.get_mut(&operation).and_then(VecDeque::pop_front);
-        next.or_else(|| script.always.get(&operation).copied()).unwrap_or(Trouble::None)
+        let trouble = next.or_else(|| script.always.get(&operation).copied()).unwrap_or(Trouble::None);
+        drop(script);
+        assert!(trouble != Trouble::Panic, "scripted panic");
+        trouble
     }
 }
 
@@ -177,7 +182,7 @@ impl ObjectStore for Faulty {
         let trouble = self.next(operation, location);
         let apply = || self.inner.put_opts(location, payload.clone(), options.clone());
         match trouble {
-            Trouble::None | Trouble::CutBody(_) | Trouble::FlipBit(_) => apply().await,
+            Trouble::None | Trouble::CutBody(_) | Trouble::FlipBit(_) | Trouble::Panic => apply().await,
             Trouble::Refuse(status) => Err(refusal(status, location)),
             Trouble::ApplyThenRefuse(status) => apply().await.and(Err(refusal(status, location))),
             Trouble::Unreachable => Err(broken(HttpErrorKind::Connect, "connection refused")),
@@ -221,7 +226,11 @@ impl ObjectStore for Faulty {
             Trouble::LoseAnswer => return Err(broken(HttpErrorKind::Interrupted, "connection reset")),
             Trouble::Stall | Trouble::ApplyThenStall | Trouble::ApplyLater(_) => return never().await,
             Trouble::Slow(delay) => tokio::time::sleep(delay).await,
-            Trouble::None | Trouble::IgnoreCondition | Trouble::CutBody(_) | Trouble::FlipBit(_) => {}
+            Trouble::None
+            | Trouble::IgnoreCondition
+            | Trouble::CutBody(_)
+            | Trouble::FlipBit(_)
+            | Trouble::Panic => {}
         }
         let result = self.inner.get_opts(location, options).await?;
         let (meta, range) = (result.meta.clone(), result.range.clone());
