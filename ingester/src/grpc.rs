@@ -2,7 +2,7 @@
 //!
 //! A request passes, from outside in: the layers of the server (limits of size, deadline, tracing), [`frames`] (each message is paid
 //! for before it is buffered), tonic (framing, protobuf), and then [`session`] for a stream or [`Grpc::push_profile`] for a call.
-//! Messages are not compressed: a profile is gzip'd itself, and what a compressed message inflates to nobody has paid for.
+//! Messages may be compressed, though a profile is gzip'd itself: some clients do so whatever they send.
 
 use std::pin::Pin;
 
@@ -15,6 +15,7 @@ use afterglow_store::paths::TenantId;
 use futures::Stream;
 use http::Extensions;
 use tokio::time::Instant;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::{Response, Status, Streaming};
 
@@ -44,8 +45,10 @@ struct Call {
 /// Builds the service as a server mounts it; no message is larger than `message_bytes_max`.
 pub(crate) fn service(ingest: Ingest, message_bytes_max: usize) -> Frames<IngestServiceServer<Grpc>> {
     let budget = ingest.budget().clone();
-    let service = IngestServiceServer::new(Grpc { ingest }).max_decoding_message_size(message_bytes_max);
-    Frames::new(service, budget)
+    let service = IngestServiceServer::new(Grpc { ingest })
+        .max_decoding_message_size(message_bytes_max)
+        .accept_compressed(CompressionEncoding::Gzip);
+    Frames::new(service, budget, message_bytes_max as u64)
 }
 
 #[tonic::async_trait]
@@ -87,8 +90,9 @@ impl IngestService for Grpc {
 // === impl Call ===
 
 impl Call {
-    fn request(&self, profile: Profile, permit: Permit) -> Request {
+    fn request(&self, profile: Profile, mut permit: Permit) -> Request {
         let Profile { id, r#type, labels, time, duration, pprof } = profile;
+        permit.shrink_to(pprof.len() as u64);
         Request {
             protocol: self.protocol,
             tenant: self.tenant.clone(),

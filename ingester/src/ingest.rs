@@ -49,6 +49,9 @@ const SLOT_DELAY: Duration = Duration::from_secs(2);
 /// What an answer needs to reach its caller before the caller's deadline.
 const ANSWER_MARGIN: Duration = Duration::from_millis(200);
 
+/// How long a sender may stop in the middle of a profile.
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
+
 /// A profile as a protocol hands it over.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -305,6 +308,11 @@ impl Ingest {
 
 fn accepted(id: Ulid, duplicate: bool, warnings: Vec<String>, durable: Durable) -> Accepted {
     Accepted { id, duplicate, warnings, read_token: durable.segment.as_str().to_owned() }
+}
+
+/// Says that a sender stopped in the middle of a profile.
+pub(crate) fn stalled() -> Failure {
+    Failure::deadline_exceeded(format!("no bytes for {} s in the middle of a profile", STALL_MAX.as_secs()))
 }
 
 /// Refuses a body for its length.

@@ -6,6 +6,7 @@
 //!
 //! - No bytes in the budget: a unary call ends with the refusal. On a stream the message is read and thrown away, and an empty one
 //!   with its `seq` takes its place, so that the stream survives and the refusal finds its profile.
+//! - A call whose message cannot be decoded is the sender's mistake: INVALID_ARGUMENT, where tonic says INTERNAL.
 //! - A sender that stops in the middle of a message for [`STALL_MAX`] is cut off; between messages it may be silent.
 //!
 //! That no message is over the limit has been seen to before, in the server's own layers.
@@ -15,9 +16,8 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use afterglow_proto::v1::PushRequest;
 use afterglow_service::Failure;
@@ -28,17 +28,18 @@ use http_body::Frame;
 use prost::Message as _;
 use prost::encoding::decode_varint;
 use tokio::time::{Instant, Sleep};
-use tonic::Status;
 use tonic::server::NamedService;
+use tonic::{Code, Status};
 use tower::Service;
 
 use crate::budget::{Budget, Permit};
-
-/// How long a sender may stop in the middle of a message.
-pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
+use crate::ingest::{STALL_MAX, stalled};
 
 /// The flag and the length.
 const HEADER_BYTES: usize = 5;
+
+/// The flag of a message that is not compressed.
+const FLAG_PLAIN: u8 = 0;
 
 /// As much of a message as tells its `seq`: a key and a varint.
 const SEQ_BYTES: usize = 11;
@@ -48,16 +49,25 @@ const SEQ_BYTES: usize = 11;
 pub(crate) struct Frames<S> {
     inner: S,
     budget: Budget,
+    message_bytes_max: u64,
 }
 
 /// One entry for each message that was let through, in order; an extension of the request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Permits(Arc<Mutex<VecDeque<Result<Permit, Failure>>>>);
+pub(crate) struct Permits(Arc<Mutex<Queue>>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    permits: VecDeque<Result<Permit, Failure>>,
+    /// A message was decoded and given to the handler.
+    reached_handler: bool,
+}
 
 /// The body of a request, frame by frame.
 pub(crate) struct Body<B> {
     inner: B,
     budget: Budget,
+    message_bytes_max: u64,
     permits: Permits,
     survives: bool,
     state: State,
@@ -82,9 +92,9 @@ enum State {
 // === impl Frames ===
 
 impl<S> Frames<S> {
-    /// Wraps `inner`, whose messages are paid for from `budget`.
-    pub(crate) fn new(inner: S, budget: Budget) -> Self {
-        Self { inner, budget }
+    /// Wraps `inner`, whose messages have at most `message_bytes_max` bytes and are paid for from `budget`.
+    pub(crate) fn new(inner: S, budget: Budget, message_bytes_max: u64) -> Self {
+        Self { inner, budget, message_bytes_max }
     }
 }
 
@@ -94,31 +104,34 @@ impl<S: NamedService> NamedService for Frames<S> {
 
 impl<S, B> Service<http::Request<B>> for Frames<S>
 where
-    S: Service<http::Request<Body<B>>>,
+    S: Service<http::Request<Body<B>>, Response = http::Response<tonic::body::Body>>,
+    S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: http::Request<B>) -> S::Future {
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
         let permits = Permits::default();
         request.extensions_mut().insert(permits.clone());
         let survives = request.uri().path().ends_with("/Push");
-        let budget = self.budget.clone();
-        self.inner.call(request.map(|inner| Body {
+        let (budget, message_bytes_max) = (self.budget.clone(), self.message_bytes_max);
+        let answer = self.inner.call(request.map(|inner| Body {
             inner,
             budget,
-            permits,
+            message_bytes_max,
+            permits: permits.clone(),
             survives,
             state: State::header(),
             chunk: Bytes::new(),
             stall: Box::pin(tokio::time::sleep(STALL_MAX)),
-        }))
+        }));
+        async move { Ok(permits.blame(answer.await?)) }.boxed()
     }
 }
 
@@ -127,13 +140,32 @@ where
 impl Permits {
     /// Returns the permit of the next message, or why it was thrown away.
     pub(crate) fn next(&self) -> Result<Permit, Failure> {
-        let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let mut queue = self.lock();
+        queue.reached_handler = true;
+        let next = queue.permits.pop_front();
         next.unwrap_or_else(|| Err(Failure::internal(anyhow::anyhow!("a message came without a frame"))))
     }
 
     fn push(&self, permit: Result<Permit, Failure>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(permit);
+        self.lock().permits.push_back(permit);
     }
+
+    /// Corrects an answer that calls it internal what went wrong before the handler had a message.
+    fn blame(&self, answer: http::Response<tonic::body::Body>) -> http::Response<tonic::body::Body> {
+        match Status::from_header_map(answer.headers()) {
+            Some(status) if !self.lock().reached_handler => blame(status).into_http(),
+            _ => answer,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Corrects what tonic says of a message that it cannot read.
+pub(crate) fn blame(status: Status) -> Status {
+    if status.code() == Code::Internal { Failure::invalid(status.message().to_owned()).into() } else { status }
 }
 
 // === impl State ===
@@ -277,8 +309,10 @@ where
     /// Asks the budget for what a frame header announces.
     fn announced(&mut self, header: Bytes) {
         let length = (&header[1..]).get_u32();
+        // What a compressed message inflates to is not known before it is too late; the handler gives back what it is not.
+        let bytes = if header[0] == FLAG_PLAIN { length.into() } else { self.message_bytes_max };
         let budget = self.budget.clone();
-        let permit = async move { budget.acquire(length.into()).await }.boxed();
+        let permit = async move { budget.acquire(bytes).await }.boxed();
         self.state = State::Waiting { header, length, permit };
     }
 
@@ -294,18 +328,13 @@ where
                 Ok(Some(header))
             }
             // A compressed message does not show its `seq`.
-            Err(failure) if self.survives && header[0] == 0 => {
+            Err(failure) if self.survives && header[0] == FLAG_PLAIN => {
                 self.state = State::Refused { remaining: length, beginning: BytesMut::new(), failure };
                 Ok(None)
             }
             Err(failure) => Err(failure),
         }
     }
-}
-
-/// Says that a sender stopped in the middle of a profile.
-pub(crate) fn stalled() -> Failure {
-    Failure::deadline_exceeded(format!("no bytes for {} s in the middle of a profile", STALL_MAX.as_secs()))
 }
 
 /// Reads `seq` off the beginning of a [`PushRequest`]: encoders write fields in the order of their numbers and leave out 0.
@@ -325,7 +354,7 @@ fn empty_message(seq: u64) -> Bytes {
     let message = PushRequest { seq, part: None };
     let length = message.encoded_len();
     let mut frame = BytesMut::with_capacity(HEADER_BYTES + length);
-    frame.put_u8(0);
+    frame.put_u8(FLAG_PLAIN);
     frame.put_u32(length as u32);
     message.encode(&mut frame).expect("the buffer grows");
     frame.freeze()

@@ -24,10 +24,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tonic::{Status, Streaming};
 
-use super::frames::{Permits, STALL_MAX, stalled};
+use super::frames::{Permits, blame};
 use super::{Call, answer};
 use crate::budget::Permit;
-use crate::ingest::{Ingest, Refused, Request, body_too_large};
+use crate::ingest::{Ingest, Refused, Request, STALL_MAX, body_too_large, stalled};
 
 /// How many profiles of one stream may be under way. With a flush every 250 ms that is 1,000 a second; who sends more has
 /// several streams.
@@ -125,9 +125,7 @@ impl Session {
             tokio::select! {
                 biased;
                 Some(answer) = self.answers.next(), if !self.answers.is_empty() => return Ok(Some(answer)),
-                () = closes(&self.ingest, self.closing.as_ref()), if self.end.is_none() => {
-                    let text = "connection is about to close: go on with a new one";
-                    let failure = Failure::new(Kind::ShuttingDown, text);
+                failure = closes(&self.ingest, self.closing.as_ref()), if self.end.is_none() => {
                     self.refuse_uploads(|_| failure.clone());
                     self.end = Some(Err(failure.into()));
                 }
@@ -146,7 +144,7 @@ impl Session {
                     }
                     Err(status) => {
                         self.uploads.clear();
-                        self.end = Some(Err(status));
+                        self.end = Some(Err(blame(status)));
                     }
                 },
                 () = sleep_until(stall.unwrap_or_else(Instant::now)), if reads && self.turn.is_some() && stall.is_some() => {
@@ -258,8 +256,8 @@ impl Session {
     }
 }
 
-/// Waits until nothing more is to be read: the ingester drains, or the connection is about to close.
-async fn closes(ingest: &Ingest, closing: Option<&Closing>) {
+/// Waits until nothing more is to be read, and returns why: the ingester drains, or the connection is about to close.
+async fn closes(ingest: &Ingest, closing: Option<&Closing>) -> Failure {
     let connection = async {
         match closing {
             Some(closing) => closing.wait().await,
@@ -267,8 +265,11 @@ async fn closes(ingest: &Ingest, closing: Option<&Closing>) {
         }
     };
     tokio::select! {
-        () = ingest.draining().cancelled() => {}
-        () = connection => {}
+        () = ingest.draining().cancelled() => Failure::shutting_down(),
+        () = connection => match closing {
+            Some(closing) if closing.is_draining() => Failure::shutting_down(),
+            _ => Failure::new(Kind::ShuttingDown, "connection is about to close: go on with a new one"),
+        },
     }
 }
 

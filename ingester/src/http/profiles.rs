@@ -10,6 +10,7 @@ use afterglow_service::{Failure, tenant, time};
 use afterglow_store::paths::{TenantError, TenantId};
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::body;
@@ -44,6 +45,10 @@ pub(super) async fn push(
 ) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     let early = async {
+        // Form decoding would put U+FFFD where a label is not UTF-8, and nobody would know.
+        if percent_decode_str(parts.uri.query().unwrap_or_default()).decode_utf8().is_err() {
+            return Err(Failure::invalid("query parameters are not UTF-8"));
+        }
         let Query(query) = query?;
         let parameters = Parameters::read(query, ingest.clock().unix_nanos())?;
         let tenant = tenant::from_headers(&parts.headers)?;

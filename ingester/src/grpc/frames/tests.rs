@@ -35,6 +35,7 @@ where
     let body = Body {
         inner,
         budget: budget.clone(),
+        message_bytes_max: 16 * 1024,
         permits: permits.clone(),
         survives,
         state: State::header(),
@@ -95,6 +96,14 @@ async fn a_stream_survives_a_message_that_is_not_paid_for() {
         }
         drop(taken);
     }
+}
+
+/// Goal: a compressed message is paid for as the largest that it may inflate to.
+#[tokio::test(start_paused = true)]
+async fn a_compressed_message_pays_for_the_most_it_may_be() {
+    let (body, permits) = body(cut(&framed(1, &[7; 100]), 64), &budget(64), true);
+    read(body).await.expect("it passes");
+    assert_eq!(permits.next().expect("it passed").bytes(), 16 * 1024);
 }
 
 /// Goal: without a seq to answer to, the refusal ends the call, with its delay.

@@ -1,0 +1,407 @@
+//! Goal: what is refused is refused with the promised code and words on every way in, and says that a retry helps exactly where it does.
+//!
+//! Each row is pushed whole on a stream, in chunks on a stream, by a call and over HTTP; the answers must agree. The table they make is
+//! the golden file `snapshots/refusals__*.snap`, to be read like the promise it is: `(R)` marks what may be retried.
+
+mod support;
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use afterglow_proto::v1::push_request::Part;
+use afterglow_proto::v1::{Profile, ProfileChunk, ProfileHeader, PushRequest};
+use afterglow_store::testing::faults::{Operation, Trouble};
+use bytes::Bytes;
+use futures::future::join_all;
+use support::pprof::{
+    self, FUNCTION, LOCATION, MAPPING, SAMPLE, SAMPLE_TYPE, STRING, bytes, good, gzip, number, spoilt,
+};
+use support::{NOW_NANOS, Outcome, Push, TestServer, Way, raw, screaming};
+use tonic::Code;
+
+const ALL: [Way; 4] = [Way::Stream, Way::Chunks, Way::Call, Way::Http];
+const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+const OTHER_ID: &str = "01BX5ZZKBKACTAV9WEVGEMMVRZ";
+
+/// The table as it grows.
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    /// Pushes a profile by all ways and adds the row on which they agree.
+    async fn row(&mut self, server: &TestServer, name: &str, push: Push) {
+        self.row_by(&ALL, server, name, push).await;
+    }
+
+    async fn row_by(&mut self, ways: &[Way], server: &TestServer, name: &str, push: Push) {
+        let outcomes = join_all(ways.iter().map(|way| push.by(*way, server))).await;
+        let said =
+            |outcome: &Outcome| (outcome.code, outcome.message.clone(), outcome.retriable, outcome.warnings.clone());
+        for (way, outcome) in ways.iter().zip(&outcomes) {
+            assert_eq!(said(outcome), said(&outcomes[0]), "{name}: {way:?} and {:?} disagree", ways[0]);
+        }
+        let last = outcomes.last().expect("a way");
+        self.add(name, last);
+    }
+
+    fn add(&mut self, name: &str, outcome: &Outcome) {
+        let Outcome { code, http, message, retriable, duplicate, warnings, .. } = outcome;
+        let retriable = if *retriable { " (R)" } else { "" };
+        let http = http.map_or_else(String::new, |status| format!(" {status}"));
+        let duplicate = if *duplicate { " duplicate=true" } else { "" };
+        writeln!(self.0, "{name}\n    {}{http}{retriable}{duplicate} {message}", screaming(*code)).expect("a string");
+        for warning in warnings {
+            writeln!(self.0, "    warning: {warning}").expect("a string");
+        }
+    }
+
+    fn check(self, name: &str) {
+        let lines: Vec<_> = self.0.lines().map(str::trim_end).collect();
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => true }, {
+            insta::assert_snapshot!(name, lines.join("\n"));
+        });
+    }
+}
+
+/// What a profile's bytes can be wrong in; the profile crate has every field of every message, here is one of each kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_of_profiles() {
+    let server = TestServer::start(&["--flush-interval=5ms"]).await;
+    let mut table = Table::default();
+    let gzipped = gzip(good(1));
+    let bad_crc = {
+        let mut bad = gzipped.clone();
+        let at = bad.len() - 8;
+        bad[at] ^= 1;
+        bad
+    };
+    let two_members = [gzip(&good(1)[..20]), gzip(&good(1)[20..])].concat();
+    let table_of = |strings: [&str; 3]| strings.map(|text| bytes(STRING, text)).concat();
+    let sample_type = bytes(SAMPLE_TYPE, [number(1, 1), number(2, 2)].concat());
+    let location = |id: u64| bytes(LOCATION, number(1, id));
+    let function = |id: u64| bytes(FUNCTION, number(1, id));
+    let sample = |location: u64, values: &[u8]| bytes(SAMPLE, [bytes(1, [location as u8]), bytes(2, values)].concat());
+    let sparse = spoilt(&[bytes(LOCATION, number(1, 1 << 63)), location(7), location(3), sample(7, &[1])]);
+    let max = i64::MAX as u64;
+    for (name, body) in [
+        ("good, not gzip'd", good(1)),
+        ("good, gzip'd", gzipped.clone()),
+        ("empty body", vec![]),
+        ("gzip of nothing", gzip("")),
+        ("HTML", b"<!doctype html><title>404</title>".to_vec()),
+        ("JSON", b"{\"profile\": []}".to_vec()),
+        ("PNG", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR".to_vec()),
+        ("truncated gzip", gzipped[..gzipped.len() / 2].to_vec()),
+        ("gzip with a bad CRC", bad_crc),
+        ("gzip with garbage after it", [&gzipped[..], b"garbage"].concat()),
+        ("gzip of two members", two_members),
+        ("gzip inside gzip", gzip(&gzipped)),
+        ("9 MiB of zeros in 9 KiB", pprof::gzip_best(vec![0; 9 << 20])),
+        ("truncated protobuf", good(1)[..good(1).len() - 1].to_vec()),
+        ("length past the end", spoilt(&[vec![0x12, 0x7f, 1]])),
+        ("varint of 11 bytes", spoilt(&[[&[0x48][..], &[0xff; 10], &[1]].concat()])),
+        ("group wire type", spoilt(&[vec![0x0b, 0x0c]])),
+        ("string index beyond the table", spoilt(&[bytes(FUNCTION, [number(1, 1), number(2, 4)].concat())])),
+        ("string index -1", spoilt(&[bytes(FUNCTION, [number(1, 1), number(2, u64::MAX)].concat())])),
+        ("no string table", bytes(SAMPLE_TYPE, number(1, 0))),
+        ("first string not empty", [sample_type.clone(), table_of(["cpu", "nanoseconds", ""])].concat()),
+        ("id 0", spoilt(&[location(0)])),
+        ("duplicate id", spoilt(&[function(1), function(1)])),
+        ("duplicate mapping id", spoilt(&[bytes(MAPPING, number(1, 5)), bytes(MAPPING, number(1, 5))])),
+        ("sample of an unknown location", spoilt(&[sample(99, &[1])])),
+        ("location in an unknown mapping", spoilt(&[bytes(LOCATION, [number(1, 1), number(2, 9)].concat())])),
+        ("line of an unknown function", spoilt(&[bytes(LOCATION, [number(1, 1), bytes(4, number(1, 9))].concat())])),
+        ("two values for one type", spoilt(&[location(1), sample(1, &[1, 2])])),
+        ("no sample types", [table_of(["", "a", "b"]), pprof::when()].concat()),
+        ("sparse, unsorted ids up to 2^63", sparse),
+        ("no samples", spoilt(&[])),
+        ("invalid UTF-8 in a name", spoilt(&[bytes(STRING, [0xff, 0xfe])])),
+        ("values whose sum overflows", [good(max), pprof::sample(max)].concat()),
+        ("negative value", good(-5_i64 as u64)),
+        ("negative duration", [good(1), number(pprof::DURATION, -5_i64 as u64)].concat()),
+        ("no time", [pprof::head(), pprof::body(1)].concat()),
+        ("negative time", [good(1), number(pprof::TIME, -7_i64 as u64)].concat()),
+        ("time 25 h ahead", [good(1), number(pprof::TIME, NOW_NANOS as u64 + 25 * 3_600_000_000_000)].concat()),
+        ("time 31 days ago", [good(1), number(pprof::TIME, NOW_NANOS as u64 - 31 * 86_400_000_000_000)].concat()),
+    ] {
+        table.row(&server, name, Push::new(body)).await;
+    }
+    table.check("bytes_of_profiles");
+}
+
+/// The limits, made small so that small profiles are over them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits() {
+    let server = TestServer::start(&[
+        "--flush-interval=5ms",
+        "--limits.max-body=1MiB",
+        "--limits.max-inflated=2MiB",
+        "--limits.max-samples=2",
+        "--limits.max-stack-depth=3",
+        "--limits.max-string=16B",
+        "--limits.max-sample-types=2",
+    ])
+    .await;
+    let mut table = Table::default();
+    let location = bytes(LOCATION, number(1, 1));
+    let sample = |stack: &[u8]| bytes(SAMPLE, [bytes(1, stack), bytes(2, [1])].concat());
+    let sample_type = || bytes(SAMPLE_TYPE, [number(1, 1), number(2, 2)].concat());
+    for (name, body) in [
+        ("3 samples of at most 2", spoilt(&[location.clone(), sample(&[1]), sample(&[1]), sample(&[1])])),
+        ("a stack of 4 of at most 3", spoilt(&[location.clone(), sample(&[1, 1, 1, 1])])),
+        ("a string of 17 bytes of at most 16", spoilt(&[bytes(STRING, "x".repeat(17))])),
+        ("3 sample types of at most 2", spoilt(&[sample_type(), sample_type()])),
+        (
+            "inflates to 2.1 MiB of at most 2",
+            gzip(pprof::noise(2_200_000).iter().map(|byte| byte & 1).collect::<Vec<_>>()),
+        ),
+    ] {
+        table.row(&server, name, Push::new(body)).await;
+    }
+    // The body alone is over the limit; with a margin for labels and framing the message is not.
+    let body = Push::new(pprof::noise(1_258_291));
+    table.row(&server, "a body of 1.2 MiB of at most 1", body).await;
+    let message = Push::new(pprof::noise(2 << 20));
+    table.row_by(&[Way::Stream, Way::Call], &server, "a message of 2 MiB", message.clone()).await;
+    table.row_by(&[Way::Chunks], &server, "chunks of 2 MiB together", message.clone()).await;
+    table.row_by(&[Way::Http], &server, "a body of 2 MiB", message).await;
+    let stream = futures::stream::iter((0..3).map(|_| Ok::<_, std::io::Error>(pprof::noise(1 << 20))));
+    let url = format!("http://{}/api/v1/profiles?service=api", server.address);
+    let unannounced = reqwest::Client::new().post(url).body(reqwest::Body::wrap_stream(stream)).send().await;
+    table.add("a body of 3 MiB that does not say so", &Outcome::of_response(unannounced.expect("an answer")).await);
+    table.check("limits");
+}
+
+/// What a profile can be called, and what not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names() {
+    let server = TestServer::start(&["--flush-interval=5ms"]).await;
+    let mut table = Table::default();
+    let push = || Push::new(good(1));
+    let service = |value: &str| Push { labels: vec![("service".to_owned(), value.to_owned())], ..push() };
+    let many = |count: usize| (0..count).fold(push(), |push, n| push.label(&format!("label_{n}"), "x"));
+    let of_type = |word: &str| Push { profile_type: word.to_owned(), ..push() };
+    let tenant = |name: &str| Push { tenant: Some(name.to_owned()), ..push() };
+    for (name, push) in [
+        ("no service", Push { labels: vec![], ..push() }),
+        ("empty service", service("")),
+        ("service of 257 bytes", service(&"s".repeat(257))),
+        ("service of 256 bytes", service(&"s".repeat(256))),
+        ("service ../../x", service("../../x")),
+        ("service a/b", service("a/b")),
+        ("service %2e%2e", service("%2e%2e")),
+        ("service with a newline", service("a\nb")),
+        ("service with an emoji", service("🔥")),
+        ("empty label name", push().label("", "x")),
+        ("reserved label name", push().label("__name__", "x")),
+        ("label name with a space", push().label("a b", "x")),
+        ("label name of 129 bytes", push().label(&"n".repeat(129), "x")),
+        ("label name of 128 bytes", push().label(&"n".repeat(128), "x")),
+        ("label value of 2049 bytes", push().label("dc", &"v".repeat(2049))),
+        ("label value of 2048 bytes", push().label("dc", &"v".repeat(2048))),
+        ("65 labels", many(64)),
+        ("64 labels", many(63)),
+        ("label value with NUL", push().label("dc", "a\0b")),
+        ("label value with an escape", push().label("dc", "\x1b[31m")),
+        ("unknown profile type", of_type("gpu_kernels")),
+        ("profile type in capitals", of_type("CPU")),
+        ("label type and no profile type", of_type("").label("type", "heap")),
+        ("label type like the profile type", push().label("type", "cpu")),
+        ("label type unlike the profile type", push().label("type", "heap")),
+        ("id that is no ULID", push().id("7")),
+        ("id beyond 128 bits", push().id("81ARZ3NDEKTSV4RRFFQ69G5FAV")),
+        ("tenant ..", tenant("..")),
+        ("tenant a/b", tenant("a/b")),
+        ("tenant a|b", tenant("a|b")),
+        ("empty tenant", tenant("")),
+        ("tenant of 151 characters", tenant(&"t".repeat(151))),
+        ("tenant of 150 characters", tenant(&"t".repeat(150))),
+    ] {
+        table.row(&server, name, push).await;
+    }
+    table.row_by(&[Way::Http], &server, "label twice", push().label("dc", "a").label("dc", "b")).await;
+    table.check("names");
+}
+
+/// Ids that come again. Each way has ids of its own, else they would be each other's retries.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids() {
+    let server = TestServer::start(&["--flush-interval=5ms"]).await;
+    for (n, way) in ALL.into_iter().enumerate() {
+        let mut table = Table::default();
+        let id = format!("{}{n}", &ID[..ID.len() - 1]);
+        let first = Push::new(good(1)).id(&id);
+        for (name, push) in [
+            ("an id for the first time", first.clone()),
+            ("same id, same bytes again", first.clone()),
+            ("same id, same bytes, gzip'd", Push { body: gzip(good(1)).into(), ..first.clone() }),
+            ("same id, other bytes", Push { body: good(2).into(), ..first.clone() }),
+        ] {
+            let outcome = push.by(way, &server).await;
+            table.add(name, &Outcome { message: outcome.message.replace(&id, "<ID>"), http: None, ..outcome });
+        }
+        table.check("ids");
+    }
+}
+
+/// What only a stream can be wrong in. After each the same stream takes a good profile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams() {
+    let server = TestServer::start(&["--flush-interval=5ms"]).await;
+    let mut table = Table::default();
+    let (sender, mut answers) = server.stream().await;
+    let profile = || Push::new(Bytes::new()).profile();
+    let header = |size: u64| ProfileHeader { profile: Some(profile()), size, sha256: Bytes::new() };
+    let begin = |header: ProfileHeader| Some(Part::Header(header));
+    let chunk = |data: &'static [u8]| Some(Part::Chunk(ProfileChunk { data: Bytes::from_static(data) }));
+    let whole = |body: Vec<u8>| Some(Part::Profile(Profile { pprof: body.into(), ..profile() }));
+    let wrong_sha256 = ProfileHeader { sha256: vec![7; 32].into(), ..header(3) };
+    let mut seq = 0;
+    for (name, parts) in [
+        ("chunk without a header", vec![chunk(b"abc")]),
+        ("header twice", vec![begin(header(9)), chunk(b"abc"), begin(header(9)), chunk(b"abc"), chunk(b"abc")]),
+        ("whole profile in the middle of chunks", vec![begin(header(9)), whole(good(1)), chunk(b"abc")]),
+        ("more bytes than announced", vec![begin(header(3)), chunk(b"ab"), chunk(b"cd"), chunk(b"ef")]),
+        ("sha256 of other bytes", vec![begin(wrong_sha256), chunk(b"abc")]),
+        ("sha256 of 5 bytes", vec![begin(ProfileHeader { sha256: vec![7; 5].into(), ..header(3) }), chunk(b"abc")]),
+        ("header without a profile", vec![begin(ProfileHeader { profile: None, ..header(3) })]),
+        (
+            "pprof in the header",
+            vec![begin(ProfileHeader { profile: Some(Profile { pprof: good(1).into(), ..profile() }), ..header(3) })],
+        ),
+        ("header of 33 MiB", vec![begin(header(33 << 20)), chunk(b"abc")]),
+        ("chunks of 0 bytes", vec![begin(header(0))]),
+        ("message without a part", vec![None]),
+        ("whole profile that is spoilt", vec![whole(b"<html>".to_vec())]),
+    ] {
+        seq += 1;
+        for part in parts {
+            sender.send(PushRequest { seq, part }).await.expect("the stream goes on");
+        }
+        let answer = answers.message().await.expect("the stream goes on").expect("an answer");
+        assert_eq!(answer.seq, seq, "{name}");
+        table.add(name, &Outcome::of_answer(answer));
+        seq += 1;
+        sender.send(PushRequest { seq, part: whole(good(seq)) }).await.expect("the stream goes on");
+        let answer = answers.message().await.expect("the stream goes on").expect("an answer");
+        assert_eq!((answer.seq, answer.status), (seq, None), "the stream takes a good profile after: {name}");
+    }
+    sender.send(PushRequest { seq: 99, part: begin(header(9)) }).await.expect("the stream goes on");
+    sender.send(PushRequest { seq: 99, part: chunk(b"abc") }).await.expect("the stream goes on");
+    drop(sender);
+    let answer = answers.message().await.expect("the stream goes on").expect("an answer");
+    table.add("fewer bytes than announced", &Outcome::of_answer(answer));
+    assert_eq!(answers.message().await.expect("a good end"), None);
+    table.check("streams");
+}
+
+/// What only HTTP can be wrong in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http() {
+    let server = TestServer::start(&["--flush-interval=5ms"]).await;
+    let mut table = Table::default();
+    let client = reqwest::Client::new();
+    let url = |query: &str| format!("http://{}/api/v1/profiles?{query}", server.address);
+    for query in [
+        "service=api&type=cpu&duration=10s&time=1795559000",
+        "service=api&version=1.4",
+        "service=api&service=api",
+        "service=api&type=cpu&type=heap",
+        "service=api&label.service=web",
+        "service=%ff",
+        "service=api&time=yesterday",
+        "service=api&duration=-5s",
+        "service=api&duration=ten",
+    ] {
+        let outcome = client.post(url(query)).body(good(1)).send().await.expect("an answer");
+        table.add(query, &Outcome::of_response(outcome).await);
+    }
+    for (encoding, body) in [("gzip", gzip(good(1))), ("identity", good(1)), ("br", good(1)), ("gzip, gzip", good(1))] {
+        let request = client.post(url("service=api")).header("content-encoding", encoding).body(body);
+        let response = request.send().await.expect("an answer");
+        let accepts = response.headers().get("accept-encoding").map(|value| value.to_str().expect("text").to_owned());
+        let outcome = Outcome::of_response(response).await;
+        assert_eq!(accepts.as_deref(), (outcome.code != Code::Ok).then_some("gzip, identity"));
+        table.add(&format!("content-encoding {encoding}"), &outcome);
+    }
+    table.check("http");
+}
+
+/// What no client library sends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raw_grpc() {
+    let server = TestServer::start(&["--flush-interval=5ms"]).await;
+    let mut table = Table::default();
+    let framed = |message: &[u8]| [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
+    let label = [bytes(1, "dc"), bytes(2, [0xff])].concat();
+    let not_utf8 = bytes(1, bytes(3, label));
+    for (name, method, encoding, body) in [
+        ("label that is not UTF-8, by a call", "PushProfile", "identity", framed(&not_utf8)),
+        ("message that is no protobuf, by a call", "PushProfile", "identity", framed(b"<html>")),
+        ("message that is no protobuf, on a stream", "Push", "identity", framed(b"<html>")),
+        ("no message, by a call", "PushProfile", "identity", vec![]),
+        ("no profile, by a call", "PushProfile", "identity", framed(b"")),
+        ("message that ends early, by a call", "PushProfile", "identity", framed(b"abcdef")[..8].to_vec()),
+        ("message that ends early, on a stream", "Push", "identity", framed(b"abcdef")[..8].to_vec()),
+        ("frame that announces 4 GiB, by a call", "PushProfile", "identity", vec![0, 0xff, 0xff, 0xff, 0xff, 1]),
+        ("frame that announces 4 GiB, on a stream", "Push", "identity", vec![0, 0xff, 0xff, 0xff, 0xff, 1]),
+        ("grpc-encoding snappy", "PushProfile", "snappy", framed(b"")),
+    ] {
+        let (outcome, headers) = raw(&server, method, encoding, body).await;
+        table.add(name, &outcome);
+        if outcome.code == Code::Unimplemented {
+            assert_eq!(headers["grpc-accept-encoding"], "gzip,identity");
+        }
+    }
+    table.check("raw_grpc");
+}
+
+/// What is nobody's fault, and may be retried; and what is ours, and may not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trouble() {
+    let server = TestServer::start(&["--flush-interval=5ms", "--memory-budget=16KiB"]).await;
+    let mut table = Table::default();
+    let push = || Push::new(good(1)).id(ID);
+    for (name, trouble) in [
+        ("the store refuses", Trouble::Refuse(403)),
+        ("the store cannot be reached", Trouble::Unreachable),
+        ("the store asks to slow down", Trouble::Refuse(503)),
+        ("the store loses its answer", Trouble::LoseAnswer),
+        ("the store does not answer in time", Trouble::Stall),
+    ] {
+        server.store.always(Operation::Put, trouble);
+        table.row(&server, name, push()).await;
+    }
+    server.store.always(Operation::Put, Trouble::None);
+    table.row(&server, "the store works again", push()).await;
+
+    server.store.always(Operation::Put, Trouble::Panic);
+    for way in ALL {
+        let outcome = Push::new(good(1)).by(way, &server).await;
+        let (text, id) = outcome.message.rsplit_once(' ').expect("an id at the end");
+        assert_eq!((text, id.len()), ("internal error, id", 16), "{way:?}");
+        if way == Way::Http {
+            table.add("a bug", &Outcome { message: format!("{text} <ID>"), ..outcome });
+        }
+    }
+
+    server.store.always(Operation::Put, Trouble::Slow(Duration::from_secs(2)));
+    let body = Bytes::from([good(1), bytes(STRING, pprof::noise(9 << 10))].concat());
+    let first = Push::new(body.clone()).id(OTHER_ID);
+    let puts = server.store.count(Operation::Put);
+    let (first, ()) = tokio::join!(first.by(Way::Call, &server), async {
+        while server.store.count(Operation::Put) == puts {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        table.row(&server, "the memory budget is taken", Push::new(body.clone())).await;
+    });
+    assert_eq!(first.code, Code::Ok, "{first:?}");
+    server.store.always(Operation::Put, Trouble::None);
+
+    server.stop_ingester.cancel();
+    // The flag is set by the ingester's own task.
+    while Push::new(good(1)).by(Way::Call, &server).await.code == Code::Ok {}
+    table.row_by(&[Way::Call, Way::Http], &server, "the ingester is shutting down", push()).await;
+    table.row_by(&[Way::Stream, Way::Chunks], &server, "the ingester is shutting down, on a stream", push()).await;
+    table.check("trouble");
+}
