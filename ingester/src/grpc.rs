@@ -136,3 +136,6 @@ fn answer(seq: u64, outcome: Result<Accepted, Refused>) -> PushResponse {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

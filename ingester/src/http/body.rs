@@ -38,3 +38,57 @@ pub(super) async fn read(ingest: &Ingest, headers: &HeaderMap, mut body: Body) -
         whole.extend_from_slice(&data);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use afterglow_service::Kind;
+    use futures::stream::{self, StreamExt};
+    use http::HeaderValue;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::testing::Harness;
+
+    fn announced(length: u64) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(length))])
+    }
+
+    fn pieces(count: usize, bytes: usize) -> impl futures::Stream<Item = Result<Bytes, Infallible>> + Send + use<> {
+        stream::iter((0..count).map(move |n| Ok(Bytes::from(vec![n as u8; bytes]))))
+    }
+
+    /// Goal: a body is read whole, and what it takes is paid for whether its length was announced or not.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_paid_for() {
+        let harness = Harness::new(&["--memory-budget=4MiB"]);
+        for headers in [announced(1 << 20), HeaderMap::new()] {
+            let body = Body::from_stream(pieces(64, 16 << 10));
+            let (bytes, permit) = read(&harness.ingest, &headers, body).await.expect("the budget has room");
+            assert_eq!(bytes.len(), 1 << 20);
+            assert!(permit.bytes() >= 1 << 20);
+            assert_eq!(harness.ingest.budget().bytes_held(), permit.bytes());
+        }
+        assert_eq!(harness.ingest.budget().bytes_held(), 0);
+        let _taken = harness.ingest.budget().acquire(3 << 19).await.expect("the budget has room");
+        for headers in [announced(1 << 20), HeaderMap::new()] {
+            let body = Body::from_stream(pieces(64, 16 << 10));
+            let refused = read(&harness.ingest, &headers, body).await.expect_err("half a MiB is left for bodies");
+            assert_eq!(refused.kind(), Kind::Exhausted);
+        }
+        assert_eq!(harness.ingest.budget().bytes_held(), 3 << 19);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_in_a_body_is_cut_off() {
+        let harness = Harness::new(&[]);
+        let start = Instant::now();
+        let body = Body::from_stream(pieces(2, 10).chain(stream::pending()));
+        let refused = read(&harness.ingest, &announced(100), body).await.expect_err("it stops");
+        assert_eq!(refused.kind(), Kind::DeadlineExceeded);
+        assert_eq!(refused.message(), "no bytes for 30 s in the middle of a profile");
+        assert_eq!(start.elapsed().as_secs(), STALL_MAX.as_secs());
+        assert_eq!(harness.ingest.budget().bytes_held(), 0);
+    }
+}
