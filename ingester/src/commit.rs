@@ -42,8 +42,10 @@ use crate::pool::{Panicked, Pool};
 use crate::recent::{Claim, Durable};
 
 mod metrics;
+mod outage;
 
 pub(crate) use metrics::Metrics;
+use outage::Outage;
 
 /// How long a flush may take from its cut on, all attempts of its PUT together. Whoever waits longer is better served by a retry.
 pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -104,6 +106,7 @@ struct Shared {
     /// Wakes the loop: a segment became due, or a lane that had one is free again.
     wake: Notify,
     draining: AtomicBool,
+    outage: Outage,
 }
 
 #[derive(Debug)]
@@ -175,6 +178,7 @@ impl Committer {
             tenants: Mutex::default(),
             wake: Notify::new(),
             draining: AtomicBool::new(false),
+            outage: Outage::default(),
         });
         (Self { shared: Arc::clone(&shared) }, Handle { shared })
     }
@@ -200,6 +204,16 @@ impl Committer {
 // === impl Handle ===
 
 impl Handle {
+    /// Says whether a profile has a chance to be stored; ask before any work is done for it.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`](afterglow_service::Kind::Unavailable) with a delay while the store is taken for down.
+    pub(crate) fn admit(&self) -> Result<(), Failure> {
+        let Some(since) = self.shared.outage.refuses() else { return Ok(()) };
+        let text = format!("not stored: the object store has been failing for {} s", since.elapsed().as_secs());
+        Err(Failure::unavailable(text, self.shared.spread(RETRY_DELAY)))
+    }
+
     /// Adds a profile to an open segment; its claim is resolved when that is flushed, or at once when it cannot be added. Takes
     /// the CPU for as long as interning and verifying the profile does: call it on a thread of the pool.
     ///
@@ -324,6 +338,12 @@ impl Shared {
         let written = write.instrument(span.clone()).await;
         let written = written.unwrap_or_else(|payload| Err(Panicked::from_payload(payload.as_ref()).into()));
         self.metrics.ended(&written, count, began.elapsed());
+        match &written {
+            Ok(_) => self.outage.learn(true),
+            Err(FlushError::Put(_)) => self.outage.learn(false),
+            // Our own failure says nothing about the store.
+            Err(FlushError::Build(_) | FlushError::Panic(_)) => {}
+        }
         span.in_scope(|| self.resolve(written, profiles));
         tenant.lanes[lane].flushing.fetch_sub(1, Ordering::SeqCst);
     }

@@ -167,6 +167,7 @@ impl Ingest {
         if self.0.draining.is_cancelled() {
             return Err(refused(Failure::shutting_down()));
         }
+        self.0.parts.commit.admit().map_err(refused)?;
         let id = names::parse_id(&request.names.id).map_err(refused)?;
         let id = id.unwrap_or_else(|| clock::mint_ulid(&*self.0.parts.clock, &*self.0.parts.random));
         tracing::Span::current().record("id", tracing::field::display(id));

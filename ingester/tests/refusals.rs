@@ -371,9 +371,29 @@ async fn trouble() {
     ] {
         server.store.always(Operation::Put, trouble);
         table.row(&server, name, push()).await;
+        // A row of failures would be taken for an outage.
+        server.store.always(Operation::Put, Trouble::None);
+        assert_eq!(Push::new(good(1)).by(Way::Call, &server).await.code, Code::Ok);
+    }
+    server.store.always(Operation::Put, Trouble::Unreachable);
+    for way in ALL {
+        // Now and then one is let through to try.
+        let outcome = loop {
+            let outcome = Push::new(good(1)).by(way, &server).await;
+            if outcome.message.contains("has been failing") {
+                break outcome;
+            }
+        };
+        let (text, seconds) =
+            outcome.message.strip_suffix(" s").and_then(|text| text.rsplit_once(' ')).expect("seconds");
+        seconds.parse::<u64>().expect("a number");
+        if way == Way::Http {
+            let message = format!("{text} <N> s");
+            table.add("the store has failed three times in a row", &Outcome { message, ..outcome });
+        }
     }
     server.store.always(Operation::Put, Trouble::None);
-    table.row(&server, "the store works again", push()).await;
+    while Push::new(good(1)).by(Way::Call, &server).await.code != Code::Ok {}
 
     server.store.always(Operation::Put, Trouble::Panic);
     for way in ALL {

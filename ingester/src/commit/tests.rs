@@ -90,6 +90,35 @@ async fn a_put_without_an_answer_ends() {
     assert!(start.elapsed() <= TICK + FLUSH_TIMEOUT, "{:?}", start.elapsed());
 }
 
+/// Goal: while the store is away profiles are refused in a moment and hold nothing; when it is back they are taken within seconds.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_costs_nothing() {
+    let harness = Harness::new(&[]);
+    harness.store.always(Operation::Put, Trouble::Stall);
+    for _ in 0..3 {
+        harness.push("", pprof(1)).await.expect_err("the store is away");
+    }
+    // The last sender may have given up just before its flush did.
+    sleep(TICK).await;
+    let start = Instant::now();
+    let puts = harness.store.count(Operation::Put);
+    for n in 0..1_000 {
+        let refused = harness.push("", pprof(n)).await.expect_err("the store is away");
+        assert_eq!((refused.failure.kind(), refused.failure.retry_after().is_some()), (Kind::Unavailable, true));
+        assert!(
+            refused.failure.message().starts_with("not stored: the object store has been failing for 1"),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!((harness.store.count(Operation::Put), harness.ingest.budget().bytes_held()), (puts, 0));
+
+    harness.store.always(Operation::Put, Trouble::None);
+    sleep(Duration::from_secs(1)).await;
+    harness.push("", pprof(1)).await.expect("one may try, and finds the store back");
+    harness.push("", pprof(2)).await.expect("it is back for all");
+}
+
 /// Goal: while no more flushes may be under way the next segment grows, and one PUT carries it all.
 #[tokio::test(start_paused = true)]
 async fn a_slow_store_gets_larger_segments() {

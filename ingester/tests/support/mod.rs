@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-pub mod pprof;
+pub(crate) mod pprof;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
 /// The time of arrival of everything: 2026-11-24T22:23:20Z.
-pub const NOW_NANOS: i64 = 1_795_559_000_000_000_000;
+pub(crate) const NOW_NANOS: i64 = 1_795_559_000_000_000_000;
 
 /// A clock that stands still, so that what refusals say of the time is always the same.
 #[derive(Debug)]
@@ -44,20 +44,20 @@ impl Clock for Standing {
 }
 
 /// A server under test; it ends with the runtime of the test.
-pub struct TestServer {
-    pub address: SocketAddr,
-    pub store: Faulty,
-    pub objects: Store,
-    pub metrics: Metrics,
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) store: Faulty,
+    pub(crate) objects: Store,
+    pub(crate) metrics: Metrics,
     /// Drains the ingester, the server, or both.
-    pub stop_ingester: CancellationToken,
-    pub stop_server: CancellationToken,
-    pub ended: tokio::task::JoinHandle<()>,
+    pub(crate) stop_ingester: CancellationToken,
+    pub(crate) stop_server: CancellationToken,
+    pub(crate) ended: tokio::task::JoinHandle<()>,
 }
 
 impl TestServer {
     /// Starts a server with these arguments. A PUT is tried once.
-    pub async fn start(arguments: &[&str]) -> Self {
+    pub(crate) async fn start(arguments: &[&str]) -> Self {
         let arguments = [&["afterglow-ingester", "--storage=memory://"], arguments].concat();
         let settings = Settings::try_parse_from(arguments).expect("arguments of the test");
         let program = Program::new("test");
@@ -90,12 +90,12 @@ impl TestServer {
     }
 
     /// Opens a connection of its own.
-    pub async fn grpc(&self) -> IngestServiceClient<Channel> {
+    pub(crate) async fn grpc(&self) -> IngestServiceClient<Channel> {
         IngestServiceClient::connect(format!("http://{}", self.address)).await.expect("a connection")
     }
 
     /// Opens a stream: what is sent goes in at the left, answers come out at the right.
-    pub async fn stream(&self) -> (mpsc::Sender<PushRequest>, tonic::Streaming<PushResponse>) {
+    pub(crate) async fn stream(&self) -> (mpsc::Sender<PushRequest>, tonic::Streaming<PushResponse>) {
         let (sender, receiver) = mpsc::channel(1024);
         let answers = self.grpc().await.push(ReceiverStream::new(receiver)).await.expect("a stream");
         (sender, answers.into_inner())
@@ -104,7 +104,7 @@ impl TestServer {
 
 /// How to push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     Stream,
     Chunks,
     Call,
@@ -113,33 +113,33 @@ pub enum Way {
 
 /// A profile to push.
 #[derive(Clone, Debug)]
-pub struct Push {
-    pub id: String,
-    pub profile_type: String,
-    pub labels: Vec<(String, String)>,
-    pub time_nanos: Option<i64>,
-    pub tenant: Option<String>,
-    pub body: Bytes,
+pub(crate) struct Push {
+    pub(crate) id: String,
+    pub(crate) profile_type: String,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) time_nanos: Option<i64>,
+    pub(crate) tenant: Option<String>,
+    pub(crate) body: Bytes,
 }
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub code: Code,
+pub(crate) struct Outcome {
+    pub(crate) code: Code,
     /// The status, over HTTP.
-    pub http: Option<u16>,
-    pub message: String,
+    pub(crate) http: Option<u16>,
+    pub(crate) message: String,
     /// Whether the answer says when to try again.
-    pub retriable: bool,
-    pub id: String,
-    pub duplicate: bool,
-    pub warnings: Vec<String>,
-    pub read_token: String,
+    pub(crate) retriable: bool,
+    pub(crate) id: String,
+    pub(crate) duplicate: bool,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) read_token: String,
 }
 
 impl Push {
     /// A profile of service `api` and type `cpu`.
-    pub fn new(body: impl Into<Bytes>) -> Self {
+    pub(crate) fn new(body: impl Into<Bytes>) -> Self {
         Self {
             id: String::new(),
             profile_type: "cpu".to_owned(),
@@ -150,16 +150,16 @@ impl Push {
         }
     }
 
-    pub fn label(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn label(mut self, name: &str, value: &str) -> Self {
         self.labels.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub fn id(self, id: &str) -> Self {
+    pub(crate) fn id(self, id: &str) -> Self {
         Self { id: id.to_owned(), ..self }
     }
 
-    pub fn profile(&self) -> Profile {
+    pub(crate) fn profile(&self) -> Profile {
         Profile {
             id: self.id.clone(),
             r#type: self.profile_type.clone(),
@@ -174,7 +174,7 @@ impl Push {
     }
 
     /// Pushes it.
-    pub async fn by(&self, way: Way, server: &TestServer) -> Outcome {
+    pub(crate) async fn by(&self, way: Way, server: &TestServer) -> Outcome {
         match way {
             Way::Stream => {
                 let whole = PushRequest { seq: 7, part: Some(Part::Profile(self.profile())) };
@@ -265,12 +265,12 @@ impl Outcome {
         }
     }
 
-    pub fn of_status(status: &tonic::Status) -> Self {
+    pub(crate) fn of_status(status: &tonic::Status) -> Self {
         let retriable = status.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some());
         Self { code: status.code(), message: status.message().to_owned(), retriable, ..Self::ok() }
     }
 
-    pub fn of_answer(answer: PushResponse) -> Self {
+    pub(crate) fn of_answer(answer: PushResponse) -> Self {
         let status = answer.status.unwrap_or_default();
         Self {
             code: Code::from(status.code),
@@ -284,7 +284,7 @@ impl Outcome {
         }
     }
 
-    pub async fn of_response(response: reqwest::Response) -> Self {
+    pub(crate) async fn of_response(response: reqwest::Response) -> Self {
         let http = Some(response.status().as_u16());
         let retry_after = response.headers().contains_key("retry-after");
         let text = response.text().await.expect("a body");
@@ -313,7 +313,12 @@ impl Outcome {
 }
 
 /// Calls a method of the service with a body as it stands, and returns the headers of the answer besides.
-pub async fn raw(server: &TestServer, method: &str, encoding: &str, body: Vec<u8>) -> (Outcome, http::HeaderMap) {
+pub(crate) async fn raw(
+    server: &TestServer,
+    method: &str,
+    encoding: &str,
+    body: Vec<u8>,
+) -> (Outcome, http::HeaderMap) {
     let stream = tokio::net::TcpStream::connect(server.address).await.expect("a connection");
     let (mut client, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
@@ -331,7 +336,7 @@ pub async fn raw(server: &TestServer, method: &str, encoding: &str, body: Vec<u8
 }
 
 /// Returns the name of a code as protobuf has it: `INVALID_ARGUMENT`.
-pub fn screaming(code: Code) -> String {
+pub(crate) fn screaming(code: Code) -> String {
     let mut name = String::new();
     for c in format!("{code:?}").chars() {
         if c.is_ascii_uppercase() && !name.is_empty() {

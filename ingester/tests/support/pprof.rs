@@ -11,12 +11,12 @@ use sha2::{Digest as _, Sha256};
 use super::NOW_NANOS;
 
 /// A field with a number.
-pub fn number(field: u64, value: u64) -> Vec<u8> {
+pub(crate) fn number(field: u64, value: u64) -> Vec<u8> {
     [varint(field << 3), varint(value)].concat()
 }
 
 /// A field with bytes: a string, a message, packed numbers.
-pub fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
     let value = value.as_ref();
     [varint(field << 3 | 2), varint(value.len() as u64), value.to_vec()].concat()
 }
@@ -31,28 +31,28 @@ fn varint(mut value: u64) -> Vec<u8> {
     out
 }
 
-pub const SAMPLE_TYPE: u64 = 1;
-pub const SAMPLE: u64 = 2;
-pub const MAPPING: u64 = 3;
-pub const LOCATION: u64 = 4;
-pub const FUNCTION: u64 = 5;
-pub const STRING: u64 = 6;
-pub const TIME: u64 = 9;
-pub const DURATION: u64 = 10;
+pub(crate) const SAMPLE_TYPE: u64 = 1;
+pub(crate) const SAMPLE: u64 = 2;
+pub(crate) const MAPPING: u64 = 3;
+pub(crate) const LOCATION: u64 = 4;
+pub(crate) const FUNCTION: u64 = 5;
+pub(crate) const STRING: u64 = 6;
+pub(crate) const TIME: u64 = 9;
+pub(crate) const DURATION: u64 = 10;
 
 /// The beginning of a profile: one sample type `cpu` in `nanoseconds`, the string table with a few names.
-pub fn head() -> Vec<u8> {
+pub(crate) fn head() -> Vec<u8> {
     let strings = ["", "cpu", "nanoseconds", "main"].map(|text| bytes(STRING, text)).concat();
     [bytes(SAMPLE_TYPE, [number(1, 1), number(2, 2)].concat()), strings].concat()
 }
 
 /// The time of arrival and a duration of 10 s.
-pub fn when() -> Vec<u8> {
+pub(crate) fn when() -> Vec<u8> {
     [number(TIME, NOW_NANOS as u64), number(DURATION, 10_000_000_000)].concat()
 }
 
 /// A function, a location in it and a sample there with this value.
-pub fn body(value: u64) -> Vec<u8> {
+pub(crate) fn body(value: u64) -> Vec<u8> {
     let line = bytes(4, number(1, 1));
     let function = bytes(FUNCTION, [number(1, 1), number(2, 3)].concat());
     let location = bytes(LOCATION, [number(1, 1), line].concat());
@@ -60,25 +60,25 @@ pub fn body(value: u64) -> Vec<u8> {
 }
 
 /// A sample at location 1.
-pub fn sample(value: u64) -> Vec<u8> {
+pub(crate) fn sample(value: u64) -> Vec<u8> {
     bytes(SAMPLE, [bytes(1, [1]), bytes(2, varint(value))].concat())
 }
 
 /// A good profile, one for each `value`.
-pub fn good(value: u64) -> Vec<u8> {
+pub(crate) fn good(value: u64) -> Vec<u8> {
     [head(), when(), body(value)].concat()
 }
 
 /// A good beginning with something spoilt after it.
-pub fn spoilt(rest: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn spoilt(rest: &[Vec<u8>]) -> Vec<u8> {
     [head(), when(), rest.concat()].concat()
 }
 
-pub fn gzip(data: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn gzip(data: impl AsRef<[u8]>) -> Vec<u8> {
     gzip_by(data.as_ref(), Compression::fast())
 }
 
-pub fn gzip_best(data: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn gzip_best(data: impl AsRef<[u8]>) -> Vec<u8> {
     gzip_by(data.as_ref(), Compression::best())
 }
 
@@ -89,7 +89,7 @@ fn gzip_by(data: &[u8], level: Compression) -> Vec<u8> {
 }
 
 /// Bytes that gzip does not make smaller.
-pub fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
         state ^= state << 13;
@@ -101,7 +101,7 @@ pub fn noise(length: usize) -> Vec<u8> {
 }
 
 /// The messages that send a profile in chunks of `each` bytes.
-pub fn chunks(seq: u64, mut profile: Profile, each: usize) -> Vec<PushRequest> {
+pub(crate) fn chunks(seq: u64, mut profile: Profile, each: usize) -> Vec<PushRequest> {
     let body = std::mem::take(&mut profile.pprof);
     let sha256 = Sha256::digest(&body).to_vec().into();
     let header = ProfileHeader { profile: Some(profile), size: body.len() as u64, sha256 };
