@@ -173,6 +173,10 @@ impl Push {
         }
     }
 
+    pub(crate) fn request(&self) -> PushProfileRequest {
+        PushProfileRequest { profile: Some(self.profile()) }
+    }
+
     /// Pushes it.
     pub(crate) async fn by(&self, way: Way, server: &TestServer) -> Outcome {
         match way {
@@ -204,7 +208,7 @@ impl Push {
     }
 
     async fn call(&self, server: &TestServer) -> Outcome {
-        let mut request = tonic::Request::new(PushProfileRequest { profile: Some(self.profile()) });
+        let mut request = tonic::Request::new(self.request());
         self.name_tenant(&mut request);
         match server.grpc().await.push_profile(request).await {
             Ok(answer) => {
