@@ -6,8 +6,8 @@
 //! ```
 //!
 //! What is cheap is checked first; nothing is inflated for a profile whose labels are wrong. The profile's bytes hold a permit of
-//! the byte budget on the whole way, and the pool's slots are waited for only so long, so that under overload the ingester
-//! refuses early instead of working on what nobody waits for any more.
+//! the byte budget on the whole way, and a core is waited for only so long, so that under overload the ingester refuses early
+//! instead of working on what nobody waits for any more.
 //!
 //! A caller may stop waiting at any await. What was added to a segment by then is committed, and its outcome is remembered for
 //! the retry.
@@ -21,7 +21,7 @@ use afterglow_store::clock::{self, Clock, Random};
 use afterglow_store::paths::TenantId;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -39,9 +39,6 @@ mod names;
 pub(crate) use accept::TimeWindow;
 pub(crate) use metrics::{Metrics, Protocol};
 pub(crate) use names::{Checked, Names};
-
-/// How long a profile waits for a core. Under overload this is what the accepted ones wait, and it should be little beside a flush.
-const SLOT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a sender waits that found no core.
 const SLOT_DELAY: Duration = Duration::from_secs(2);
@@ -234,12 +231,9 @@ impl Ingest {
     }
 
     async fn slot(&self, turn: Option<OwnedSemaphorePermit>) -> Result<Slot, Failure> {
-        let slot = timeout(SLOT_PATIENCE, self.0.parts.pool.slot()).await;
+        let slot = self.0.parts.pool.slot().await;
         drop(turn);
-        slot.map_err(|_| {
-            let text = format!("ingester is busy: no core was free within {} ms", SLOT_PATIENCE.as_millis());
-            Failure::exhausted(text, self.spread(SLOT_DELAY))
-        })
+        slot.map_err(|busy| Failure::exhausted(format!("ingester is busy: {busy}"), self.spread(SLOT_DELAY)))
     }
 
     /// Waits for how a push ends; at the deadline nobody knows.

@@ -3,23 +3,44 @@
 //! The async threads only move bytes; a profile that takes 50 ms to decode must not hold up the acknowledgements of others. The
 //! threads are tokio's blocking ones, the bound is a semaphore before them: with it the memory that decoding takes at once is
 //! bounded, too, and more threads than cores would only make everybody slower.
+//!
+//! The queue before the pool is bounded by time. A burst is let in: while a core was free within the last [`BURST`], work waits as
+//! long for one. A queue that stands is not: then work waits [`PATIENCE`], so that what is accepted under lasting overload
+//! is answered soon, and the rest is refused before anything was spent on it (the idea of CoDel: Nichols and Jacobson, 2012).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
+use tokio::time::{Instant, timeout};
+
+/// How long work waits while there was no free core for a while: little beside a flush.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a queue may stand before it is taken for overload, and how long work waits until then: less than the time after which
+/// senders give up.
+pub(crate) const BURST: Duration = Duration::from_secs(3);
 
 /// The bound on work at once; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     slots: Arc<Semaphore>,
     threads: usize,
+    last_free: Arc<Mutex<Instant>>,
 }
 
 /// The right to run one piece of work now.
 #[derive(Debug)]
 pub(crate) struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// No core became free in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no core was free within {waited:?}")]
+pub(crate) struct Busy {
+    waited: Duration,
+}
 
 /// The work panicked.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +53,8 @@ impl Pool {
     /// Creates a pool that runs `threads` pieces of work at once, at least one.
     pub(crate) fn new(threads: usize) -> Self {
         let threads = threads.max(1);
-        Self { slots: Arc::new(Semaphore::new(threads)), threads }
+        let last_free = Arc::new(Mutex::new(Instant::now()));
+        Self { slots: Arc::new(Semaphore::new(threads)), threads, last_free }
     }
 
     /// Creates a pool as wide as the machine, or as the CPU quota of the container allows.
@@ -57,9 +79,24 @@ impl Pool {
     }
 
     /// Waits for a slot. Who came first is served first.
-    pub(crate) async fn slot(&self) -> Slot {
-        let permit = Arc::clone(&self.slots).acquire_owned().await;
-        Slot(permit.expect("the semaphore is never closed"))
+    ///
+    /// # Errors
+    /// [`Busy`] when none became free in time.
+    pub(crate) async fn slot(&self) -> Result<Slot, Busy> {
+        // While somebody waits none is free: the semaphore hands a slot that comes back to the first in the queue.
+        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
+            *self.last_free() = Instant::now();
+            return Ok(Slot(permit));
+        }
+        let waited = if self.last_free().elapsed() < BURST { BURST } else { PATIENCE };
+        match timeout(waited, Arc::clone(&self.slots).acquire_owned()).await {
+            Ok(permit) => Ok(Slot(permit.expect("the semaphore is never closed"))),
+            Err(_) => Err(Busy { waited }),
+        }
+    }
+
+    fn last_free(&self) -> MutexGuard<'_, Instant> {
+        self.last_free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,7 +165,7 @@ mod tests {
                     now.fetch_sub(1, Ordering::SeqCst);
                     i
                 };
-                pool.slot().await.run(work).await.expect("no panic")
+                pool.slot().await.expect("in time").run(work).await.expect("no panic")
             }
         });
         let done = futures::future::join_all(work).await;
@@ -141,8 +178,25 @@ mod tests {
     async fn a_panic_is_an_error() {
         let pool = Pool::new(1);
         for _ in 0..2 {
-            let panicked = pool.slot().await.run(|| panic!("stack {} is gone", 7)).await.map(|(): ()| ());
+            let panicked =
+                pool.slot().await.expect("in time").run(|| panic!("stack {} is gone", 7)).await.map(|(): ()| ());
             assert_eq!(panicked.expect_err("it panicked").to_string(), "panic: stack 7 is gone");
         }
+    }
+
+    /// Goal: a burst waits for its cores, a queue that stands is kept short.
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_waits_longer_than_a_standing_queue() {
+        let pool = Pool::new(1);
+        let first = pool.slot().await.expect("it is free");
+        let start = Instant::now();
+        assert_eq!(pool.slot().await.expect_err("the only one is taken"), Busy { waited: BURST });
+        assert_eq!(start.elapsed(), BURST);
+        assert_eq!(pool.slot().await.expect_err("the only one is taken"), Busy { waited: PATIENCE });
+        assert_eq!(start.elapsed(), BURST + PATIENCE);
+        drop(first);
+        drop(pool.slot().await.expect("it is free again"));
+        let _taken = pool.slot().await.expect("it is free again");
+        assert_eq!(pool.slot().await.expect_err("the only one is taken"), Busy { waited: BURST });
     }
 }
