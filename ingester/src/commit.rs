@@ -4,8 +4,9 @@
 //! pool threads ─▶ add ─▶ open segment ─▶ cut ─▶ finish (a thread) ─▶ put_segment ─▶ each claim gets its outcome
 //! ```
 //!
-//! - A tenant has [`Lane`]s, each with at most one open segment. Adding takes the first lane that is not busy: at low load all goes
-//!   into one segment and one PUT, at high load as many threads as there are cores add at the same time.
+//! - A tenant has [`Lane`]s, each with at most one open segment. A second one is opened only when the first is busy and holds
+//!   enough to be worth a PUT: at low load all goes into one segment, at high load as many threads as there are cores add at
+//!   the same time.
 //! - An open segment is *due* at the next tick or when it holds [`Options::flush_bytes`]; without one there is no flush. It is cut when
 //!   it is due and its lane has fewer than [`Options::flushes_in_flight_max`] flushes under way; until then it grows, so a slow
 //!   store gets larger segments, not more. What it may grow to is bounded by the byte budget, which its profiles hold.
@@ -19,7 +20,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -49,6 +50,10 @@ use outage::Outage;
 
 /// How long a flush may take from its cut on, all attempts of its PUT together. Whoever waits longer is better served by a retry.
 pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The bytes, as sent, that every open segment of a tenant has to hold before another is opened beside it. Below, a thread rather
+/// waits for the one that adds: a millisecond or so, instead of a PUT. At 25 KB a profile this is 20 of them.
+const LANE_BYTES: u64 = 512 << 10;
 
 /// How many tenants may have profiles on the way at once. Each has objects of its own, so each costs PUTs of its own.
 const TENANTS_MAX: usize = 1024;
@@ -119,7 +124,9 @@ struct Tenant {
 #[derive(Debug, Default)]
 struct Lane {
     open: Mutex<Option<Open>>,
-    /// Its open segment waits to be cut. Outside of the lock, so that the loop need not wait for a thread that adds.
+    /// What its open segment holds. This and what follows is outside of the lock, so that nobody need wait for a thread that adds.
+    body_bytes: AtomicU64,
+    /// Its open segment waits to be cut.
     due: AtomicBool,
     flushing: AtomicUsize,
 }
@@ -225,7 +232,7 @@ impl Handle {
             let text = format!("more than {TENANTS_MAX} tenants have profiles under way");
             return claim.resolve(Err(Failure::exhausted(text, shared.spread(TENANTS_DELAY))));
         };
-        let (lane, mut open) = tenant.free_lane();
+        let (lane, mut open) = tenant.lane();
         let mut segment = open.take().unwrap_or_else(Open::new);
         match catch_unwind(AssertUnwindSafe(|| segment.writer.add(meta, raw, profile))) {
             Ok(Ok(added)) => {
@@ -233,6 +240,7 @@ impl Handle {
                 segment.profiles.push(Added { claim, sha256: added.sha256, body_bytes, permit });
                 segment.body_bytes += body_bytes;
                 let is_full = segment.body_bytes >= shared.options.flush_bytes;
+                lane.body_bytes.store(segment.body_bytes, Ordering::SeqCst);
                 *open = Some(segment);
                 drop(open);
                 if is_full || shared.draining.load(Ordering::SeqCst) {
@@ -416,14 +424,30 @@ fn not_stored(id: Ulid, delay: Duration) -> Failure {
 // === impl Tenant ===
 
 impl Tenant {
-    /// Returns the first lane that nobody is adding to, locked.
-    fn free_lane(&self) -> (&Lane, MutexGuard<'_, Option<Open>>) {
-        let free = self.lanes.iter().find_map(|lane| Some((lane, lane.try_lock()?)));
-        // As many lanes as threads: this is for callers from elsewhere.
-        free.unwrap_or_else(|| {
-            let lane = &self.lanes[0];
-            (lane, lane.open.lock().unwrap_or_else(PoisonError::into_inner))
-        })
+    /// Returns the lane to add to, locked: the first open one that is not busy, else a busy one that is not worth a PUT yet, else a
+    /// new one.
+    fn lane(&self) -> (&Lane, MutexGuard<'_, Option<Open>>) {
+        let mut unopened = None;
+        let mut unworthy = None;
+        for lane in &self.lanes {
+            match lane.try_lock() {
+                Some(open) if open.is_some() => return (lane, open),
+                Some(open) => unopened = unopened.or(Some((lane, open))),
+                None if lane.body_bytes.load(Ordering::SeqCst) < LANE_BYTES => unworthy = unworthy.or(Some(lane)),
+                None => {}
+            }
+        }
+        let wait = match (unworthy, unopened) {
+            (None, Some(unopened)) => return unopened,
+            // Another lane's lock must not be held meanwhile: somebody might wait for that one the other way round.
+            (Some(lane), unopened) => {
+                drop(unopened);
+                lane
+            }
+            // There are as many lanes as threads of the pool: this is for callers from elsewhere.
+            (None, None) => &self.lanes[0],
+        };
+        (wait, wait.open.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -438,6 +462,7 @@ impl Lane {
         }
         let mut open = self.try_lock()?;
         self.due.store(false, Ordering::SeqCst);
+        self.body_bytes.store(0, Ordering::SeqCst);
         let segment = open.take()?;
         self.flushing.fetch_add(1, Ordering::SeqCst);
         Some(segment)

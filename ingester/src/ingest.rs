@@ -120,7 +120,7 @@ pub(crate) struct Options {
     pub(crate) limits: Limits,
     /// Which times of profiles are believed.
     pub(crate) time_window: TimeWindow,
-    /// The longest that an acknowledgement can take when flushes keep up: a tick and the flush.
+    /// The time between two ticks of group commit.
     pub(crate) flush_interval: Duration,
 }
 
@@ -153,7 +153,14 @@ impl Ingest {
         let _in_flight = self.0.in_flight.token();
         let began = Instant::now();
         let (protocol, body_bytes) = (request.protocol, request.body.len() as u64);
-        let span = tracing::debug_span!("ingest", ?protocol, bytes = body_bytes, id = tracing::field::Empty);
+        let span = tracing::info_span!(
+            "ingest",
+            protocol = protocol.as_str(),
+            tenant = %request.tenant,
+            bytes = body_bytes,
+            id = tracing::field::Empty,
+            service = tracing::field::Empty,
+        );
         let result = self.push_counted(request).instrument(span).await;
         self.0.parts.metrics.pushed(protocol, body_bytes, &result, began.elapsed());
         result
@@ -173,6 +180,7 @@ impl Ingest {
 
     async fn push_as(&self, id: Ulid, request: Request) -> Result<Accepted, Failure> {
         let checked = request.names.check()?;
+        tracing::Span::current().record("service", checked.labels.service());
         let deadline = self.answer_by(request.deadline);
         loop {
             match self.0.parts.recent.claim(&request.tenant, id) {

@@ -33,6 +33,11 @@ pub(crate) struct Harness {
 impl Harness {
     /// Starts one with these arguments. A PUT is tried once.
     pub(crate) fn new(arguments: &[&str]) -> Self {
+        Self::of_threads(1, arguments)
+    }
+
+    /// Starts one whose pool has this many threads.
+    pub(crate) fn of_threads(threads: usize, arguments: &[&str]) -> Self {
         let arguments = [&["afterglow-ingester", "--storage=memory://"], arguments].concat();
         let settings = Settings::try_parse_from(arguments).expect("arguments of the test");
         let faulty = Faulty::new(Arc::new(InMemory::new()));
@@ -45,7 +50,8 @@ impl Harness {
         };
         let store = Store::new(Arc::new(faulty.clone()), "faulty".to_owned(), options);
         let metrics = Metrics::new(Program::new("test"));
-        let ingester = crate::assemble(&settings.ingester, &settings.server.limits, store, Pool::new(1), &metrics);
+        let ingester =
+            crate::assemble(&settings.ingester, &settings.server.limits, store, Pool::new(threads), &metrics);
         let ingest = ingester.ingest.clone();
         let run = tokio::spawn(async move {
             let never = CancellationToken::new();

@@ -27,6 +27,17 @@ async fn profiles_of_one_tick_share_a_put() {
     assert_eq!(harness.store.count(Operation::Put), 2);
 }
 
+/// Goal: many threads make no PUTs that one would not have made.
+#[tokio::test(start_paused = true)]
+async fn small_profiles_share_a_put_whichever_threads_add_them() {
+    let harness = Harness::of_threads(8, &[]);
+    for tick in 1..=5 {
+        let outcomes = join_all((0..200).map(|n| harness.push("", pprof(n)))).await;
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        assert_eq!(harness.store.count(Operation::Put), tick);
+    }
+}
+
 /// Goal: an idle ingester costs nothing.
 #[tokio::test(start_paused = true)]
 async fn without_profiles_there_is_no_flush() {
