@@ -1,14 +1,15 @@
 //! The one byte budget: what all profiles between arrival and the end of their flush may hold together.
 //!
-//! Every byte is paid for before it is kept: a gRPC message when its frame header announces it, an HTTP body as it is read, the
-//! inflated profile before it is inflated. A [`Permit`] moves with the profile through every stage, grows and shrinks with
-//! what the profile holds there, and gives back what is left when the flush has ended and the permit is dropped.
+//! Every byte is paid for before it is kept: a gRPC message when its frame header announces it, an HTTP body as it is
+//! read, the inflated profile before it is inflated. A [`Permit`] moves with the profile through every stage, grows and
+//! shrinks with what the profile holds there, and gives back what is left when the flush has ended and the permit is
+//! dropped.
 //!
-//! Invariants: the permits given out never exceed the budget, and bodies that only wait never take more than half of it. Without
-//! that half, a queue of bodies could fill the budget until none of them finds the bytes to be inflated in, and nothing moves.
-//! Who finds no bytes within [`PATIENCE`] is refused with a delay that grows with the bytes waiting, so that senders spread out
-//! instead of coming back together. A single claim larger than what it is taken from is cut to it: it waits until it is
-//! alone, instead of being refused for ever.
+//! Invariants: the permits given out never exceed the budget, and bodies that only wait never take more than half of
+//! it. Without that half, a queue of bodies could fill the budget until none of them finds the bytes to be inflated in,
+//! and nothing moves. Who finds no bytes within [`PATIENCE`] is refused with a delay that grows with the bytes waiting,
+//! so that senders spread out instead of coming back together. A single claim larger than what it is taken from is cut
+//! to it: it waits until it is alone, instead of being refused for ever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,11 +25,12 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// How long a profile waits for bytes before it is refused: long enough to bridge the end of a flush, short enough that waiting
-/// senders do not become a queue of their own.
+/// How long a profile waits for bytes before it is refused: long enough to bridge the end of a flush, short enough that
+/// waiting senders do not become a queue of their own.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What one permit of the semaphores stands for: fine enough for the smallest profile, and 2^32 of them are beyond any memory.
+/// What one permit of the semaphores stands for: fine enough for the smallest profile, and 2^32 of them are beyond any
+/// memory.
 const UNIT_BYTES: u64 = 1024;
 
 /// The least and the most that a refused sender is told to wait.
@@ -115,8 +117,8 @@ impl Budget {
         })
     }
 
-    /// Returns how long a refused sender is to wait: between half of an upper end and that upper end, which goes from 2 s when
-    /// hardly anybody waits to 30 s when those who wait want the whole budget once more.
+    /// Returns how long a refused sender is to wait: between half of an upper end and that upper end, which goes from 2
+    /// s when hardly anybody waits to 30 s when those who wait want the whole budget once more.
     fn delay(&self) -> Duration {
         let wanted = self.0.wanted.load(Ordering::Relaxed) as f64;
         let pressure = (wanted / f64::from(self.0.all.max)).min(1.0);
@@ -145,8 +147,8 @@ impl Units {
 // === impl Permit ===
 
 impl Permit {
-    /// Ends the waiting of the body: makes the permit hold at least `bytes`, for the body and what is made of it, waiting at most
-    /// [`PATIENCE`] for what is missing, and leaves the bodies' half to others.
+    /// Ends the waiting of the body: makes the permit hold at least `bytes`, for the body and what is made of it,
+    /// waiting at most [`PATIENCE`] for what is missing, and leaves the bodies' half to others.
     ///
     /// # Errors
     /// As [`Budget::acquire`]; the permit then holds what it held.

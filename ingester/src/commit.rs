@@ -4,19 +4,20 @@
 //! pool threads ─▶ add ─▶ open segment ─▶ cut ─▶ finish (a thread) ─▶ put_segment ─▶ each claim gets its outcome
 //! ```
 //!
-//! - A tenant has [`Lane`]s, each with at most one open segment. A second one is opened only when the first is busy and holds
-//!   enough to be worth a PUT: at low load all goes into one segment, at high load as many threads as there are cores add at
-//!   the same time.
-//! - An open segment is *due* at the next tick or when it holds [`Options::flush_bytes`]; without one there is no flush. It is cut when
-//!   it is due and its lane has fewer than [`Options::flushes_in_flight_max`] flushes under way; until then it grows, so a slow
-//!   store gets larger segments, not more. What it may grow to is bounded by the byte budget, which its profiles hold.
-//! - Every profile has its own [`Claim`](crate::recent::Claim) and gets its own outcome. What goes wrong with one while it is added
+//! - A tenant has [`Lane`]s, each with at most one open segment. A second one is opened only when the first is busy and
+//!   holds enough to be worth a PUT: at low load all goes into one segment, at high load as many threads as there are
+//!   cores add at the same time.
+//! - An open segment is *due* at the next tick or when it holds [`Options::flush_bytes`]; without one there is no
+//!   flush. It is cut when it is due and its lane has fewer than [`Options::flushes_in_flight_max`] flushes under way;
+//!   until then it grows, so a slow store gets larger segments, not more. What it may grow to is bounded by the byte
+//!   budget, which its profiles hold.
+//! - Every profile has its own [`Claim`] and gets its own outcome. What goes wrong with one while it is added
 //!   fails that one; what goes wrong with a flush fails the profiles in it, and a panic is no exception.
 //!
 //! Invariant: a claim is resolved as durable only with a key that [`Store::put_segment`] returned.
 //!
-//! All state changes happen in [`Handle::add`] and in the one loop of [`Committer::run`], which owns every flush: dropping
-//! that future stops them where they are.
+//! All state changes happen in [`Handle::add`] and in the one loop of [`Committer::run`], which owns every flush:
+//! dropping that future stops them where they are.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,11 +49,13 @@ mod outage;
 pub(crate) use metrics::Metrics;
 use outage::Outage;
 
-/// How long a flush may take from its cut on, all attempts of its PUT together. Whoever waits longer is better served by a retry.
+/// How long a flush may take from its cut on, all attempts of its PUT together. Whoever waits longer is better served
+/// by a retry.
 pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The bytes, as sent, that every open segment of a tenant has to hold before another is opened beside it. Below, a thread rather
-/// waits for the one that adds: a millisecond or so, instead of a PUT. At 25 KB a profile this is 20 of them.
+/// The bytes, as sent, that every open segment of a tenant has to hold before another is opened beside it. Below, a
+/// thread rather waits for the one that adds: a millisecond or so, instead of a PUT. At 25 KB a profile this is 20 of
+/// them.
 const LANE_BYTES: u64 = 512 << 10;
 
 /// How many tenants may have profiles on the way at once. Each has objects of its own, so each costs PUTs of its own.
@@ -124,7 +127,8 @@ struct Tenant {
 #[derive(Debug, Default)]
 struct Lane {
     open: Mutex<Option<Open>>,
-    /// What its open segment holds. This and what follows is outside of the lock, so that nobody need wait for a thread that adds.
+    /// What its open segment holds. This and what follows is outside of the lock, so that nobody need wait for a thread
+    /// that adds.
     body_bytes: AtomicU64,
     /// Its open segment waits to be cut.
     due: AtomicBool,
@@ -221,8 +225,8 @@ impl Handle {
         Err(Failure::unavailable(text, self.shared.spread(RETRY_DELAY)))
     }
 
-    /// Adds a profile to an open segment; its claim is resolved when that is flushed, or at once when it cannot be added. Takes
-    /// the CPU for as long as interning and verifying the profile does: call it on a thread of the pool.
+    /// Adds a profile to an open segment; its claim is resolved when that is flushed, or at once when it cannot be
+    /// added. Takes the CPU for as long as interning and verifying the profile does: call it on a thread of the pool.
     ///
     /// `raw` are the protobuf bytes, `profile` what they decode to.
     pub(crate) fn add(&self, tenant: &TenantId, ready: Ready, raw: &[u8], profile: &Profile<'_>) {
@@ -424,8 +428,8 @@ fn not_stored(id: Ulid, delay: Duration) -> Failure {
 // === impl Tenant ===
 
 impl Tenant {
-    /// Returns the lane to add to, locked: the first open one that is not busy, else a busy one that is not worth a PUT yet, else a
-    /// new one.
+    /// Returns the lane to add to, locked: the first open one that is not busy, else a busy one that is not worth a PUT
+    /// yet, else a new one.
     fn lane(&self) -> (&Lane, MutexGuard<'_, Option<Open>>) {
         let mut unopened = None;
         let mut unworthy = None;
@@ -454,8 +458,8 @@ impl Tenant {
 // === impl Lane ===
 
 impl Lane {
-    /// Takes the open segment out if it is due and may be flushed now. A lane that somebody adds to stays due: that somebody
-    /// wakes the loop again.
+    /// Takes the open segment out if it is due and may be flushed now. A lane that somebody adds to stays due: that
+    /// somebody wakes the loop again.
     fn cut(&self, flushes_in_flight_max: usize) -> Option<Open> {
         if !self.due.load(Ordering::SeqCst) || self.flushing.load(Ordering::SeqCst) >= flushes_in_flight_max {
             return None;

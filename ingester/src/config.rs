@@ -12,8 +12,8 @@ use afterglow_service::config::ByteSize;
 use crate::ingest::TimeWindow;
 use crate::{commit, memory};
 
-/// The share of the memory that the budget takes where it is not set: the rest is for decoding buffers in transit, the allocator's
-/// slack and the other parts of the process.
+/// The share of the memory that the budget takes where it is not set: the rest is for decoding buffers in transit, the
+/// allocator's slack and the other parts of the process.
 const MEMORY_SHARE: u64 = 4;
 
 /// The most that the budget takes where it is not set: flushes that keep up never need more.
@@ -35,7 +35,8 @@ pub struct Config {
     /// Flushes under way at once, for each tenant and core; beyond, the next flush grows
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub flushes_in_flight: usize,
-    /// Memory for profiles on their way in; beyond, they are refused and may be retried [default: a quarter of the memory, at most 1GiB]
+    /// Memory for profiles on their way in; beyond, they are refused and may be retried [default: a quarter of the
+    /// memory, at most 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub memory_budget: Option<ByteSize>,
     /// What a profile may hold.

@@ -1,8 +1,9 @@
-//! `afterglow.v1.IngestService`: translates messages to [`ingest::Request`]s and outcomes to answers.
+//! `afterglow.v1.IngestService`: translates messages to [`Request`]s and outcomes to answers.
 //!
-//! A request passes, from outside in: the layers of the server (limits of size, deadline, tracing), [`frames`] (each message is paid
-//! for before it is buffered), tonic (framing, protobuf), and then [`session`] for a stream or [`Grpc::push_profile`] for a call.
-//! Messages may be compressed, though a profile is gzip'd itself: some clients do so whatever they send.
+//! A request passes, from outside in: the layers of the server (limits of size, deadline, tracing), [`frames`] (each
+//! message is paid for before it is buffered), tonic (framing, protobuf), and then [`session`] for a stream or
+//! [`Grpc::push_profile`] for a call. Messages may be compressed, though a profile is gzip'd itself: some clients do so
+//! whatever they send.
 
 use std::pin::Pin;
 

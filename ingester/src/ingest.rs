@@ -1,16 +1,16 @@
-//! The one way in: every protocol translates to a [`Request`] and calls [`Ingest::push`], which returns when the profile is durable
-//! or says why it is not.
+//! The one way in: every protocol translates to a [`Request`] and calls [`Ingest::push`], which returns when the
+//! profile is durable or says why it is not.
 //!
 //! ```text
-//! request ─▶ names (id, labels, type) ─▶ claim the id ─▶ [pool: inflate, decode, type and time, add to a segment] ─▶ wait for the flush
+//! request ─▶ check names ─▶ claim the id ─▶ [pool: inflate, decode, type, time, add to a segment] ─▶ flush
 //! ```
 //!
-//! What is cheap is checked first; nothing is inflated for a profile whose labels are wrong. The profile's bytes hold a permit of
-//! the byte budget on the whole way, and a core is waited for only so long, so that under overload the ingester refuses early
-//! instead of working on what nobody waits for any more.
+//! What is cheap is checked first; nothing is inflated for a profile whose labels are wrong. The profile's bytes hold a
+//! permit of the byte budget on the whole way, and a core is waited for only so long, so that under overload the
+//! ingester refuses early instead of working on what nobody waits for any more.
 //!
-//! A caller may stop waiting at any await. What was added to a segment by then is committed, and its outcome is remembered for
-//! the retry.
+//! A caller may stop waiting at any await. What was added to a segment by then is committed, and its outcome is
+//! remembered for the retry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,7 +147,8 @@ impl Ingest {
     /// Stores a profile, and returns when it is durable.
     ///
     /// # Errors
-    /// [`Refused`] with the reason. Where its kind is retriable, the same request with the same id counts once, however it ends.
+    /// [`Refused`] with the reason. Where its kind is retriable, the same request with the same id counts once, however
+    /// it ends.
     pub(crate) async fn push(&self, request: Request) -> Result<Accepted, Refused> {
         // Counted before the look at the flag: a drain that begins in between waits for this one.
         let _in_flight = self.0.in_flight.token();
@@ -202,8 +203,8 @@ impl Ingest {
         }
     }
 
-    /// Checks the profile and adds it to a segment, on a thread of the pool; returns what looks wrong with it. The claim goes with
-    /// the profile.
+    /// Checks the profile and adds it to a segment, on a thread of the pool; returns what looks wrong with it. The
+    /// claim goes with the profile.
     async fn accept(&self, request: Request, claim: Claim, checked: Checked) -> Result<Vec<String>, Failure> {
         let Request { tenant, time_nanos, duration_nanos, body, mut permit, turn, .. } = request;
         let slot = self.slot(turn).await?;
@@ -252,7 +253,8 @@ impl Ingest {
         }
     }
 
-    /// Returns when the answer has to be on its way: with flushes that keep up none takes longer than a tick and a flush.
+    /// Returns when the answer has to be on its way: with flushes that keep up none takes longer than a tick and a
+    /// flush.
     fn answer_by(&self, deadline: Option<Instant>) -> Instant {
         let patience = Instant::now() + self.0.options.flush_interval + FLUSH_TIMEOUT;
         match deadline {
@@ -295,7 +297,8 @@ impl Ingest {
         &self.0.draining
     }
 
-    /// Refuses all that comes from now on, makes all that is open due, and waits until everything under way is answered.
+    /// Refuses all that comes from now on, makes all that is open due, and waits until everything under way is
+    /// answered.
     pub(crate) async fn drain(&self) {
         self.0.draining.cancel();
         self.0.parts.commit.drain();

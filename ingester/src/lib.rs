@@ -5,8 +5,9 @@
 //!      └─────────── budget: every byte on this way is paid for ───────────┘          └─▶ recent: ids a retry may bring
 //! ```
 //!
-//! A program gives [`build`] its [`Config`], an open store and its metrics, mounts [`Ingester::grpc`] and [`Ingester::routes`] on its server,
-//! and keeps [`Ingester::run`] going beside it. [`run`] is all of that as a program of its own.
+//! A program gives [`build`] its [`Config`], an open store and its metrics, mounts [`Ingester::grpc`] and
+//! [`Ingester::routes`] on its server, and keeps [`Ingester::run`] going beside it. [`run`] is all of that as a program
+//! of its own.
 //!
 //! Nothing here is kept on disk, and nothing is known of other ingesters: what they share is in the bucket.
 
@@ -61,8 +62,8 @@ pub struct Drained {
     pub left: usize,
 }
 
-/// Builds an ingester over `store`, whose clock and chance it shares; `server` are the limits of the server that will mount it.
-/// Call it once for a registry of metrics.
+/// Builds an ingester over `store`, whose clock and chance it shares; `server` are the limits of the server that will
+/// mount it. Call it once for a registry of metrics.
 pub fn build(config: &Config, server: &Limits, store: Store, metrics: &Metrics) -> Ingester {
     assemble(config, server, store, Pool::of_cores(), metrics)
 }
@@ -107,8 +108,9 @@ impl Ingester {
         http::routes(self.ingest.clone())
     }
 
-    /// Flushes until `stop` is cancelled and the delay of `drain` has passed, as for the server beside it; then refuses what comes,
-    /// flushes what is there at once, and returns when everything under way is answered or the time of `drain` is over.
+    /// Flushes until `stop` is cancelled and the delay of `drain` has passed, as for the server beside it; then refuses
+    /// what comes, flushes what is there at once, and returns when everything under way is answered or the time of
+    /// `drain` is over.
     pub async fn run(self, stop: CancellationToken, drain: &Drain) -> Drained {
         let Self { ingest, committer, .. } = self;
         let drained = async {

@@ -13,15 +13,15 @@ pub(crate) fn available_bytes() -> Option<u64> {
     }
 }
 
-/// Returns the tightest limit of the control groups that this process is in, and of their parents. `root` is where `/proc` and
-/// `/sys` lie.
+/// Returns the tightest limit of the control groups that this process is in, and of their parents. `root` is where
+/// `/proc` and `/sys` lie.
 fn limit_of_groups(root: &Path) -> Option<u64> {
     let membership = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     membership.lines().flat_map(|line| files_of(root, line)).filter_map(|file| read_limit(&file)).min()
 }
 
-/// Returns the files that may hold a limit for one line of `/proc/self/cgroup`: `hierarchy:controllers:path`. A container usually sees
-/// its own group as the root, whatever the path says, so every parent is looked at as well.
+/// Returns the files that may hold a limit for one line of `/proc/self/cgroup`: `hierarchy:controllers:path`. A
+/// container usually sees its own group as the root, whatever the path says, so every parent is looked at as well.
 fn files_of(root: &Path, line: &str) -> Vec<PathBuf> {
     let mut fields = line.splitn(3, ':');
     let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {

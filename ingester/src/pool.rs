@@ -1,12 +1,14 @@
-//! Where profiles are inflated, decoded and interned: threads for work that does not yield, never more at once than cores.
+//! Where profiles are inflated, decoded and interned: threads for work that does not yield, never more at once than
+//! cores.
 //!
-//! The async threads only move bytes; a profile that takes 50 ms to decode must not hold up the acknowledgements of others. The
-//! threads are tokio's blocking ones, the bound is a semaphore before them: with it the memory that decoding takes at once is
-//! bounded, too, and more threads than cores would only make everybody slower.
+//! The async threads only move bytes; a profile that takes 50 ms to decode must not hold up the acknowledgements of
+//! others. The threads are tokio's blocking ones, the bound is a semaphore before them: with it the memory that
+//! decoding takes at once is bounded, too, and more threads than cores would only make everybody slower.
 //!
-//! The queue before the pool is bounded by time. A burst is let in: while a core was free within the last [`BURST`], work waits as
-//! long for one. A queue that stands is not: then work waits [`PATIENCE`], so that what is accepted under lasting overload
-//! is answered soon, and the rest is refused before anything was spent on it (the idea of CoDel: Nichols and Jacobson, 2012).
+//! The queue before the pool is bounded by time. A burst is let in: while a core was free within the last [`BURST`],
+//! work waits as long for one. A queue that stands is not: then work waits [`PATIENCE`], so that what is accepted under
+//! lasting overload is answered soon, and the rest is refused before anything was spent on it (the idea of CoDel:
+//! Nichols and Jacobson, 2012).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
@@ -19,8 +21,8 @@ use tokio::time::{Instant, timeout};
 /// How long work waits while there was no free core for a while: little beside a flush.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long a queue may stand before it is taken for overload, and how long work waits until then: less than the time after which
-/// senders give up.
+/// How long a queue may stand before it is taken for overload, and how long work waits until then: less than the time
+/// after which senders give up.
 pub(crate) const BURST: Duration = Duration::from_secs(3);
 
 /// The bound on work at once; cheap to clone.

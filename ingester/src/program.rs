@@ -81,7 +81,8 @@ pub enum Error {
 /// What this program is called.
 pub const PROGRAM: Program = Program::new("afterglow-ingester");
 
-/// Runs an ingester until SIGTERM or SIGINT, then drains; `profiles`, if any, take profiles of this process for `/debug/pprof/`.
+/// Runs an ingester until SIGTERM or SIGINT, then drains; `profiles`, if any, take profiles of this process for
+/// `/debug/pprof/`.
 ///
 /// # Errors
 /// It did not start; once it serves, it ends well.

@@ -1,11 +1,12 @@
 //! The ids this ingester has seen lately: what makes a retry wait for the first attempt, or be answered at once.
 //!
-//! An id is *claimed* by the first push that brings it and stays in flight until its [`Claim`] is resolved: acknowledged, failed,
-//! or given up (dropped). Acknowledged ids are remembered with the SHA-256 of their bytes, so that the same profile again is a
-//! duplicate and another one under its id is refused.
+//! An id is *claimed* by the first push that brings it and stays in flight until its [`Claim`] is resolved:
+//! acknowledged, failed, or given up (dropped). Acknowledged ids are remembered with the SHA-256 of their bytes, so
+//! that the same profile again is a duplicate and another one under its id is refused.
 //!
-//! This is a help, not the guarantee: a retry that reaches another ingester, or comes after the memory has moved on, is stored a
-//! second time and counted once by readers, who know all ids. So it may forget, and does: [`Recent`] is bounded.
+//! This is a help, not the guarantee: a retry that reaches another ingester, or comes after the memory has moved on, is
+//! stored a second time and counted once by readers, who know all ids. So it may forget, and does: [`Recent`] is
+//! bounded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +16,9 @@ use afterglow_store::paths::{SegmentName, TenantId};
 use tokio::sync::watch;
 use ulid::Ulid;
 
-/// How many acknowledged ids are remembered at least, once there were as many. At 1,000 profiles a second they are those of the
-/// last 2 minutes, which is when nearly all retries come; with some 150 bytes each they take 40 MB at most (twice as many).
+/// How many acknowledged ids are remembered at least, once there were as many. At 1,000 profiles a second they are
+/// those of the last 2 minutes, which is when nearly all retries come; with some 150 bytes each they take 40 MB at most
+/// (twice as many).
 pub(crate) const IDS_REMEMBERED: usize = 131_072;
 
 /// The memory of ids; cheap to clone.
@@ -66,8 +68,8 @@ pub(crate) enum Seen {
     Durable(Durable),
 }
 
-/// The right and the duty to say how the push of an id ended. Dropped without a word, the id is as if never seen, and those who
-/// wait for it learn so.
+/// The right and the duty to say how the push of an id ended. Dropped without a word, the id is as if never seen, and
+/// those who wait for it learn so.
 #[derive(Debug)]
 pub(crate) struct Claim {
     recent: Recent,

@@ -21,7 +21,8 @@ use crate::Settings;
 use crate::ingest::{Accepted, Ingest, Names, Protocol, Refused, Request};
 use crate::pool::Pool;
 
-/// An ingester that runs until it is dropped. With one thread it has one lane, so that what goes into one PUT is certain.
+/// An ingester that runs until it is dropped. With one thread it has one lane, so that what goes into one PUT is
+/// certain.
 #[derive(Debug)]
 pub(crate) struct Harness {
     pub(crate) ingest: Ingest,

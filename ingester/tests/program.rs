@@ -1,4 +1,5 @@
-//! Goal: the program starts, takes a profile, and ends as its operator asks; what is configured wrongly it says at once.
+//! Goal: the program starts, takes a profile, and ends as its operator asks; what is configured wrongly it says at
+//! once.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;

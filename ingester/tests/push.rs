@@ -122,7 +122,8 @@ async fn the_median_acknowledgement_takes_less_than_300_ms() {
     assert!(times[times.len() / 2] < Duration::from_millis(300), "{times:?}");
 }
 
-/// Goal: 1,000 profiles under way when the server is told to stop are all answered, what is acknowledged is stored, and the server ends.
+/// Goal: 1,000 profiles under way when the server is told to stop are all answered, what is acknowledged is stored, and
+/// the server ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_under_way_is_answered_when_the_server_stops() {
     const STREAMS: usize = 4;

@@ -1,7 +1,9 @@
-//! Goal: what is refused is refused with the promised code and words on every way in, and says that a retry helps exactly where it does.
+//! Goal: what is refused is refused with the promised code and words on every way in, and says that a retry helps
+//! exactly where it does.
 //!
-//! Each row is pushed whole on a stream, in chunks on a stream, by a call and over HTTP; the answers must agree. The table they make is
-//! the golden file `snapshots/refusals__*.snap`, to be read like the promise it is: `(R)` marks what may be retried.
+//! Each row is pushed whole on a stream, in chunks on a stream, by a call and over HTTP; the answers must agree. The
+//! table they make is the golden file `snapshots/refusals__*.snap`, to be read like the promise it is: `(R)` marks what
+//! may be retried.
 
 mod support;
 
@@ -63,7 +65,8 @@ impl Table {
     }
 }
 
-/// What a profile's bytes can be wrong in; the profile crate has every field of every message, here is one of each kind.
+/// What a profile's bytes can be wrong in; the profile crate has every field of every message, here is one of each
+/// kind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_of_profiles() {
     let server = TestServer::start(&["--flush-interval=5ms"]).await;

@@ -49,7 +49,8 @@ impl Metrics {
             stored_bytes: Counter::default(),
             blobs: Counter::default(),
         };
-        let flushes = "Flushes by outcome: durable, unknown (it may be stored), failed (it is not), error (it could not be built)";
+        let flushes =
+            "Flushes by outcome: durable, unknown (may be stored), failed (is not), error (could not be built)";
         registry.register("afterglow_commit_flushes", flushes, metrics.flushes.clone());
         let seconds = "Time from the cut of a segment to its outcome, in seconds";
         registry.register("afterglow_commit_flush_seconds", seconds, metrics.flush_seconds.clone());

@@ -1,8 +1,9 @@
 //! Whether the store is taken for down: then profiles are refused at once instead of after the time of a flush.
 //!
-//! After [`FAILURES_MIN`] flushes in a row that failed, one profile every [`TRY_INTERVAL`] is let through to try, and the others are sent
-//! back in a moment with a delay, before anything is inflated for them. The first flush that succeeds ends it. So while a store is
-//! away the ingester costs its senders nothing but patience, and holds no memory for profiles it cannot place.
+//! After [`FAILURES_MIN`] flushes in a row that failed, one profile every [`TRY_INTERVAL`] is let through to try, and
+//! the others are sent back in a moment with a delay, before anything is inflated for them. The first flush that
+//! succeeds ends it. So while a store is away the ingester costs its senders nothing but patience, and holds no memory
+//! for profiles it cannot place.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -101,7 +101,8 @@ async fn a_put_without_an_answer_ends() {
     assert!(start.elapsed() <= TICK + FLUSH_TIMEOUT, "{:?}", start.elapsed());
 }
 
-/// Goal: while the store is away profiles are refused in a moment and hold nothing; when it is back they are taken within seconds.
+/// Goal: while the store is away profiles are refused in a moment and hold nothing; when it is back they are taken
+/// within seconds.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_costs_nothing() {
     let harness = Harness::new(&[]);

@@ -1,11 +1,12 @@
 //! Looks at the frame headers of a gRPC request before tonic does, so that a message is paid for before it is buffered.
 //!
-//! tonic allocates what a frame header announces and hands a message on when it is complete; a thousand streams with half a message
-//! each would hold gigabytes that nobody counted. [`Frames`] wraps the service, [`Body`] the body of each request: it takes
-//! the announced bytes from the budget first and queues the permit; the handler takes one permit a message ([`Permits`]).
+//! tonic allocates what a frame header announces and hands a message on when it is complete; a thousand streams with
+//! half a message each would hold gigabytes that nobody counted. [`Frames`] wraps the service, [`Body`] the body of
+//! each request: it takes the announced bytes from the budget first and queues the permit; the handler takes one permit
+//! a message ([`Permits`]).
 //!
-//! - No bytes in the budget: a unary call ends with the refusal. On a stream the message is read and thrown away, and an empty one
-//!   with its `seq` takes its place, so that the stream survives and the refusal finds its profile.
+//! - No bytes in the budget: a unary call ends with the refusal. On a stream the message is read and thrown away, and
+//!   an empty one with its `seq` takes its place, so that the stream survives and the refusal finds its profile.
 //! - A call whose message cannot be decoded is the sender's mistake: INVALID_ARGUMENT, where tonic says INTERNAL.
 //! - A sender that stops in the middle of a message for [`STALL_MAX`] is cut off; between messages it may be silent.
 //!
@@ -309,7 +310,8 @@ where
     /// Asks the budget for what a frame header announces.
     fn announced(&mut self, header: Bytes) {
         let length = (&header[1..]).get_u32();
-        // What a compressed message inflates to is not known before it is too late; the handler gives back what it is not.
+        // What a compressed message inflates to is not known before it is too late; the handler gives back what it is
+        // not.
         let bytes = if header[0] == FLAG_PLAIN { length.into() } else { self.message_bytes_max };
         let budget = self.budget.clone();
         let permit = async move { budget.acquire(bytes).await }.boxed();
@@ -337,7 +339,8 @@ where
     }
 }
 
-/// Reads `seq` off the beginning of a [`PushRequest`]: encoders write fields in the order of their numbers and leave out 0.
+/// Reads `seq` off the beginning of a [`PushRequest`]: encoders write fields in the order of their numbers and leave
+/// out 0.
 fn seq_of(mut message: &[u8]) -> Option<u64> {
     match message.first() {
         Some(0x08) => {

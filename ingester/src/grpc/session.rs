@@ -1,13 +1,15 @@
 //! One stream of profiles: reads them, whole or in chunks, and answers each as its outcome is known.
 //!
-//! The answers are produced by polling: nothing runs beside the stream, and a client that goes away takes all of it along (but not
-//! what was added to a segment). A refused profile is an answer; only what breaks the stream itself ends it.
+//! The answers are produced by polling: nothing runs beside the stream, and a client that goes away takes all of it
+//! along (but not what was added to a segment). A refused profile is an answer; only what breaks the stream itself ends
+//! it.
 //!
-//! Back-pressure is not reading: while [`UNDER_WAY_MAX`] profiles of the stream are under way, while [`TURNS`] of them wait for a core,
-//! and while the client does not read its answers, nothing more is read, and HTTP/2's window fills at the sender's end.
+//! Back-pressure is not reading: while [`UNDER_WAY_MAX`] profiles of the stream are under way, while [`TURNS`] of them
+//! wait for a core, and while the client does not read its answers, nothing more is read, and HTTP/2's window fills at
+//! the sender's end.
 //!
-//! When the ingester drains or the connection is about to close, nothing more is read, the profiles under way are answered, and
-//! the stream ends with UNAVAILABLE: what was sent and not answered is to be sent again elsewhere.
+//! When the ingester drains or the connection is about to close, nothing more is read, the profiles under way are
+//! answered, and the stream ends with UNAVAILABLE: what was sent and not answered is to be sent again elsewhere.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,11 +31,12 @@ use super::{Call, answer};
 use crate::budget::Permit;
 use crate::ingest::{Ingest, Refused, Request, STALL_MAX, body_too_large, stalled};
 
-/// How many profiles of one stream may be under way. With a flush every 250 ms that is 1,000 a second; who sends more has
-/// several streams.
+/// How many profiles of one stream may be under way. With a flush every 250 ms that is 1,000 a second; who sends more
+/// has several streams.
 const UNDER_WAY_MAX: usize = 256;
 
-/// How many profiles of one stream may wait for a core: one in work, one to follow. A queue is better kept at the sender's end.
+/// How many profiles of one stream may wait for a core: one in work, one to follow. A queue is better kept at the
+/// sender's end.
 const TURNS: usize = 2;
 
 /// How many profiles of one stream may be begun in chunks and not complete.
@@ -121,6 +124,7 @@ impl Session {
                 return end.map(|()| None);
             }
             let reads = self.end.is_none() && self.answers.len() < UNDER_WAY_MAX;
+            let listens = reads && self.turn.is_some();
             let stall = self.uploads.values().map(|upload| upload.heard + STALL_MAX).min();
             tokio::select! {
                 biased;
@@ -133,7 +137,7 @@ impl Session {
                     self.turn = Some(turn.expect("the semaphore is never closed"));
                 }
                 // After the messages: what is late because nobody read it has not stalled.
-                message = self.messages.message(), if reads && self.turn.is_some() => match message {
+                message = self.messages.message(), if listens => match message {
                     Ok(Some(message)) => self.read(message).await,
                     Ok(None) => {
                         self.refuse_uploads(|upload| {
@@ -147,7 +151,7 @@ impl Session {
                         self.end = Some(Err(blame(status)));
                     }
                 },
-                () = sleep_until(stall.unwrap_or_else(Instant::now)), if reads && self.turn.is_some() && stall.is_some() => {
+                () = sleep_until(stall.unwrap_or_else(Instant::now)), if listens && stall.is_some() => {
                     self.refuse_stalled();
                 }
             }

@@ -134,7 +134,8 @@ async fn a_profile_that_stalls_is_given_up() {
     assert_eq!(stream.answer().await.seq, 3, "the late chunk has no answer of its own");
 }
 
-/// Goal: a stream takes no more than its share; what is not read waits at the sender's end, and all of it comes through.
+/// Goal: a stream takes no more than its share; what is not read waits at the sender's end, and all of it comes
+/// through.
 #[tokio::test(start_paused = true)]
 async fn a_stream_is_read_no_faster_than_it_is_answered() {
     let harness = Harness::new(&[]);
@@ -178,7 +179,8 @@ async fn a_stream_survives_the_budget() {
     assert_eq!(code(&stream.answer().await), Code::Ok);
 }
 
-/// Goal: a drain answers what is under way, refuses what is half here and ends the stream, so that its client goes elsewhere.
+/// Goal: a drain answers what is under way, refuses what is half here and ends the stream, so that its client goes
+/// elsewhere.
 #[tokio::test(start_paused = true)]
 async fn a_drain_answers_and_ends_the_stream() {
     let harness = Harness::new(&["--flush-interval=4s"]);

@@ -1,4 +1,5 @@
-//! Reads the body of a request that holds a profile: every byte is paid for before it is kept, and nobody waits for ever.
+//! Reads the body of a request that holds a profile: every byte is paid for before it is kept, and nobody waits for
+//! ever.
 
 use afterglow_service::Failure;
 use afterglow_service::http::body_failure;
@@ -15,7 +16,8 @@ use crate::ingest::{Ingest, STALL_MAX, stalled};
 /// What is paid for at once where nobody announced a length: enough for most profiles.
 const STEP_BYTES: u64 = 256 << 10;
 
-/// Reads the body whole and returns it with what pays for it. That it is not too large the server's own layers have seen to.
+/// Reads the body whole and returns it with what pays for it. That it is not too large the server's own layers have
+/// seen to.
 ///
 /// # Errors
 /// It stops or breaks off or is too large, or the budget has no bytes for it.

@@ -1,5 +1,5 @@
-//! `POST /api/v1/profiles?service=S&type=T[&time=][&duration=][&id=][&label.k=v…]`: the body is the pprof, gzip'd or not, of any
-//! content type.
+//! `POST /api/v1/profiles?service=S&type=T[&time=][&duration=][&id=][&label.k=v…]`: the body is the pprof, gzip'd or
+//! not, of any content type.
 
 use std::time::Duration;
 

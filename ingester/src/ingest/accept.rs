@@ -14,8 +14,9 @@ use crate::budget::Permit;
 use crate::commit::{self, Ready};
 use crate::recent::Claim;
 
-/// What a profile takes while it is worked on, in multiples of its inflated bytes: the bytes themselves, the decoded arrays, which
-/// are about twice as large (four bytes for a location that took one or two), and the columns they become.
+/// What a profile takes while it is worked on, in multiples of its inflated bytes: the bytes themselves, the decoded
+/// arrays, which are about twice as large (four bytes for a location that took one or two), and the columns they
+/// become.
 const WORK_RATIO: u64 = 4;
 
 /// Which times of profiles are believed, as distances from the time of arrival.
@@ -50,8 +51,8 @@ struct When {
 // === impl Work ===
 
 impl Work {
-    /// Does it, `now_nanos` being the time of arrival; returns what looks wrong with the profile. Its claim is resolved here when it
-    /// is refused, otherwise later, by its flush.
+    /// Does it, `now_nanos` being the time of arrival; returns what looks wrong with the profile. Its claim is resolved
+    /// here when it is refused, otherwise later, by its flush.
     ///
     /// # Errors
     /// The profile is refused: the same that its claim was told.
@@ -93,8 +94,8 @@ impl Work {
     }
 }
 
-/// Returns what a body takes of the budget while it is worked on. What gzip says of the inflated size is no more than a hint:
-/// when it lies, the number of threads and the limit of inflating bound the damage.
+/// Returns what a body takes of the budget while it is worked on. What gzip says of the inflated size is no more than a
+/// hint: when it lies, the number of threads and the limit of inflating bound the damage.
 pub(super) fn work_bytes(body: &[u8], limits: &Limits) -> u64 {
     let sent = body.len() as u64;
     let inflated = match body {
@@ -165,7 +166,8 @@ mod tests {
         Profile { time_nanos, duration_nanos, ..Profile::default() }
     }
 
-    /// Goal: the pprof's own time wins over the sender's, and that over the arrival; what is negative is said and not used.
+    /// Goal: the pprof's own time wins over the sender's, and that over the arrival; what is negative is said and not
+    /// used.
     #[test]
     fn the_profile_knows_its_time_best() {
         let when = |p: Profile<'_>, time, duration| {

@@ -25,8 +25,8 @@ pub(crate) struct Checked {
 }
 
 impl Names {
-    /// Checks the type and the labels. The name `type` means the profile type in selectors, so a label of that name is taken for
-    /// it, and must not contradict it.
+    /// Checks the type and the labels. The name `type` means the profile type in selectors, so a label of that name is
+    /// taken for it, and must not contradict it.
     ///
     /// # Errors
     /// [`Kind::Invalid`](afterglow_service::Kind::Invalid), naming the label.

@@ -78,7 +78,8 @@ async fn messages_pass_with_a_permit_each() {
     }
 }
 
-/// Goal: on a stream a message without bytes in the budget is replaced by an empty one with its seq; the next one passes.
+/// Goal: on a stream a message without bytes in the budget is replaced by an empty one with its seq; the next one
+/// passes.
 #[tokio::test(start_paused = true)]
 async fn a_stream_survives_a_message_that_is_not_paid_for() {
     let budget = budget(64);
