@@ -171,3 +171,106 @@ impl Index {
 fn hash_of(seed: u64, id: u128) -> u64 {
     xxh3_64_with_seed(&id.to_le_bytes(), seed)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use object_store::path::Path;
+    use proptest::prelude::*;
+
+    use super::super::segment::Location;
+    use super::*;
+    use crate::paths::SegmentName;
+
+    /// The segment number `name` with these ids, the digest of each beside it, row by row.
+    fn segment(name: u64, ids: &[(u128, u64)]) -> Arc<Segment> {
+        let row =
+            |(row, (id, digest)): (usize, &(u128, u64))| Id { id: *id, digest: *digest, row: row as u32, entry: 0 };
+        let mut ids: Vec<Id> = ids.iter().enumerate().map(row).collect();
+        ids.sort_by_key(|id| (id.id, id.row));
+        Arc::new(Segment {
+            name: SegmentName::new(name, &"w".parse().expect("valid"), 0),
+            location: Location { path: Path::ROOT, bytes: 0 },
+            entries: Box::default(),
+            ids: ids.into(),
+            first_nanos: 0,
+            last_nanos: 0,
+        })
+    }
+
+    fn hidden(index: &Index, slot: Slot) -> Vec<u32> {
+        index.hidden(slot).map(|rows| rows.to_vec()).unwrap_or_default()
+    }
+
+    #[test]
+    fn of_two_segments_with_an_id_the_earlier_counts_whichever_came_first() {
+        for earlier_first in [true, false] {
+            let mut index = Index::new(1);
+            let mut names = [10, 20];
+            if !earlier_first {
+                names.reverse();
+            }
+            let slots = names.map(|name| index.insert(segment(name, &[(1, 0), (7, 0)])).0);
+            let (earlier, later) = if earlier_first { (slots[0], slots[1]) } else { (slots[1], slots[0]) };
+            assert_eq!((hidden(&index, earlier), hidden(&index, later)), (vec![], vec![0, 1]));
+            index.remove(earlier);
+            assert_eq!(hidden(&index, later), [0; 0], "what was hidden counts once the other is gone");
+        }
+    }
+
+    #[test]
+    fn an_id_twice_in_a_segment_counts_once() {
+        let mut index = Index::new(1);
+        let (slot, doubles) = index.insert(segment(10, &[(1, 5), (2, 0), (1, 5)]));
+        assert_eq!((hidden(&index, slot), doubles), (vec![2], Doubles { duplicates: 1, conflicts: 0 }));
+        index.remove(slot);
+        assert!(index.places.is_empty() && index.several.is_empty() && index.hidden.is_empty());
+    }
+
+    #[test]
+    fn another_profile_under_a_known_id_is_a_conflict() {
+        let mut index = Index::new(1);
+        index.insert(segment(10, &[(1, 5), (2, 6)]));
+        let (slot, doubles) = index.insert(segment(20, &[(1, 5), (2, 7), (3, 8)]));
+        assert_eq!(doubles, Doubles { duplicates: 2, conflicts: 1 });
+        assert_eq!(hidden(&index, slot), [0, 1]);
+    }
+
+    /// What is hidden by the words of the rule: sort all places, keep the first of each id.
+    fn hidden_by_rule(segments: &BTreeMap<u64, Vec<u128>>) -> BTreeMap<u64, Vec<u32>> {
+        let mut seen = BTreeSet::new();
+        let mut hidden = BTreeMap::new();
+        for (name, ids) in segments {
+            let rows = ids.iter().enumerate().filter(|(_, id)| !seen.insert(**id)).map(|(row, _)| row as u32);
+            hidden.insert(*name, rows.collect());
+        }
+        hidden
+    }
+
+    proptest! {
+        /// Whatever comes and goes in whatever order, what is hidden is what the rule says.
+        #[test]
+        fn what_is_hidden_follows_from_what_is_there(
+            steps in proptest::collection::vec((0..12u64, proptest::collection::vec(0..20u128, 0..8)), 1..40),
+        ) {
+            let mut index = Index::new(9);
+            let mut slots = BTreeMap::new();
+            let mut model = BTreeMap::new();
+            for (name, ids) in steps {
+                if let Some(slot) = slots.remove(&name) {
+                    index.remove(slot);
+                    model.remove(&name);
+                } else {
+                    let pairs: Vec<(u128, u64)> = ids.iter().map(|id| (*id, 0)).collect();
+                    slots.insert(name, index.insert(segment(name, &pairs)).0);
+                    model.insert(name, ids);
+                }
+                let found: BTreeMap<u64, Vec<u32>> = slots.iter().map(|(name, slot)| (*name, hidden(&index, *slot))).collect();
+                prop_assert_eq!(found, hidden_by_rule(&model));
+                let distinct: BTreeSet<&u128> = model.values().flatten().collect();
+                prop_assert_eq!(index.places.len(), distinct.len());
+            }
+        }
+    }
+}

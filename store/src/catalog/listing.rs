@@ -140,18 +140,7 @@ pub(super) async fn list(objects: &dyn ObjectStore, tenant: &TenantId, scope: Sc
     let mut attempts = 0;
     loop {
         attempts += 1;
-        // Where a store lists in order, what came before the failure need not be listed again.
-        let is_sorted = listed.is_sorted_by(|a, b| a.location < b.location);
-        let after = match listed.last() {
-            Some(last) if is_sorted => Some(last.location.clone()),
-            _ => {
-                listed.clear();
-                match scope {
-                    Scope::All => None,
-                    Scope::From(millis) => Some(tenant.segments_from(millis)),
-                }
-            }
-        };
+        let after = resume(tenant, scope, &mut listed);
         match list_once(objects, &folder, after.as_ref(), &mut listed).await {
             Ok(()) => return Ok(sort(tenant, listed)),
             Err(error) if attempts < ATTEMPTS_MAX && Fault::of(&error).is_passing() => {
@@ -160,6 +149,18 @@ pub(super) async fn list(objects: &dyn ObjectStore, tenant: &TenantId, scope: Sc
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Returns the key after which to go on. Where a store lists in order, what came before a failure need not be listed again.
+fn resume(tenant: &TenantId, scope: Scope, listed: &mut Vec<ObjectMeta>) -> Option<Path> {
+    if !listed.is_sorted_by(|a, b| a.location < b.location) {
+        listed.clear();
+    }
+    match (listed.last(), scope) {
+        (Some(last), _) => Some(last.location.clone()),
+        (None, Scope::From(millis)) => Some(tenant.segments_from(millis)),
+        (None, Scope::All) => None,
     }
 }
 
@@ -196,4 +197,169 @@ fn sort(tenant: &TenantId, listed: Vec<ObjectMeta>) -> Found {
     found.segments.dedup_by(|(a, _), (b, _)| a == b);
     found.strangers = strangers.into_iter().collect();
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+    use object_store::{ObjectStoreExt, PutPayload};
+
+    use super::*;
+    use crate::testing::faults::{Faulty, Operation, Trouble};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn name(millis: u64) -> SegmentName {
+        SegmentName::new(millis, &"w".parse().expect("valid"), millis)
+    }
+
+    fn key(millis: u64) -> SegmentKey {
+        SegmentKey { tenant: TenantId::anonymous(), name: name(millis) }
+    }
+
+    /// A lister that has listed all of many keys at the given wall time.
+    fn lister(began_millis: u64, keys: usize) -> (Lister, Instant) {
+        let now = Instant::now();
+        let mut lister = Lister::new(&Options::default());
+        lister.done(Scope::All, now, began_millis, keys);
+        (lister, now)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_listing_and_one_of_few_keys_are_of_all() {
+        let lister_new = Lister::new(&Options::default());
+        assert_eq!(lister_new.plan(Instant::now(), 5_000, Some(&name(1)), None), Scope::All);
+        let (lister, now) = lister(1_000_000, 999);
+        assert_eq!(lister.plan(now, 999, Some(&name(1_000_000)), None), Scope::All);
+        assert_eq!(lister.plan(now, 0, None, None), Scope::All);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_of_the_newest_reaches_back_before_all_that_may_be_new() {
+        let (lister, now) = lister(1_000_000, 5_000);
+        assert_eq!(lister.plan(now, 5_000, Some(&name(999_000)), None), Scope::From(999_000 - 65_000));
+        // A name ahead of the reader's clock does not hide what is written now.
+        assert_eq!(lister.plan(now, 5_000, Some(&name(2_000_000)), None), Scope::From(1_000_000 - 65_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_keys_are_listed_now_and_then_and_never_for_more_than_the_newest_cost() {
+        let newest = name(1_000_000);
+        for (keys, pause) in [(5_000, 15), (15_000, 15), (100_000, 100)] {
+            let (lister, began) = lister(1_000_000, keys);
+            assert_ne!(lister.plan(began + (pause - 1) * SECOND, keys, Some(&newest), None), Scope::All, "{keys}");
+            assert_eq!(lister.plan(began + pause * SECOND, keys, Some(&newest), None), Scope::All, "{keys}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_gone_or_asked_for_by_an_old_token_brings_a_listing_of_all() {
+        let (mut lister, now) = lister(1_000_000, 5_000);
+        let plan = |lister: &Lister, token: u64| lister.plan(now, 5_000, Some(&name(1_000_000)), Some(&name(token)));
+        assert_eq!(plan(&lister, 935_000), Scope::From(935_000));
+        assert_eq!(plan(&lister, 934_999), Scope::All);
+        lister.is_stale();
+        assert_eq!(plan(&lister, 935_000), Scope::All);
+        lister.done(Scope::From(1), now, 1_000_000, 5_000);
+        assert_eq!(plan(&lister, 935_000), Scope::All, "only a listing of all shows what is gone");
+        lister.done(Scope::All, now, 1_000_000, 5_000);
+        assert_eq!(plan(&lister, 935_000), Scope::From(935_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_behind_is_allowed_for_once_it_was_noticed() {
+        let newest = name(1_000_000);
+        let (mut lister, now) = lister(1_000_000, 5_000);
+        let plan = |lister: &Lister| lister.plan(now, 5_000, Some(&newest), None);
+        lister.learn(Some(&newest), [name(990_000), name(935_000)].iter());
+        assert_eq!(plan(&lister), Scope::From(935_000), "all of these would have been found");
+        lister.learn(Some(&newest), [name(990_000), name(900_000), name(910_000)].iter());
+        assert_eq!(plan(&lister), Scope::From(900_000));
+        lister.learn(Some(&newest), [name(5)].iter());
+        assert_eq!(plan(&lister), Scope::From(1_000_000 - 15 * 60 * 1_000), "within reason");
+    }
+
+    async fn store(millis: impl IntoIterator<Item = u64>) -> Faulty {
+        let faulty = Faulty::new(Arc::new(InMemory::new()));
+        for millis in millis {
+            faulty.inner().put(&key(millis).path(), PutPayload::from_static(b"four")).await.expect("memory works");
+        }
+        faulty
+    }
+
+    fn millis(found: &Found) -> Vec<u64> {
+        found.segments.iter().map(|(name, _)| name.millis()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn segments_are_found_with_their_sizes_and_strangers_apart() {
+        let faulty = store([3, 1, 2]).await;
+        let tenant = TenantId::anonymous();
+        for stranger in ["readme.txt", "sub/0000000000001-w-0000000000000001.agb"] {
+            let path = Path::from_iter(tenant.segments().parts().chain(Path::from(stranger).parts()));
+            faulty.inner().put(&path, PutPayload::new()).await.expect("memory works");
+        }
+        let found = list(&faulty, &tenant, Scope::All).await.expect("memory works");
+        assert_eq!((millis(&found), found.strangers.len()), (vec![1, 2, 3], 2));
+        assert!(
+            found
+                .segments
+                .iter()
+                .all(|(name, location)| location.bytes == 4 && location.path == key(name.millis()).path())
+        );
+        let found = list(&faulty, &tenant, Scope::From(2)).await.expect("memory works");
+        assert_eq!(millis(&found), [2, 3]);
+        let other = "other".parse().expect("valid");
+        assert_eq!(millis(&list(&faulty, &other, Scope::All).await.expect("memory works")), [0; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_that_breaks_is_continued_where_it_broke() {
+        let faulty = store(0..10).await;
+        faulty.script(Operation::List, [Trouble::CutBody(4), Trouble::Refuse(503), Trouble::CutBody(0)]);
+        let found = list(&faulty, &TenantId::anonymous(), Scope::All).await.expect("the fourth attempt works");
+        assert_eq!(millis(&found), Vec::from_iter(0..10));
+        let asked = faulty.keys(Operation::List);
+        assert_eq!(asked[1..], [key(3).path(), key(3).path(), key(3).path()]);
+        faulty.script(Operation::List, [Trouble::CutBody(0)]);
+        let found = list(&faulty, &TenantId::anonymous(), Scope::From(6)).await.expect("the second attempt works");
+        assert_eq!(millis(&found), [6, 7, 8, 9], "where nothing was listed the offset stays");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_is_given_up_after_four_attempts_or_at_once() {
+        let faulty = store([]).await;
+        faulty.always(Operation::List, Trouble::Stall);
+        let began = Instant::now();
+        let error = list(&faulty, &TenantId::anonymous(), Scope::All).await.expect_err("nobody answers");
+        assert!(error.to_string().contains("no answer within 5s"), "{error}");
+        assert_eq!((faulty.count(Operation::List), began.elapsed().as_millis()), (4, 20_350));
+        faulty.always(Operation::List, Trouble::Refuse(403));
+        list(&faulty, &TenantId::anonymous(), Scope::All).await.expect_err("the store refuses");
+        assert_eq!(faulty.count(Operation::List), 5);
+    }
+
+    /// A file system lists in any order: what was listed before a failure says nothing about what is left.
+    #[tokio::test(start_paused = true)]
+    async fn an_unsorted_listing_that_breaks_begins_anew() {
+        let tenant = TenantId::anonymous();
+        let mut listed = Vec::new();
+        list_once(&store([1, 2, 3]).await, &tenant.segments(), None, &mut listed).await.expect("memory works");
+        assert_eq!(resume(&tenant, Scope::All, &mut listed), Some(key(3).path()));
+        listed.swap(0, 1);
+        assert_eq!(resume(&tenant, Scope::From(2), &mut listed), Some(tenant.segments_from(2)));
+        assert!(listed.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_two_pages_name_counts_once() {
+        let tenant = TenantId::anonymous();
+        let mut listed = Vec::new();
+        list_once(&store([1, 2]).await, &tenant.segments(), None, &mut listed).await.expect("memory works");
+        listed.extend(listed.clone());
+        listed.reverse();
+        assert_eq!(millis(&sort(&tenant, listed)), [1, 2]);
+    }
 }

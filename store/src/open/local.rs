@@ -24,12 +24,15 @@ use object_store::{
 
 /// Opens the store in `folder`, which is made if need be, durably.
 pub(super) fn open(folder: &FolderPath) -> io::Result<Folder> {
+    let there_before = folder.ancestors().find(|above| above.exists()).map(FolderPath::canonicalize).transpose()?;
     std::fs::create_dir_all(folder)?;
     let root = folder.canonicalize()?;
-    if let Err(error) = root.ancestors().try_for_each(sync_folder) {
-        // Folders above ours may be closed to us; then whoever opened ours to us has made it, and not just now.
-        if error.kind() != io::ErrorKind::PermissionDenied {
-            return Err(error);
+    let got_an_entry = |above: &FolderPath| there_before.as_ref().is_some_and(|before| above.starts_with(before));
+    for above in root.ancestors() {
+        match sync_folder(above) {
+            Err(error) if got_an_entry(above) => return Err(error),
+            // Folders that were there may be closed to us or on a medium that is only read; their maker has had time to sync them.
+            Ok(()) | Err(_) => {}
         }
     }
     let inner = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
