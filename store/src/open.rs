@@ -39,6 +39,8 @@ use crate::put;
 
 /// How long a connection may take to come to be: several would fit into one attempt of a put.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// How long a connection may be silent while something is read from it.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What a store is built from besides its URL.
 #[derive(Clone, Debug)]
@@ -159,9 +161,13 @@ fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
-/// Options of every HTTP client. There is no time-out of a whole request here: each caller has its own.
+/// Options of every HTTP client. There is no time-out of a whole request here: each caller has its own. The one on a silent
+/// connection ends the long streams that have none.
 fn client_options() -> ClientOptions {
-    ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout_disabled()
+    ClientOptions::new()
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_timeout_disabled()
+        .with_read_timeout(SILENCE_TIMEOUT)
 }
 
 // === impl Store ===

@@ -44,9 +44,9 @@ impl Slots {
         u32::try_from(self.segments.len() - 1).expect("segments are bounded far below 2^32")
     }
 
-    fn leave(&mut self, slot: Slot) -> Arc<Segment> {
+    fn leave(&mut self, slot: Slot) {
         self.free.push(slot);
-        self.segments[slot as usize].take().expect("a slot is left once")
+        self.segments[slot as usize] = None;
     }
 
     fn id(&self, place: Place) -> &Id {
@@ -121,7 +121,7 @@ impl Index {
     }
 
     /// Takes a segment out.
-    pub(super) fn remove(&mut self, slot: Slot) -> Arc<Segment> {
+    pub(super) fn remove(&mut self, slot: Slot) {
         let segment = Arc::clone(self.slots.get(slot));
         let mut touched = BTreeSet::new();
         for id in &segment.ids {
@@ -147,7 +147,7 @@ impl Index {
         touched.remove(&slot);
         self.hidden.remove(&slot);
         self.hide(&touched);
-        self.slots.leave(slot)
+        self.slots.leave(slot);
     }
 
     /// Finds out anew what is hidden in these segments.

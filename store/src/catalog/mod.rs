@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use object_store::path::Path;
 use quick_cache::sync::Cache;
-use tokio::time::Instant;
 
 use self::refresh::Tenant;
 use self::segment::Blocks;
@@ -146,10 +145,9 @@ impl Catalog {
     /// # Errors
     /// [`Error::List`] where the store does not answer, [`Error::TooManySegments`] over the limit.
     pub async fn view(&self, tenant: &TenantId, freshness: Freshness) -> Result<Arc<View>, Error> {
-        let asked = Instant::now();
         let make = || Arc::new(Tenant::new(tenant.clone(), Arc::clone(&self.inner.blocks), self.inner.options.clone()));
         let Ok(tenant) = self.inner.tenants.get_or_insert_with(tenant, || Ok::<_, std::convert::Infallible>(make()));
-        tenant.view(&freshness, asked).await
+        tenant.view(&freshness).await
     }
 }
 
@@ -158,3 +156,6 @@ impl fmt::Debug for Catalog {
         f.debug_struct("Catalog").field("options", &self.inner.options).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

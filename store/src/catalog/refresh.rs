@@ -5,6 +5,7 @@
 //! runs in the future of a reader. If that is dropped, the next one in line starts anew; what was opened by then is kept.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +15,9 @@ use tokio::time::Instant;
 
 use super::dedupe::{Doubles, Index, Slot};
 use super::listing::{self, Found, Lister, Scope};
-use super::segment::{Blocks, Interner, Location, OpenBlock, Segment, problem};
+use super::segment::{Blocks, Interner, Location, OpenBlock, Segment, Unopened};
 use super::view::{Listed, View};
 use super::{Error, Freshness, Options, Problem};
-use crate::block;
 use crate::paths::{SegmentName, TenantId};
 
 /// How soon a block that could not be read is tried again; doubled for each failure before.
@@ -32,6 +32,8 @@ pub(super) struct Tenant {
     id: TenantId,
     options: Options,
     blocks: Arc<Blocks>,
+    /// How many listings have begun.
+    begun: AtomicU64,
     /// Held by who refreshes.
     lister: tokio::sync::Mutex<Lister>,
     /// Held for moments, never while waiting.
@@ -49,8 +51,24 @@ struct State {
     /// Something changed since the view was made.
     is_changed: bool,
     view: Arc<View>,
-    /// When the listing of the view began; none before the first.
-    began: Option<Instant>,
+    /// The listing that the view rests on; none before the first.
+    listed: Option<Listing>,
+}
+
+/// One listing.
+#[derive(Clone, Copy)]
+struct Listing {
+    /// Its number, counted from 1. Numbers tell what began before what also where time stands still, as in a simulation.
+    number: u64,
+    began: Instant,
+}
+
+/// When a reader came.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// How many listings had begun by then.
+    begun: u64,
+    at: Instant,
 }
 
 struct Troubled {
@@ -69,17 +87,25 @@ impl Tenant {
             strangers: Vec::new(),
             is_changed: false,
             view: Arc::new(View::new(Vec::new(), Vec::new(), Arc::clone(&blocks))),
-            began: None,
+            listed: None,
         };
-        Self { id, lister: tokio::sync::Mutex::new(Lister::new(&options)), options, blocks, state: Mutex::new(state) }
+        Self {
+            id,
+            begun: AtomicU64::new(0),
+            lister: tokio::sync::Mutex::new(Lister::new(&options)),
+            options,
+            blocks,
+            state: Mutex::new(state),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a view that is as fresh as it was asked to be at `asked`.
-    pub(super) async fn view(&self, freshness: &Freshness, asked: Instant) -> Result<Arc<View>, Error> {
+    /// Returns a view that is as fresh as asked.
+    pub(super) async fn view(&self, freshness: &Freshness) -> Result<Arc<View>, Error> {
+        let asked = Asked { begun: self.begun.load(Ordering::SeqCst), at: Instant::now() };
         if let Some(view) = self.fresh(freshness, asked) {
             return Ok(view);
         }
@@ -95,12 +121,12 @@ impl Tenant {
         self.refresh(&mut lister, token).await
     }
 
-    fn fresh(&self, freshness: &Freshness, asked: Instant) -> Option<Arc<View>> {
+    fn fresh(&self, freshness: &Freshness, asked: Asked) -> Option<Arc<View>> {
         let state = self.state();
-        let began = state.began?;
-        let is_fresh = began >= asked
+        let listed = state.listed?;
+        let is_fresh = listed.number > asked.begun
             || match freshness {
-                Freshness::AtMostOld => asked - began <= self.options.list_age_max,
+                Freshness::AtMostOld => asked.at - listed.began <= self.options.list_age_max,
                 Freshness::AtLeast(name) => state.segments.contains_key(name) || state.troubled.contains_key(name),
                 Freshness::Now => false,
             };
@@ -109,6 +135,7 @@ impl Tenant {
 
     async fn refresh(&self, lister: &mut Lister, token: Option<&SegmentName>) -> Result<Arc<View>, Error> {
         let store = &self.blocks.store;
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let (began, began_millis) = (Instant::now(), store.clock().unix_millis());
         let (scope, newest) = {
             let state = self.state();
@@ -134,7 +161,7 @@ impl Tenant {
         }
         self.open(lister, new).await;
         lister.done(scope, began, began_millis, keys);
-        Ok(self.publish(began))
+        Ok(self.publish(Listing { number, began }))
     }
 
     /// Forgets what is no longer listed, and returns what is to be opened: the new, and the troubled whose time has come.
@@ -146,8 +173,7 @@ impl Tenant {
             let gone: Vec<SegmentName> = state.segments.keys().filter(|name| !is_listed(name)).cloned().collect();
             for name in gone {
                 let slot = state.segments.remove(&name).expect("the name was found there");
-                let segment = state.index.remove(slot);
-                self.blocks.forget(&segment.location);
+                state.index.remove(slot);
                 self.blocks.store.metrics().segments.dec();
                 state.is_changed = true;
             }
@@ -173,13 +199,13 @@ impl Tenant {
         while let Some((name, location, opened)) = opening.next().await {
             match opened {
                 Ok(block) => self.take_in(name, location, &block),
-                Err(block::Error::Read { source: object_store::Error::NotFound { .. }, .. }) => {
+                Err(Unopened::Gone) => {
                     // Deleted since it was listed. Whatever has its profiles now will be listed.
                     lister.is_stale();
                     let mut state = self.state();
                     state.is_changed |= state.troubled.remove(&name).is_some();
                 }
-                Err(error) => self.trouble(name, problem(&location, &error)),
+                Err(Unopened::Unreadable(problem)) => self.trouble(name, problem),
             }
         }
     }
@@ -210,19 +236,19 @@ impl Tenant {
         state.is_changed = true;
     }
 
-    /// Makes the view of what is held now, as of a listing that began at `began`.
-    fn publish(&self, began: Instant) -> Arc<View> {
+    /// Makes the view of what is held now, as of this listing.
+    fn publish(&self, listed: Listing) -> Arc<View> {
         let mut state = self.state();
         if state.is_changed {
-            let listed = state.segments.values().map(|slot| Listed {
+            let segments = state.segments.values().map(|slot| Listed {
                 segment: Arc::clone(state.index.slots.get(*slot)),
                 hidden: state.index.hidden(*slot).cloned(),
             });
-            let listed = listed.collect();
-            state.view = Arc::new(View::new(listed, state.problems(), Arc::clone(&self.blocks)));
+            let segments = segments.collect();
+            state.view = Arc::new(View::new(segments, state.problems(), Arc::clone(&self.blocks)));
             state.is_changed = false;
         }
-        state.began = Some(began);
+        state.listed = Some(listed);
         Arc::clone(&state.view)
     }
 }

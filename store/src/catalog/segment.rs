@@ -12,6 +12,8 @@ use afterglow_profile::{Labels, ProfileType};
 use object_store::path::Path;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Problem;
 use crate::Store;
@@ -185,43 +187,77 @@ impl Blocks {
         Self { store, cache: Cache::with_weighter(blocks, bytes_max, Bytes) }
     }
 
-    /// Opens a block for the first time.
-    pub(super) async fn open(&self, location: &Location) -> Result<Arc<OpenBlock>, block::Error> {
-        let open = match OpenBlock::open(&self.store, location).await {
-            // The damage may have happened on the way here.
-            Err(error) if error.is_corrupt() => OpenBlock::open(&self.store, location).await,
-            result => result,
-        };
-        let open = Arc::new(open?);
-        self.store.metrics().blocks_opened.inc();
-        self.cache.insert(location.path.clone(), Arc::clone(&open));
-        Ok(open)
+    /// Opens a block for the first time, on a task of its own: decoding is work that many cores can share.
+    pub(super) async fn open(self: &Arc<Self>, location: &Location) -> Result<Arc<OpenBlock>, Unopened> {
+        let (this, place) = (Arc::clone(self), location.clone());
+        let opening = tokio::spawn(async move {
+            let open = match OpenBlock::open(&this.store, &place).await {
+                // The damage may have happened on the way here.
+                Err(error) if error.is_corrupt() => OpenBlock::open(&this.store, &place).await,
+                result => result,
+            };
+            let open = Arc::new(open?);
+            this.store.metrics().blocks_opened.inc();
+            this.cache.insert(place.path, Arc::clone(&open));
+            Ok(open)
+        });
+        finish(opening, location).await
     }
 
     /// Returns a block that was opened before, from the cache or by one GET; who asks for the same at once waits for the same.
-    pub(super) async fn get(&self, location: &Location) -> Result<Arc<OpenBlock>, Problem> {
-        let open = async {
-            self.store.metrics().blocks_reopened.inc();
-            OpenBlock::open(&self.store, location).await.map(Arc::new)
-        };
-        self.cache.get_or_insert_async(&location.path, open).await.map_err(|error| problem(location, &error))
-    }
-
-    /// Forgets a block that is no longer listed.
-    pub(super) fn forget(&self, location: &Location) {
-        self.cache.remove(&location.path);
+    pub(super) async fn get(self: &Arc<Self>, location: &Location) -> Result<Arc<OpenBlock>, Problem> {
+        if let Some(open) = self.cache.get(&location.path) {
+            return Ok(open);
+        }
+        let (this, place) = (Arc::clone(self), location.clone());
+        let opening = tokio::spawn(async move {
+            let open = async {
+                this.store.metrics().blocks_reopened.inc();
+                OpenBlock::open(&this.store, &place).await.map(Arc::new)
+            };
+            this.cache.get_or_insert_async(&place.path, open).await
+        });
+        match finish(opening, location).await {
+            Ok(open) => Ok(open),
+            Err(Unopened::Gone) => Err(Problem { key: location.path.clone(), text: "is no longer there".to_owned() }),
+            Err(Unopened::Unreadable(problem)) => Err(problem),
+        }
     }
 }
 
-/// Says what is wrong with a block, causes included, in a line.
-pub(super) fn problem(location: &Location, error: &block::Error) -> Problem {
+/// Why a block could not be opened.
+#[derive(Debug)]
+pub(super) enum Unopened {
+    /// There is no such object any more.
+    Gone,
+    /// It cannot be read.
+    Unreadable(Problem),
+}
+
+/// Waits for a block that is opened on a task of its own, which ends when nobody waits any more.
+async fn finish(
+    opening: JoinHandle<Result<Arc<OpenBlock>, block::Error>>,
+    location: &Location,
+) -> Result<Arc<OpenBlock>, Unopened> {
+    let unreadable = |text| Unopened::Unreadable(Problem { key: location.path.clone(), text });
+    match AbortOnDropHandle::new(opening).await {
+        Ok(Ok(open)) => Ok(open),
+        Ok(Err(block::Error::Read { source: object_store::Error::NotFound { .. }, .. })) => Err(Unopened::Gone),
+        Ok(Err(error)) => Err(unreadable(explain(&error))),
+        // A reader that panics has met what it was not made for; the rest must not suffer.
+        Err(_) => Err(unreadable("the reader of its format panicked".to_owned())),
+    }
+}
+
+/// Tells an error with its causes, in a line.
+fn explain(error: &block::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    Problem { key: location.path.clone(), text }
+    text
 }
 
 // === impl Interner ===

@@ -15,6 +15,7 @@ use ulid::Ulid;
 use super::Problem;
 use super::segment::{Blocks, Entry, Id, OpenBlock, Segment, Series};
 use crate::block::{Block, Row, SampleType};
+use crate::paths::SegmentName;
 
 /// How many blocks are opened again at once for one question.
 const OPENS_MAX: usize = 16;
@@ -98,6 +99,11 @@ impl View {
     /// Returns how many segments there are.
     pub fn segments(&self) -> usize {
         self.listed.len()
+    }
+
+    /// Returns the names of the segments, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &SegmentName> {
+        self.listed.iter().map(|listed| &listed.segment.name)
     }
 
     /// Returns how many profiles there are, each id once.

@@ -115,3 +115,85 @@ fn time_left(expiry: std::time::SystemTime) -> Duration {
     let left = expiry.duration_since(std::time::SystemTime::now()).unwrap_or_default();
     left.saturating_sub(REFRESH_BEFORE_EXPIRY).max(REFRESH_SOONEST)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::SystemTime;
+
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::error::CredentialsError;
+    use aws_credential_types::provider::future;
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+
+    /// Gives credentials whose key is the number of the question, after a while, and fails when told.
+    #[derive(Debug)]
+    struct Counting {
+        asked: AtomicUsize,
+        fails_from: usize,
+        lifetime: Option<Duration>,
+    }
+
+    impl ProvideCredentials for Counting {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(async {
+                let number = self.asked.fetch_add(1, Ordering::Relaxed);
+                sleep(Duration::from_millis(10)).await;
+                if number >= self.fails_from {
+                    return Err(CredentialsError::not_loaded("told to fail"));
+                }
+                let expiry: Option<SystemTime> = self.lifetime.map(|lifetime| SystemClock.now() + lifetime);
+                Ok(Credentials::new(number.to_string(), "secret", None, expiry, "test"))
+            })
+        }
+    }
+
+    fn chain(fails_from: usize, lifetime: Option<Duration>) -> Chain {
+        Chain::new(SharedCredentialsProvider::new(Counting { asked: AtomicUsize::new(0), fails_from, lifetime }))
+    }
+
+    async fn key(chain: &Chain) -> String {
+        chain.get_credential().await.expect("the provider works").key_id.clone()
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_are_kept_until_shortly_before_they_expire() {
+        let chain = chain(9, Some(60 * MINUTE));
+        assert_eq!([key(&chain).await, key(&chain).await], ["0", "0"]);
+        advance(54 * MINUTE).await;
+        assert_eq!(key(&chain).await, "0");
+        advance(MINUTE).await;
+        assert_eq!(key(&chain).await, "1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_without_an_expiry_are_asked_for_now_and_then() {
+        let chain = chain(9, None);
+        assert_eq!(key(&chain).await, "0");
+        advance(14 * MINUTE).await;
+        assert_eq!(key(&chain).await, "0");
+        advance(MINUTE).await;
+        assert_eq!(key(&chain).await, "1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_come_at_once_ask_once() {
+        let chain = chain(9, None);
+        let keys = futures::future::join_all((0..50).map(|_| key(&chain))).await;
+        assert!(keys.iter().all(|key| key == "0"), "{keys:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_credentials_a_request_is_denied() {
+        let error = chain(0, None).get_credential().await.expect_err("the provider fails");
+        assert_eq!(crate::fault::Fault::of(&error), crate::fault::Fault::Denied, "{error}");
+    }
+}

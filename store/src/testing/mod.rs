@@ -7,4 +7,5 @@
 pub mod conformance;
 pub mod faults;
 pub mod minio;
+pub mod segments;
 pub mod time;
