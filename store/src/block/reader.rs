@@ -36,10 +36,17 @@ pub struct Block {
     path: Path,
     size: u64,
     toc: Toc,
-    metadata: ParquetMetaData,
-    /// The end of the object as far as it was read, until the rows are decoded.
-    tail: Mutex<Option<Window>>,
+    /// What decoding the rows takes, until that is done.
+    undecoded: Mutex<Option<Arc<Undecoded>>>,
     rows: OnceCell<Arc<Vec<Row>>>,
+}
+
+/// The rows as they were read: many times the size of what becomes of them.
+#[derive(Debug)]
+struct Undecoded {
+    metadata: ParquetMetaData,
+    /// The end of the object as far as it was read.
+    tail: Window,
 }
 
 impl Block {
@@ -80,8 +87,8 @@ impl Block {
         let mut opening = Opening { store: &store, path: &path, size, tail };
         let metadata = opening.footer().await?;
         let toc = opening.toc(&metadata).await?;
-        let tail = Mutex::new(Some(opening.tail));
-        Ok(Self { store, path, size, toc, metadata, tail, rows: OnceCell::new() })
+        let undecoded = Mutex::new(Some(Arc::new(Undecoded { metadata, tail: opening.tail })));
+        Ok(Self { store, path, size, toc, undecoded, rows: OnceCell::new() })
     }
 
     /// Returns the key of the object.
@@ -112,9 +119,9 @@ impl Block {
         let corrupt = |damage| Error::corrupt(&self.path, "rows", damage);
         let mut sections = self.toc.sections.iter().filter(|section| section.kind == kind::ROWS);
         let section = *sections.next().ok_or_else(|| corrupt(Damage("are missing")))?;
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let known = tail.and_then(|tail| tail.slice(section.range()));
-        let bytes = match known {
+        let undecoded = self.undecoded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let undecoded = undecoded.expect("rows are decoded once, and until then what they take is kept");
+        let bytes = match undecoded.tail.slice(section.range()) {
             Some(bytes) => bytes,
             None => get(&self.store, &self.path, section.range()).await?,
         };
@@ -122,7 +129,7 @@ impl Block {
             return Err(corrupt(Damage("have a wrong checksum")));
         }
         let window = Window { bytes, start: section.offset };
-        let mut rows = rows::read(&self.metadata, &window).map_err(|_| corrupt(Damage("are no parquet rows")))?;
+        let mut rows = rows::read(&undecoded.metadata, &window).map_err(|_| corrupt(Damage("are no parquet rows")))?;
         if rows.len() != self.toc.profiles() {
             return Err(corrupt(Damage("are not as many as the datasets say")));
         }
@@ -131,7 +138,7 @@ impl Block {
             rows.iter_mut().for_each(|row| row.dataset = index);
             place_rows(dataset, rows).map_err(corrupt)?;
         }
-        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.undecoded.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(Arc::new(rows))
     }
 

@@ -9,7 +9,7 @@
 //! Each id counts once in it: of several profiles with one id, that of the earliest segment. A view never changes. What cannot be
 //! read is a [`Problem`] that names it; the rest answers.
 //!
-//! Memory: a segment that is listed costs about 400 bytes and 60 for each of its profiles, for as long as it is listed, and
+//! Memory: a segment that is listed costs about 500 bytes, and 50 for each of its profiles and of its series, as long as it is listed, and
 //! [`Options::segments_max`] bounds their number; opened blocks, with all that rows say, share [`Options::cache_bytes_max`] and are
 //! opened again when asked for. Nothing happens unasked: a catalog that nobody asks makes no requests.
 

@@ -394,7 +394,7 @@ async fn what_is_deleted_is_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cache_that_holds_little_costs_requests_and_changes_no_answer() {
-    let world = World::new(Options { cache_bytes_max: 64 << 10, ..Options::default() });
+    let world = World::new(Options { cache_bytes_max: 32 << 10, ..Options::default() });
     let profiles: Vec<Vec<Sent>> = (0..40).map(|n| (0..10).map(|k| cpu(n * 10 + k, n as i64)).collect()).collect();
     for profiles in &profiles {
         world.put(profiles).await;
@@ -513,7 +513,7 @@ async fn no_acknowledged_segment_is_missed_by_listings_of_the_newest() {
             world.put_as(&key, empty.clone()).await;
             acknowledged.insert(key.name);
         }
-        if random.next_u64() % 4 == 0 {
+        if random.next_u64().is_multiple_of(4) {
             let view = world.view(Freshness::Now).await;
             let names: BTreeSet<_> = view.names().cloned().collect();
             let missed: Vec<_> = acknowledged.difference(&names).collect();

@@ -226,11 +226,7 @@ impl ObjectStore for Faulty {
             Trouble::LoseAnswer => return Err(broken(HttpErrorKind::Interrupted, "connection reset")),
             Trouble::Stall | Trouble::ApplyThenStall | Trouble::ApplyLater(_) => return never().await,
             Trouble::Slow(delay) => tokio::time::sleep(delay).await,
-            Trouble::None
-            | Trouble::IgnoreCondition
-            | Trouble::CutBody(_)
-            | Trouble::FlipBit(_)
-            | Trouble::Panic => {}
+            Trouble::None | Trouble::IgnoreCondition | Trouble::CutBody(_) | Trouble::FlipBit(_) | Trouble::Panic => {}
         }
         let result = self.inner.get_opts(location, options).await?;
         let (meta, range) = (result.meta.clone(), result.range.clone());
