@@ -1,6 +1,7 @@
 //! GetProfile: one profile, bit for bit as it was sent.
 
 use afterglow_proto::v1;
+use afterglow_store::catalog::Freshness;
 use afterglow_store::paths::TenantId;
 use bytes::Bytes;
 use ulid::Ulid;
@@ -26,8 +27,14 @@ pub(super) async fn answer(
 ) -> Result<Fetched, Error> {
     let id = Ulid::from_string(&request.id).map_err(|_| Error::Id { text: request.id })?;
     let freshness = selection::freshness(&request.read_token)?;
-    let view = engine.view(tenant, freshness).await?;
-    let Some(found) = view.get(id).await.map_err(|problem| Error::Unread { id, problem })? else {
+    let mut view = engine.view(tenant, freshness).await?;
+    let mut found = view.get(id).await.map_err(|problem| Error::Unread { id, problem })?;
+    if found.is_none() {
+        // Whoever asks for an id has it from somewhere, often from an acknowledgement a moment ago: look again before saying no.
+        view = engine.view(tenant, Freshness::Now).await?;
+        found = view.get(id).await.map_err(|problem| Error::Unread { id, problem })?;
+    }
+    let Some(found) = found else {
         return Err(Error::NoProfile { id, unread: Unread::of(view.problems()) });
     };
     let info = info(&found);
