@@ -1,7 +1,9 @@
 //! `afterglow-ingester`: the write tier as a program of its own.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use afterglow_agent::debug::SelfProfiles;
 use afterglow_ingester::Settings;
 use afterglow_service::config;
 use tikv_jemallocator::Jemalloc;
@@ -16,7 +18,7 @@ fn main() -> ExitCode {
         Err(exit) => return exit.report(),
     };
     let runtime = tokio::runtime::Runtime::new().expect("the system gives threads to a process that just began");
-    match runtime.block_on(afterglow_ingester::run(settings, None)) {
+    match runtime.block_on(afterglow_ingester::run(settings, Some(Arc::new(SelfProfiles)))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }
