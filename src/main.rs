@@ -1,1 +1,119 @@
-fn main() {}
+//! `afterglow`: every role in one program, and the command line.
+//!
+//! | command | file |
+//! |---|---|
+//! | `serve` | `serve.rs`: ingester and querier in one process |
+//! | `ingester`, `querier`, `agent` | the tiers' own programs, from their crates |
+//! | `push`, `search`, `fetch`, `merge`, `labels`, `bucket` | `cli/`: a file each |
+//! | `completions` | for the shell |
+
+mod cli;
+mod serve;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use afterglow_agent::debug::SelfProfiles;
+use afterglow_service::config::{self, Settings};
+use clap::{CommandFactory as _, Parser};
+use clap_complete::Shell;
+use tikv_jemallocator::Jemalloc;
+
+/// Profiles are allocated on one thread and freed on another, which jemalloc bears without growing; and it can profile the heap.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// Continuous profiling that needs a bucket and nothing else
+#[derive(Debug, Parser)]
+#[command(name = "afterglow", version, propagate_version = true)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Serve(Box<serve::Args>),
+    Ingester(Box<afterglow_ingester::Settings>),
+    Querier(Box<afterglow_querier::Settings>),
+    Agent(Box<afterglow_agent::program::Settings>),
+    Push(cli::push::Args),
+    Search(cli::search::Args),
+    Fetch(cli::fetch::Args),
+    Merge(cli::merge::Args),
+    Labels(cli::labels::Args),
+    #[command(subcommand)]
+    Bucket(cli::bucket::Command),
+    /// Prints a completion script
+    #[command(after_help = "Examples:\n  source <(afterglow completions bash)")]
+    Completions {
+        /// The shell to complete in.
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+}
+
+// === impl Program ===
+
+impl Settings for Program {
+    fn problems(&self) -> Vec<String> {
+        match &self.command {
+            Command::Serve(args) => args.problems(),
+            Command::Ingester(settings) => settings.problems(),
+            Command::Querier(settings) => settings.problems(),
+            Command::Agent(settings) => settings.problems(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let program = match config::load::<Program>() {
+        Ok(program) => program,
+        Err(exit) => return exit.report(),
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("the system gives threads to a process that just began");
+    runtime.block_on(run(program.command))
+}
+
+async fn run(command: Command) -> ExitCode {
+    let profiles = || Some(Arc::new(SelfProfiles) as _);
+    match command {
+        Command::Serve(args) => serve::run(*args).await.map_or_else(serve::Error::report, success),
+        Command::Ingester(settings) => afterglow_ingester::run(*settings, profiles())
+            .await
+            .map_or_else(afterglow_ingester::program::Error::report, success),
+        Command::Querier(settings) => afterglow_querier::run(*settings, profiles())
+            .await
+            .map_or_else(afterglow_querier::program::Error::report, success),
+        Command::Agent(settings) => {
+            afterglow_agent::program::run(*settings).await.map_or_else(afterglow_agent::program::Error::report, success)
+        }
+        Command::Push(args) => done(cli::push::run(args).await),
+        Command::Search(args) => done(cli::search::run(args).await),
+        Command::Fetch(args) => done(cli::fetch::run(args).await),
+        Command::Merge(args) => done(cli::merge::run(args).await),
+        Command::Labels(args) => done(cli::labels::run(args).await),
+        Command::Bucket(command) => done(cli::bucket::run(command).await),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Program::command(), "afterglow", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn success((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+/// Says on standard error why a command failed.
+fn done(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

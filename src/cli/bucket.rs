@@ -2,6 +2,9 @@
 
 use std::io::Write as _;
 
+use afterglow_store::bucket::{self, Lifecycle, Report};
+use afterglow_store::{StorageUrl, StoreOptions};
+
 /// Prepares object storage.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -11,18 +14,33 @@ pub(crate) enum Command {
         afterglow bucket init --storage s3://profiles")]
     Init {
         /// The storage to prepare, such as s3://profiles/prefix.
-        #[arg(long, env = "AFTERGLOW_STORAGE", value_name = "URL")]
-        storage: String,
+        #[arg(long, value_name = "URL")]
+        storage: StorageUrl,
     },
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// Says that the bucket can be neither found nor made, or that the store does not keep the promises everything rests on.
 pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Init { storage } => {
-            let report = afterglow_store::bucket::init(&storage).await?;
-            writeln!(std::io::stdout(), "{report}")?;
+            let report = bucket::init(&storage, StoreOptions::default()).await?;
+            writeln!(std::io::stdout(), "{}", describe(&storage, &report))?;
             Ok(())
         }
     }
+}
+
+/// Says in a sentence each what was done.
+fn describe(storage: &StorageUrl, report: &Report) -> String {
+    let bucket = if report.created { "the bucket was created" } else { "the bucket was there" };
+    let lifecycle = match &report.lifecycle {
+        Lifecycle::Set => "unfinished uploads will be removed after a day".to_owned(),
+        Lifecycle::Kept => "the lifecycle rule was there".to_owned(),
+        Lifecycle::NotNeeded => "no lifecycle rule is needed".to_owned(),
+        Lifecycle::Refused(reason) => format!("the store takes no lifecycle rule ({reason})"),
+    };
+    format!("{storage} is ready: {bucket}, conditional writes work, {lifecycle}")
 }

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut client = args.connection.query_client().await?;
     let request = GetProfileRequest { id: args.id, read_token: String::new() };
-    let answer = client.get_profile(args.connection.request(request)?).await.map_err(refused)?.into_inner();
+    let answer = client.get_profile(request).await.map_err(refused)?.into_inner();
     if args.raw {
         write_binary(args.output.as_ref(), &answer.pprof)
     } else {

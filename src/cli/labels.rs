@@ -30,12 +30,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut client = args.connection.query_client().await?;
     let (lines, completeness) = match args.name {
         Some(name) => {
-            let request = args.connection.request(LabelValuesRequest { name, selection })?;
+            let request = LabelValuesRequest { name, selection };
             let answer = client.label_values(request).await.map_err(refused)?.into_inner();
             (answer.values, answer.completeness)
         }
         None => {
-            let request = args.connection.request(LabelNamesRequest { selection })?;
+            let request = LabelNamesRequest { selection };
             let answer = client.label_names(request).await.map_err(refused)?.into_inner();
             (answer.names, answer.completeness)
         }

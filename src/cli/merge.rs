@@ -62,7 +62,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         limit: args.limit,
     };
     let mut client = args.connection.query_client().await?;
-    let answer = client.merge(args.connection.request(request)?).await.map_err(refused)?.into_inner();
+    let answer = client.merge(request).await.map_err(refused)?.into_inner();
 
     warn_incomplete(answer.completeness.as_ref());
     for warning in &answer.warnings {

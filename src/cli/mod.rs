@@ -13,12 +13,14 @@ pub(crate) mod search;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
+use afterglow_agent::Target;
+use afterglow_agent::connect::Connection as Channel;
 use afterglow_proto::Timestamp;
-use afterglow_proto::v1::{Completeness, Selection, query_service_client::QueryServiceClient};
+use afterglow_proto::v1::query_service_client::QueryServiceClient;
+use afterglow_proto::v1::{Completeness, Selection};
+use afterglow_service::status::code_name;
+use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::Context as _;
-use tonic::Request;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
 
 /// The largest answer a command takes: a profile of the largest size a server accepts, and room for its frame.
 const ANSWER_BYTES_MAX: usize = 80 << 20;
@@ -27,13 +29,13 @@ const ANSWER_BYTES_MAX: usize = 80 << 20;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Connection {
     /// The server to ask.
-    #[arg(long, env = "AFTERGLOW_SERVER", default_value = "http://127.0.0.1:4100", value_name = "URL")]
+    #[arg(long, default_value = "http://127.0.0.1:4100", value_name = "URL")]
     pub(crate) server: String,
     /// The tenant whose profiles are meant; a server without tenants needs none.
-    #[arg(long, env = "AFTERGLOW_TENANT", value_name = "TENANT")]
+    #[arg(long, value_name = "TENANT")]
     pub(crate) tenant: Option<String>,
     /// The bearer token to present.
-    #[arg(long, env = "AFTERGLOW_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(long, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
 }
 
@@ -64,28 +66,23 @@ pub(crate) struct WindowArgs {
 // === impl Connection ===
 
 impl Connection {
-    /// Opens a client of the query service.
-    pub(crate) async fn query_client(&self) -> anyhow::Result<QueryServiceClient<Channel>> {
-        let channel = afterglow_agent::connect(&self.server)
-            .await
-            .with_context(|| format!("cannot reach {}; is it running, and is --server right?", self.server))?;
-        Ok(QueryServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+    /// Returns where to connect to, and as whom.
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            server: self.server.clone(),
+            tenant: self.tenant.clone(),
+            token: self.token.clone(),
+            user_agent: concat!("afterglow/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
     }
 
-    /// Wraps a message with the metadata that say who asks.
-    pub(crate) fn request<T>(&self, message: T) -> anyhow::Result<Request<T>> {
-        let mut request = Request::new(message);
-        if let Some(tenant) = &self.tenant {
-            let value: MetadataValue<Ascii> = tenant.parse().context("--tenant is not a header value")?;
-            request.metadata_mut().insert("x-scope-orgid", value);
-        }
-        if let Some(token) = &self.token {
-            let mut value: MetadataValue<Ascii> =
-                format!("Bearer {token}").parse().context("--token is not a header value")?;
-            value.set_sensitive(true);
-            request.metadata_mut().insert("authorization", value);
-        }
-        Ok(request)
+    /// Opens a client of the query service.
+    ///
+    /// # Errors
+    /// Says which server cannot be reached.
+    pub(crate) async fn query_client(&self) -> anyhow::Result<QueryServiceClient<Channel>> {
+        let channel = self.target().dial().await.context("is it running, and --server right?")?;
+        Ok(QueryServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 }
 
@@ -113,8 +110,8 @@ impl WindowArgs {
 
 /// Parses the time given by `flag`.
 pub(crate) fn time(flag: &str, text: &str) -> anyhow::Result<Timestamp> {
-    let nanos = afterglow_service::time::parse(text, afterglow_service::time::now_nanos())
-        .with_context(|| format!("{flag} {text}"))?;
+    let now = SystemClock.unix_nanos();
+    let nanos = afterglow_service::time::parse(text, now).with_context(|| format!("{flag} is not valid"))?;
     Ok(timestamp(nanos))
 }
 
@@ -133,11 +130,6 @@ pub(crate) fn warn_incomplete(completeness: Option<&Completeness>) {
 /// Turns a refused call into an error that says what the server said.
 pub(crate) fn refused(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("{}: {}", code_name(status.code()), status.message())
-}
-
-/// Gives a code its name as the protocol spells it, such as `INVALID_ARGUMENT`.
-fn code_name(code: tonic::Code) -> &'static str {
-    afterglow_service::status::code_name(code)
 }
 
 /// Writes bytes to `output`, or to standard output unless that is a terminal.

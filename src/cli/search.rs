@@ -49,7 +49,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             limit: (args.limit - found.profiles.len() as u32).min(PAGE_MAX),
             cursor: std::mem::take(&mut found.next_cursor),
         };
-        let page = client.search(args.connection.request(request)?).await.map_err(refused)?.into_inner();
+        let page = client.search(request).await.map_err(refused)?.into_inner();
         found.profiles.extend(page.profiles);
         found.completeness = page.completeness.or(found.completeness);
         found.next_cursor = page.next_cursor;
@@ -63,7 +63,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Output::Table => {
             write_text(None, &table(&found.profiles))?;
             if !found.next_cursor.is_empty() {
-                let _ = writeln!(std::io::stderr(), "there are more: raise --limit {} or narrow the window", args.limit);
+                let _ =
+                    writeln!(std::io::stderr(), "there are more: raise --limit {} or narrow the window", args.limit);
             }
             Ok(())
         }

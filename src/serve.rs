@@ -1,0 +1,196 @@
+//! `afterglow serve`: the write tier, the read tier and a profiler of both in one process on one port.
+//!
+//! It only puts together what the tiers offer: one store, one registry, one server. The profiler sends to the port like any other
+//! agent, so what it shows went the whole way.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afterglow_agent::debug::SelfProfiles;
+use afterglow_agent::{Profiler, ProfilerBuilder};
+use afterglow_service::listen::{self, Server};
+use afterglow_service::{Health, Metrics, Program, config, shutdown, telemetry};
+use afterglow_store::{StorageUrl, Store, StoreOptions};
+use tokio_util::sync::CancellationToken;
+
+const PROGRAM: Program = Program::new("afterglow");
+
+/// The service under which the process's own profiles are stored.
+const OWN_SERVICE: &str = "afterglow";
+
+/// Runs ingester and querier in one process on one port
+///
+/// It profiles itself, so that the first search finds something.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    afterglow serve\n  \
+    afterglow serve --storage file:///var/lib/afterglow --listen 0.0.0.0:4100\n  \
+    afterglow serve --storage s3://profiles")]
+pub(crate) struct Args {
+    /// Where profiles are kept: file:///var/lib/afterglow, s3://bucket/prefix, gs://bucket, az://container
+    #[arg(long, value_name = "URL", default_value = "file://./afterglow-data")]
+    storage: StorageUrl,
+    /// Address to listen on, for gRPC and HTTP alike
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4100")]
+    listen: SocketAddr,
+    /// Does not profile this process
+    #[arg(long)]
+    no_self_profile: bool,
+    /// Time between two of its own profiles of a type
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = humantime::parse_duration)]
+    self_profile_period: Duration,
+    /// How profiles are taken and committed.
+    #[command(flatten)]
+    ingester: afterglow_ingester::Config,
+    /// How questions are answered.
+    #[command(flatten)]
+    querier: afterglow_querier::Config,
+    /// What the server takes on.
+    #[command(flatten)]
+    server: listen::Options,
+    /// Logs.
+    #[command(flatten)]
+    telemetry: telemetry::Options,
+    /// Where settings come from.
+    #[command(flatten)]
+    source: config::Source,
+}
+
+// === impl Args ===
+
+impl Args {
+    /// Returns what is wrong with the settings as a whole.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = self.ingester.problems();
+        problems.extend(self.querier.problems());
+        problems.extend(self.server.limits.problems());
+        problems
+    }
+}
+
+/// Runs both tiers until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// It did not start; once it serves, it ends well.
+pub(crate) async fn run(args: Args) -> Result<(), Error> {
+    let telemetry = telemetry::init(PROGRAM, &args.telemetry)?;
+    let stop = shutdown::on_signals()?;
+    let ended = match stop.run_until_cancelled(start(&args.storage)).await {
+        Some(Ok(started)) => serve(args, started, stop).await,
+        Some(Err(error)) => Err(error),
+        // Asked to stop before it began.
+        None => Ok(()),
+    };
+    telemetry.shutdown().await;
+    ended
+}
+
+/// What is there before a port is.
+struct Started {
+    store: Store,
+    metrics: Metrics,
+    health: Health,
+}
+
+async fn start(storage: &StorageUrl) -> Result<Started, Error> {
+    let metrics = Metrics::new(PROGRAM);
+    let health = Health::new();
+    let ready = health.part("storage");
+    let options = StoreOptions { metrics: metrics.register(afterglow_store::Metrics::new), ..StoreOptions::default() };
+    let store = afterglow_store::open(storage, options).await?;
+    store.probe().await?;
+    ready.ready();
+    Ok(Started { store, metrics, health })
+}
+
+async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<(), Error> {
+    let Started { store, metrics, health } = started;
+    let ingester = afterglow_ingester::build(&args.ingester, &args.server.limits, store.clone(), &metrics);
+    let querier = afterglow_querier::build(&args.querier, store, &metrics);
+    let drain = args.server.drain.clone();
+    let server = Server::new(PROGRAM, args.server, health, metrics)
+        .grpc(ingester.grpc())
+        .grpc(querier.grpc())
+        .http(ingester.routes().merge(querier.routes()))
+        .profiles(Arc::new(SelfProfiles));
+    let listener = listen::bind(args.listen).await?;
+    let url = format!("http://{}", reachable(listener.local_addr()?));
+    tracing::info!(%url, "open it in a browser, or: afterglow search --server {url}");
+
+    // The profiler ends first, so that its last window still finds the port open.
+    let stop_serving = CancellationToken::new();
+    let profiler = if args.no_self_profile { None } else { Some(profile_itself(&url, args.self_profile_period)?) };
+    let profiled = async {
+        stop.cancelled().await;
+        if let Some(profiler) = profiler {
+            profiler.stop().await;
+        }
+        stop_serving.cancel();
+    };
+    let served = async {
+        let served = server.run(listener, stop_serving.clone()).await;
+        // A server that could not begin must not leave the rest waiting for a signal.
+        stop.cancel();
+        served
+    };
+    let (served, _, ()) = tokio::join!(served, ingester.run(stop_serving.clone(), &drain), profiled);
+    served?;
+    Ok(())
+}
+
+/// Starts to profile this process; its profiles go to its own port.
+fn profile_itself(url: &str, period: Duration) -> Result<Profiler, Error> {
+    let builder = ProfilerBuilder::new(url, OWN_SERVICE).label("version", PROGRAM.version).period(period);
+    Ok(builder.start()?)
+}
+
+/// Returns an address by which this machine reaches what listens on `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Why it did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The storage cannot be used.
+    #[error("cannot use the storage")]
+    Storage(#[from] afterglow_store::Error),
+    /// Logs or traces cannot begin.
+    #[error("cannot begin telemetry")]
+    Telemetry(#[from] telemetry::Error),
+    /// The port cannot be served.
+    #[error("cannot serve")]
+    Listen(#[from] listen::Error),
+    /// The system does not let signals be awaited, or a listener has no address.
+    #[error("cannot start")]
+    System(#[from] std::io::Error),
+    /// It cannot profile itself.
+    #[error("cannot profile itself")]
+    Profiler(#[from] afterglow_agent::profiler::Error),
+}
+
+// === impl Error ===
+
+impl Error {
+    /// Says what happened, and returns the exit code: 78 where the configuration is to be corrected, 1 otherwise.
+    pub(crate) fn report(self) -> ExitCode {
+        let is_bad_configuration = match &self {
+            Self::Storage(error) => !error.is_passing(),
+            Self::Telemetry(_) => true,
+            Self::Listen(_) | Self::System(_) | Self::Profiler(_) => false,
+        };
+        let text = format!("{:#}", anyhow::Error::from(self));
+        if is_bad_configuration {
+            return config::Exit::Bad(vec![text]).report();
+        }
+        tracing::error!("{text}");
+        ExitCode::FAILURE
+    }
+}
