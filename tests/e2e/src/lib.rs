@@ -1,1 +1,35 @@
-//! placeholder
+//! What the end-to-end tests have in common: the real programs as child processes, MinIO, the test tools, and real profiles.
+//!
+//! Everything listens on loopback, on ports the system chooses, and ends with the value that stands for it: a dropped
+//! [`Program`] is killed by its own process id. Logs go to files; the end of a log is shown when its test panics.
+
+#![allow(clippy::print_stderr, reason = "a test explains itself on standard error")]
+
+mod golden;
+mod minio;
+mod profiles;
+mod program;
+
+pub use golden::assert_merge_equals_pprof;
+pub use minio::MinIo;
+pub use profiles::{RealProfile, real_profiles};
+pub use program::{Program, client, output, tool};
+
+use std::path::{Path, PathBuf};
+
+/// Returns the root of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// Returns the program `name` that was built beside these tests.
+///
+/// # Panics
+/// Says how to build it, where it is missing.
+pub fn built(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().expect("a running test has a path");
+    let folder = tests.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
+    let program = folder.join(name);
+    assert!(program.exists(), "{} is missing: run `cargo build --workspace --bins` first", program.display());
+    program
+}

@@ -1,0 +1,64 @@
+//! Real profiles to send.
+
+use std::path::{Path, PathBuf};
+
+use afterglow_profile::compress::inflate;
+use afterglow_profile::limits::Limits;
+use sha2::{Digest as _, Sha256};
+
+/// A profile of a real program.
+#[derive(Clone, Debug)]
+pub struct RealProfile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The program and type it is of, from its name: files of one series merge.
+    pub series: String,
+    /// The profile type, from its name.
+    pub profile_type: String,
+    /// The bytes as the program gave them: gzip'd, or not.
+    pub body: Vec<u8>,
+    /// The SHA-256 of the protobuf, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Returns every real profile there is: those of `tests/fixtures/profiles`, and those of `AFTERGLOW_TEST_PROFILES` (by default
+/// `../shared/profiles` beside the repository) where that folder exists.
+///
+/// # Panics
+/// Says what is wrong, where a file cannot be read.
+pub fn real_profiles() -> Vec<RealProfile> {
+    let more = std::env::var_os("AFTERGLOW_TEST_PROFILES")
+        .map_or_else(|| crate::workspace().join("../shared/profiles"), PathBuf::from);
+    let mut found = Vec::new();
+    if more.is_dir() {
+        collect(&more, &mut found);
+        collect(&more.join("foreign"), &mut found);
+    } else {
+        eprintln!("{} is missing: only the fixtures are tested", more.display());
+        collect(&crate::workspace().join("tests/fixtures/profiles"), &mut found);
+    }
+    assert!(!found.is_empty(), "no profiles to test with");
+    found
+}
+
+/// Adds the profiles that lie in `folder`, by name.
+fn collect(folder: &Path, found: &mut Vec<RealProfile>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let mut paths: Vec<PathBuf> = entries.map(|e| e.expect("a readable folder").path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().and_then(|n| n.to_str()).expect("profile names are UTF-8").to_owned();
+        if !name.ends_with(".pb.gz") && !name.ends_with(".pprof") {
+            continue;
+        }
+        let body = std::fs::read(&path).expect("a readable profile");
+        let raw = inflate(&body, &Limits::default()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let sha256 = hex::encode(Sha256::digest(&raw));
+        let parts: Vec<&str> = name.split('-').collect();
+        let (series, profile_type) = match parts[..] {
+            [server, kind, ..] if parts.len() >= 3 => (format!("{server}-{kind}"), kind.to_owned()),
+            _ => (name.trim_end_matches(".pb.gz").to_owned(), "other".to_owned()),
+        };
+        found.push(RealProfile { path, series, profile_type, body, sha256 });
+    }
+}
