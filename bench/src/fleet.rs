@@ -1,0 +1,128 @@
+//! A fleet: real profiles, perturbed, as if S services ran in I instances each.
+//!
+//! A base series is the files `<server>-<type>-*.pb.gz` of one folder, in the order of their names: one instance over time. Instance i of
+//! a service walks that series from an offset of its own, and every value is scaled by a factor of its own around 1, so that no two
+//! profiles are equal and each has the structure, the stacks and the sizes of a real one. The same seed gives the same bytes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use afterglow_profile::compress::{gzip, inflate};
+use afterglow_profile::decode::decode;
+use afterglow_profile::encode::encode_exact;
+use afterglow_profile::limits::Limits;
+use afterglow_proto::v1::Profile;
+use anyhow::Context as _;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+/// What a fleet looks like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many services.
+    pub services: usize,
+    /// How many instances each service has.
+    pub instances: usize,
+    /// The most that a value differs from the recorded one, as a share: 0.1 is ten per cent up or down.
+    pub noise: f64,
+    /// What the random numbers start from.
+    pub seed: u64,
+    /// The time of the first profile, in nanoseconds since 1970. Rounds follow each other by 15 s.
+    pub start_nanos: i64,
+}
+
+/// The time between two profiles of one type of an instance.
+const ROUND_NANOS: i64 = 15_000_000_000;
+
+/// A source of profiles.
+pub struct Fleet {
+    options: Options,
+    /// By profile type, then by server: the protobufs of one instance over time.
+    series: Vec<Series>,
+    rng: SmallRng,
+    next: usize,
+}
+
+struct Series {
+    profile_type: String,
+    raw: Vec<Vec<u8>>,
+}
+
+/// One profile to send.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// What to push; the pprof is gzip'd as Go's runtime does it.
+    pub profile: Profile,
+    /// The length of the protobuf.
+    pub raw_bytes: usize,
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Reads the base series of a folder.
+    ///
+    /// # Errors
+    /// Says which file cannot be read or decoded, or that the folder holds none.
+    pub fn open(folder: &Path, options: Options) -> anyhow::Result<Self> {
+        let mut by_name: BTreeMap<(String, String), Vec<Vec<u8>>> = BTreeMap::new();
+        let mut paths: Vec<_> = std::fs::read_dir(folder)
+            .with_context(|| format!("cannot list {}", folder.display()))?
+            .map(|entry| entry.map(|e| e.path()))
+            .collect::<Result<_, _>>()?;
+        paths.sort();
+        for path in paths {
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let Some((server, rest)) = name.strip_suffix(".pb.gz").and_then(|n| n.split_once('-')) else { continue };
+            let profile_type = rest.split('-').next().unwrap_or_default();
+            let body = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let raw = inflate(&body, &Limits::default()).with_context(|| format!("{}", path.display()))?.into_owned();
+            by_name.entry((profile_type.to_owned(), server.to_owned())).or_default().push(raw);
+        }
+        anyhow::ensure!(!by_name.is_empty(), "{} holds no <server>-<type>-*.pb.gz", folder.display());
+        let series = by_name.into_iter().map(|((profile_type, _), raw)| Series { profile_type, raw }).collect();
+        let rng = SmallRng::seed_from_u64(options.seed);
+        Ok(Self { options, series, rng, next: 0 })
+    }
+
+    /// Returns the next profile: all types of all instances of all services, then the next round.
+    ///
+    /// # Errors
+    /// Says that a base profile cannot be decoded, or is one whose bytes cannot be written anew.
+    pub fn next_item(&mut self) -> anyhow::Result<Item> {
+        let n = self.next;
+        self.next += 1;
+        let series = &self.series[n % self.series.len()];
+        let instance_of_all = n / self.series.len();
+        let service = instance_of_all % self.options.services;
+        let instance = instance_of_all / self.options.services % self.options.instances;
+        let round = instance_of_all / (self.options.services * self.options.instances);
+
+        let raw = &series.raw[(round + 7 * instance + 3 * service) % series.raw.len()];
+        let mut profile = decode(raw, &Limits::default())?;
+        profile.time_nanos = self.options.start_nanos + round as i64 * ROUND_NANOS;
+        let (low, high) = (1.0 - self.options.noise, 1.0 + self.options.noise);
+        for value in &mut profile.samples.values {
+            // Zero means "nothing here" and stays.
+            if *value != 0 && self.options.noise > 0.0 {
+                *value = ((*value as f64) * self.rng.random_range(low..high)).round().max(1.0) as i64;
+            }
+        }
+        let mut bytes = Vec::with_capacity(raw.len() + 1024);
+        encode_exact(&profile, &mut bytes).map_err(|_| anyhow::anyhow!("a base profile is not exact"))?;
+        let labels = [
+            ("service", format!("service-{service:03}")),
+            ("instance", format!("10.0.{service}.{instance}:6060")),
+            ("version", "1.0.0".to_owned()),
+        ];
+        Ok(Item {
+            raw_bytes: bytes.len(),
+            profile: Profile {
+                r#type: series.profile_type.clone(),
+                labels: labels.map(|(name, value)| (name.to_owned(), value)).into(),
+                pprof: gzip(&bytes).into(),
+                ..Profile::default()
+            },
+        })
+    }
+}
