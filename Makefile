@@ -51,7 +51,7 @@ goldens:
 
 ## docs: renew docs/configuration.md
 docs:
-	AFTERGLOW_RENEW=1 cargo test --locked -p afterglow --test docs
+	AFTERGLOW_RENEW=1 cargo test --locked -p afterglow docs::
 
 ## bench: the benchmarks; see bench/README.md
 bench:

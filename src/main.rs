@@ -8,6 +8,8 @@
 //! | `completions` | for the shell |
 
 mod cli;
+#[cfg(test)]
+mod docs;
 mod serve;
 
 use std::io::Write as _;
