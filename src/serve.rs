@@ -141,9 +141,8 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
 }
 
 /// Starts to profile this process; its profiles go to its own port.
-fn profile_itself(url: &str, period: Duration) -> Result<Profiler, Error> {
-    let builder = ProfilerBuilder::new(url, OWN_SERVICE).label("version", PROGRAM.version).period(period);
-    Ok(builder.start()?)
+fn profile_itself(url: &str, period: Duration) -> Result<Profiler, afterglow_agent::profiler::Error> {
+    ProfilerBuilder::new(url, OWN_SERVICE).label("version", PROGRAM.version).period(period).start()
 }
 
 /// Returns an address by which this machine reaches what listens on `address`.

@@ -18,10 +18,14 @@ use afterglow_e2e::Program;
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use afterglow_proto::v1::push_request::Part;
 use afterglow_proto::v1::{PushRequest, PushResponse};
+use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::Context as _;
 use clap::Parser;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+
+/// The fleet's first profiles are as old as this, so that none lies in the future.
+const HOUR_NANOS: i64 = 3_600_000_000_000;
 
 /// Pushes a fleet's profiles and measures the server.
 #[derive(Parser)]
@@ -117,7 +121,7 @@ fn make(args: &Args) -> anyhow::Result<Vec<Item>> {
         instances: args.instances,
         noise: args.noise,
         seed: args.seed,
-        start_nanos: now_nanos()? - 3_600_000_000_000,
+        start_nanos: SystemClock.unix_nanos() - HOUR_NANOS,
     };
     let mut fleet = Fleet::open(&args.profiles, options)?;
     (0..args.count).map(|_| fleet.next_item()).collect()
@@ -222,11 +226,4 @@ fn folder_bytes(folder: &std::path::Path) -> std::io::Result<u64> {
         sum += if kind.is_dir() { folder_bytes(&entry.path())? } else { kind.len() };
     }
     Ok(sum)
-}
-
-/// Returns the time in nanoseconds since 1970.
-fn now_nanos() -> anyhow::Result<i64> {
-    let since =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("the clock is before 1970")?;
-    Ok(since.as_nanos() as i64)
 }

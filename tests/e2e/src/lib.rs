@@ -4,6 +4,10 @@
 //! [`Program`] is killed by its own process id. Logs go to files; the end of a log is shown when its test panics.
 
 #![allow(clippy::print_stderr, reason = "a test explains itself on standard error")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test waits for programs that cannot wake it, and has its own environment"
+)]
 
 mod golden;
 mod minio;

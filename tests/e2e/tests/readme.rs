@@ -1,5 +1,10 @@
 //! The README's own commands, run as a reader would.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test waits for programs that cannot wake it, and has its own environment"
+)]
+
 use std::process::Command;
 use std::time::{Duration, Instant};
 
