@@ -147,14 +147,17 @@ async fn set_lifecycle(client: &Client, bucket: &str, prefix: &str) -> Lifecycle
     }
 }
 
-/// Tells an error of the SDK in a line: what the service says if it answered, else the causes one after the other.
-fn explain<E, R>(error: &SdkError<E, R>) -> String
+/// Tells an error of the SDK in a line: what the service says if it says something, else its status, else the causes.
+fn explain<E>(error: &SdkError<E>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug + 'static,
 {
     if let (Some(code), Some(message)) = (error.code(), error.message()) {
         return format!("{code}: {message}");
+    }
+    // The answer to a HEAD has no body that could say more.
+    if let Some(response) = error.raw_response() {
+        return format!("the store answered with status {}", response.status().as_u16());
     }
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);

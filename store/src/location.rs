@@ -61,6 +61,9 @@ pub struct UrlError {
     pub problem: String,
 }
 
+/// The shortest name of a bucket or container, with every provider.
+const NAME_BYTES_MIN: usize = 3;
+
 const FORMS: &str =
     "write ./folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://";
 
@@ -91,6 +94,9 @@ impl FromStr for StorageUrl {
             }
             if let Some(found) = bucket.chars().find(|c| !allowed(*c)) {
                 return Err(refuse(format!("has {found:?} in the name of its {what}")));
+            }
+            if bucket.len() < NAME_BYTES_MIN {
+                return Err(refuse(format!("names a {what} of less than {NAME_BYTES_MIN} characters")));
             }
             let prefix =
                 Path::parse(prefix).map_err(|error| refuse(format!("has a prefix that cannot be a key: {error}")))?;
@@ -194,6 +200,7 @@ mod tests {
             ("s3://", "storage \"s3://\" names no bucket: write s3://bucket/prefix"),
             ("s3:///prefix", "names no bucket"),
             ("az://", "names no container"),
+            ("s3://b/x", "names a bucket of less than 3 characters"),
             ("s3://bu cket", "has ' ' in the name of its bucket"),
             ("s3://bucket/a//b", "has a prefix that cannot be a key"),
             ("s3://bucket/../b", "has a prefix that cannot be a key"),

@@ -71,6 +71,17 @@ async fn a_bucket_that_is_there_stays() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_cannot_be_looked_for_is_told_with_the_status() {
+    for status in ["400 Bad Request", "403 Forbidden", "301 Moved Permanently"] {
+        let (environment, _) = serve(vec![(status, String::new())]).await;
+        let (client, region) = client(&environment).await;
+        let (step, source) = create_if_missing(&client, "bucket", &region).await.expect_err(status);
+        let said = format!("the store answered with status {}", &status[..3]);
+        assert_eq!((step, source.to_string()), ("look for the bucket", said));
+    }
+}
+
+#[tokio::test]
 async fn who_made_the_bucket_a_moment_earlier_does_not_matter_unless_it_is_a_stranger() {
     for (code, made) in [("BucketAlreadyOwnedByYou", Some(false)), ("BucketAlreadyExists", None)] {
         let body = format!("<Error><Code>{code}</Code><Message>taken</Message></Error>");
