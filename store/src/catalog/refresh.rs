@@ -72,6 +72,7 @@ struct Asked {
 }
 
 struct Troubled {
+    location: Location,
     problem: Problem,
     failures: u32,
     retry_at: Instant,
@@ -159,8 +160,12 @@ impl Tenant {
         if scope == Scope::All {
             lister.learn(newest.as_ref(), new.iter().map(|(name, _)| name));
         }
-        self.open(lister, new).await;
+        let is_stale = self.open(new).await;
+        // Only now: what a refresh listed and was dropped before it had opened must be listed again.
         lister.done(scope, began, began_millis, keys);
+        if is_stale {
+            lister.is_stale();
+        }
         Ok(self.publish(Listing { number, began }))
     }
 
@@ -182,15 +187,17 @@ impl Tenant {
             state.is_changed |= state.troubled.len() != troubled || state.strangers != found.strangers;
             state.strangers = found.strangers;
         }
-        let is_due = |name: &SegmentName| match state.troubled.get(name) {
-            Some(troubled) => troubled.retry_at <= now,
-            None => !state.segments.contains_key(name),
-        };
-        found.segments.into_iter().filter(|(name, _)| is_due(name)).collect()
+        let is_known = |name: &SegmentName| state.segments.contains_key(name) || state.troubled.contains_key(name);
+        let new = found.segments.into_iter().filter(|(name, _)| !is_known(name));
+        let due = state.troubled.iter().filter(|(_, troubled)| troubled.retry_at <= now);
+        let due = due.map(|(name, troubled)| (name.clone(), troubled.location.clone()));
+        new.chain(due).collect()
     }
 
-    /// Opens segments, many at once, and takes each in as soon as it is read.
-    async fn open(&self, lister: &mut Lister, new: Vec<(SegmentName, Location)>) {
+    /// Opens segments, many at once, and takes each in as soon as it is read. Returns whether one was not there any more: deleted since
+    /// it was listed, so that whatever has its profiles now is still to be listed.
+    async fn open(&self, new: Vec<(SegmentName, Location)>) -> bool {
+        let mut is_stale = false;
         let open = async |(name, location): (SegmentName, Location)| {
             let opened = self.blocks.open(&location).await;
             (name, location, opened)
@@ -200,14 +207,14 @@ impl Tenant {
             match opened {
                 Ok(block) => self.take_in(name, location, &block),
                 Err(Unopened::Gone) => {
-                    // Deleted since it was listed. Whatever has its profiles now will be listed.
-                    lister.is_stale();
+                    is_stale = true;
                     let mut state = self.state();
                     state.is_changed |= state.troubled.remove(&name).is_some();
                 }
-                Err(Unopened::Unreadable(problem)) => self.trouble(name, problem),
+                Err(Unopened::Unreadable(problem)) => self.trouble(name, location, problem),
             }
         }
+        is_stale
     }
 
     fn take_in(&self, name: SegmentName, location: Location, block: &OpenBlock) {
@@ -223,7 +230,7 @@ impl Tenant {
         metrics.conflicts.inc_by(conflicts);
     }
 
-    fn trouble(&self, name: SegmentName, problem: Problem) {
+    fn trouble(&self, name: SegmentName, location: Location, problem: Problem) {
         let mut state = self.state();
         let failures = state.troubled.get(&name).map_or(0, |troubled| troubled.failures);
         if failures == 0 {
@@ -232,7 +239,7 @@ impl Tenant {
         }
         let pause = RETRY_PAUSE.saturating_mul(2u32.saturating_pow(failures)).min(RETRY_PAUSE_MAX);
         let retry_at = Instant::now() + pause;
-        state.troubled.insert(name, Troubled { problem, failures: failures + 1, retry_at });
+        state.troubled.insert(name, Troubled { location, problem, failures: failures + 1, retry_at });
         state.is_changed = true;
     }
 

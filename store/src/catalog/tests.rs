@@ -330,6 +330,44 @@ async fn a_damaged_block_is_named_and_the_rest_answers() {
     assert_eq!(world.store.metrics().blocks_damaged.get(), 1, "one damage counts once");
 }
 
+/// More old segments than fit a page, so that listings ask for the newest only.
+async fn put_a_page(world: &World) {
+    let empty = segment(&[]);
+    for n in 0..1_100 {
+        world.put_as(&world.key(world.clock.unix_millis() - 3_600_000 + n), empty.clone()).await;
+    }
+    world.view(Freshness::Now).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_block_is_tried_again_though_listings_no_longer_name_it() {
+    let world = world();
+    let old = world.key(5);
+    world.put_as(&old, segment(&[cpu(1, 10)])).await;
+    world.faulty.on_key(&old.path(), Trouble::Refuse(403));
+    put_a_page(&world).await;
+    world.faulty.on_key(&old.path(), Trouble::None);
+    sleep(6 * SECOND).await;
+    assert_eq!(world.ids().await, [1]);
+    assert_eq!(world.store.metrics().lists_full.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_segment_that_vanished_all_are_listed() {
+    let world = world();
+    put_a_page(&world).await;
+    let gone = world.put(&[cpu(2, 20)]).await;
+    world.faulty.on_key(&gone.path(), Trouble::Refuse(404));
+    let lists = || (world.store.metrics().lists_full.get(), world.store.metrics().lists_incremental.get());
+    let mut seen = vec![lists()];
+    for _ in 0..3 {
+        world.view(Freshness::Now).await;
+        seen.push(lists());
+        world.delete(&gone).await;
+    }
+    assert_eq!(seen, [(1, 0), (1, 1), (2, 1), (2, 2)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn damage_on_the_way_is_no_damage() {
     let world = world();
@@ -491,12 +529,9 @@ async fn more_segments_than_can_be_known_are_refused() {
 async fn no_acknowledged_segment_is_missed_by_listings_of_the_newest() {
     let world = World::new(Options::default());
     let random = SeededRandom::new(7);
+    put_a_page(&world).await;
     // Empty segments are the cheapest to open, and names are all that listings look at.
     let empty = segment(&[]);
-    for n in 0..1_100 {
-        world.put_as(&world.key(world.clock.unix_millis() - 3_600_000 + n), empty.clone()).await;
-    }
-    world.view(Freshness::Now).await;
     // How far each writer's clock is ahead: from a minute behind to ten minutes ahead.
     let writers: Vec<(WriterId, i64)> =
         [-60_000, -30_000, -1_000, 0, 5_000, 600_000].map(|ahead| (WriterId::draw(&random), ahead)).into();

@@ -161,27 +161,35 @@ impl View {
                 counted.profiles += profiles;
             }
         };
+        let mut cut = Vec::new();
         for (number, listed) in self.listed.iter().enumerate() {
             if number % SEGMENTS_BETWEEN_YIELDS == SEGMENTS_BETWEEN_YIELDS - 1 {
                 tokio::task::yield_now().await;
             }
-            let segment = &listed.segment;
-            let mut entries = matcher.entries(segment);
+            let mut entries = matcher.entries(&listed.segment);
             if listed.hidden.is_none() {
-                for (entry, matches) in segment.entries.iter().zip(&mut entries) {
+                for (entry, matches) in listed.segment.entries.iter().zip(&mut entries) {
                     if *matches && query.holds_all(entry) {
                         count(entry, u64::from(entry.profiles));
                         *matches = false;
                     }
                 }
             }
-            if !entries.contains(&true) {
-                continue;
+            if entries.contains(&true) {
+                cut.push((number, entries));
             }
-            // Only the rows say which of these profiles count.
-            match self.blocks.get(&segment.location).await {
+        }
+        // Only the rows say which of these profiles count.
+        let open = async |(number, entries): (usize, Vec<bool>)| {
+            let listed = &self.listed[number];
+            (listed, entries, self.blocks.get(&listed.segment.location).await)
+        };
+        let mut opened = futures::stream::iter(cut.into_iter().map(open)).buffered(OPENS_MAX);
+        while let Some((listed, entries, open)) = opened.next().await {
+            match open {
                 Ok(open) => {
-                    listed.ids(&open, &entries, query).for_each(|id| count(&segment.entries[id.entry as usize], 1));
+                    let entry = |id: &Id| &listed.segment.entries[id.entry as usize];
+                    listed.ids(&open, &entries, query).for_each(|id| count(entry(id), 1));
                 }
                 Err(problem) => problems.push(problem),
             }
