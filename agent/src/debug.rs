@@ -8,10 +8,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use crate::profiler::{self, Error, FREQUENCY_HZ};
-
-/// How long a caller should wait before it asks for a CPU profile again, when another is being taken.
-const BUSY_RETRY_AFTER: Duration = Duration::from_secs(10);
+use crate::profiler::{self, Error};
 
 /// Takes profiles of this process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,7 +16,7 @@ pub struct SelfProfiles;
 
 impl Profiles for SelfProfiles {
     fn cpu(&self, window: Duration) -> BoxFuture<'static, Result<Bytes, Failure>> {
-        async move { profiler::cpu_profile(window, FREQUENCY_HZ).await.map(Bytes::from).map_err(failure) }.boxed()
+        async move { profiler::cpu_profile(window).await.map(Bytes::from).map_err(failure) }.boxed()
     }
 
     fn heap(&self) -> BoxFuture<'static, Result<Bytes, Failure>> {
@@ -29,7 +26,6 @@ impl Profiles for SelfProfiles {
 
 fn failure(error: Error) -> Failure {
     match &error {
-        Error::Busy { .. } => Failure::exhausted(error.to_string(), BUSY_RETRY_AFTER),
         Error::HeapUnavailable => Failure::new(Kind::Unimplemented, error.to_string()),
         Error::Frequency { .. } => Failure::invalid(error.to_string()),
         Error::Cpu(_) | Error::Heap(_) | Error::Target(_) => Failure::internal(error),

@@ -86,7 +86,7 @@ fn total(profile: &Profile<'_>, sample_type: usize, function: &str) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cpu_profile_has_the_shares_of_the_work_and_says_where_it_ran() {
     let _work = Work::start();
-    let pprof = profiler::cpu_profile(Duration::from_secs(3), 100).await.unwrap();
+    let pprof = profiler::cpu_profile(Duration::from_secs(3)).await.unwrap();
     with_profile(&pprof, |profile| {
         assert_eq!(ProfileType::detect(profile).as_str(), "cpu");
         assert_eq!(profile.period, 10_000_000);
@@ -133,8 +133,8 @@ async fn a_heap_profile_has_what_is_alive() {
 #[tokio::test]
 async fn a_frequency_out_of_range_is_refused() {
     for frequency in [0, 1001] {
-        let error = profiler::cpu_profile(Duration::from_secs(1), frequency).await.unwrap_err();
-        assert!(matches!(error, Error::Frequency { .. }));
+        let started = ProfilerBuilder::new("http://127.0.0.1:1", "tested").frequency(frequency).start();
+        assert!(matches!(started, Err(Error::Frequency { .. })));
     }
 }
 
@@ -189,14 +189,21 @@ async fn a_running_profiler_sends_window_after_window_and_lets_requests_in_betwe
         ["service=tested", "version=1"]
     );
     next("heap").await;
-    // On demand, longer than a window of the other.
+    // On demand, two at once, longer than a window of the other.
+    let demand = async || profiler::cpu_profile(Duration::from_secs(2)).await.unwrap();
     let began = Instant::now();
-    let on_demand = profiler::cpu_profile(Duration::from_secs(2), 100).await.unwrap();
-    with_profile(&on_demand, |profile| {
-        assert!(profile.duration_nanos >= 1_900_000_000, "{}", profile.duration_nanos);
-    });
+    let (one, two) = tokio::join!(demand(), demand());
     assert!(began.elapsed() < Duration::from_secs(10));
+    for on_demand in [one, two] {
+        with_profile(&on_demand, |profile| {
+            assert!(profile.duration_nanos >= 1_900_000_000, "{}", profile.duration_nanos);
+            assert!(total(profile, 1, "three_quarters") > 0);
+        });
+    }
     let after = next("cpu").await;
     assert_ne!(first.id, after.id);
+    with_profile(&after.pprof, |profile| {
+        assert!(profile.duration_nanos < 2_000_000_000, "a window ends though others are recording");
+    });
     assert_eq!(profiler.stop().await, 0);
 }

@@ -9,8 +9,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
-use super::cpu::{Lease, Recording};
-use super::{Error, FREQUENCY_HZ, WANTED, blocking, check_frequency, heap};
+use super::cpu::{Lease, Snapshot, profile_between};
+use super::symbols::Next;
+use super::{Error, FREQUENCY_HZ, check_frequency, heap, worker};
 use crate::connect::Target;
 use crate::upload::{Client, Options};
 
@@ -83,7 +84,7 @@ impl ProfilerBuilder {
         self
     }
 
-    /// Sets how often to sample, per second of CPU time.
+    /// Sets how often to sample, per second of CPU time; a profiler that runs already keeps its own frequency.
     pub fn frequency(mut self, frequency: u32) -> Self {
         self.frequency = frequency;
         self
@@ -130,38 +131,44 @@ impl ProfilerBuilder {
             tracing::warn!(error = %error, "cannot profile the heap");
         }
         let mut window = self.period.min(FIRST_WINDOW_MAX);
+        let mut cpu = None;
         while !stop.is_cancelled() {
-            if self.cpu {
-                match self.record(window, &stop).await {
-                    Ok(pprof) => self.push(&client, "cpu", pprof),
-                    Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "cannot profile the CPU");
-                        wait(self.period, &stop).await;
-                    }
-                }
-            } else {
-                wait(window, &stop).await;
+            if self.cpu && cpu.is_none() {
+                cpu = self.start_cpu().await.map_err(|error| warn("cannot profile the CPU", &error)).ok();
             }
-            if self.heap {
-                match blocking(heap::snapshot).await {
-                    Ok(pprof) => self.push(&client, "heap", pprof),
-                    Err(error) => tracing::warn!(error = %error, "cannot profile the heap"),
-                }
+            tokio::select! {
+                () = sleep(window) => {}
+                () = stop.cancelled() => {}
             }
             window = self.period;
+            if let Some((lease, start)) = cpu.take() {
+                match worker::run(move || end_window(lease, start)).await {
+                    Ok((pprof, next)) => {
+                        self.push(&client, "cpu", pprof);
+                        cpu = Some(next);
+                    }
+                    Err(error) => warn("cannot profile the CPU", &error),
+                }
+            }
+            if self.heap {
+                match worker::run(|| heap::snapshot(Next::Soon)).await {
+                    Ok(pprof) => self.push(&client, "heap", pprof),
+                    Err(error) => warn("cannot profile the heap", &error),
+                }
+            }
         }
+        // Ends the sampling, which takes milliseconds.
+        worker::run(move || drop(cpu)).await;
     }
 
-    /// Records one window, shorter when somebody else wants to record or the profiler is stopped.
-    async fn record(&self, window: Duration, stop: &CancellationToken) -> Result<Vec<u8>, Error> {
-        let lease = Lease::next().await;
+    async fn start_cpu(&self) -> Result<(Lease, Snapshot), Error> {
         let frequency = self.frequency;
-        let recording = blocking(move || Recording::start(lease, frequency)).await?;
-        tokio::select! {
-            () = wait(window, stop) => {}
-            () = WANTED.notified() => {}
-        }
-        blocking(move || recording.finish()).await
+        worker::run(move || {
+            let lease = Lease::acquire(frequency)?;
+            let start = lease.snapshot()?;
+            Ok((lease, start))
+        })
+        .await
     }
 
     fn push(&self, client: &Client, profile_type: &str, pprof: Vec<u8>) {
@@ -173,7 +180,7 @@ impl ProfilerBuilder {
             ..Profile::default()
         };
         if let Err(error) = client.try_push(profile) {
-            tracing::warn!(error = %error, profile_type, "dropped a profile");
+            tracing::warn!(%error, profile_type, "dropped a profile");
         }
     }
 }
@@ -201,9 +208,14 @@ impl Drop for Profiler {
     }
 }
 
-async fn wait(duration: Duration, stop: &CancellationToken) {
-    tokio::select! {
-        () = sleep(duration) => {}
-        () = stop.cancelled() => {}
-    }
+/// Returns the profile of the window that began with `start`, and what the next one begins with.
+fn end_window(lease: Lease, start: Snapshot) -> Result<(Vec<u8>, (Lease, Snapshot)), Error> {
+    let end = lease.snapshot()?;
+    let pprof = profile_between(&start, &end, Next::Soon);
+    let next = lease.renew(end)?;
+    Ok((pprof, (lease, next)))
+}
+
+fn warn(what: &'static str, error: &Error) {
+    tracing::warn!(error = error as &dyn std::error::Error, "{what}");
 }

@@ -1,114 +1,207 @@
 //! CPU profiles of this process, sampled by SIGPROF through pprof-rs.
 //!
-//! The timer counts CPU time of the whole process, so an idle program takes no samples. pprof-rs keeps one global profiler: a
-//! [`Lease`] passes it on in the order of asking, and a continuous profiler that gives it back between windows lets others in.
+//! The timer counts CPU time of the whole process, so an idle program takes no samples. pprof-rs can sample only once at a time and
+//! counts from when it began: one [`Sampler`] runs as long as anybody holds a [`Lease`], and a profile is the difference of two
+//! [`Snapshot`]s. So any number of profiles may be taken at once, and a window costs neither a start nor an end of the sampling.
 //!
-//! What pprof-rs decides and cannot be had otherwise: stacks end after 128 frames (the roots are missing then), and stacks through
-//! the same functions count as one, at the lines of the first.
+//! On x86-64 stacks are walked by framehop: pprof-rs's other way takes four times the memory and asks the C library's unwinder, which may
+//! hold a lock. What pprof-rs decides and cannot be had otherwise: stacks end after 128 frames (the roots are missing then), and stacks
+//! through the same functions count as one, at the lines of the first.
 
-use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pprof::{ProfilerGuard, ProfilerGuardBuilder, UnresolvedReport};
-use tokio::sync::{Mutex, MutexGuard};
 
 use super::assemble::{Header, RawSamples, assemble};
-use super::symbols::Symbolizer;
-use super::{Error, SYMBOLIZER};
+use super::symbols::{Next, Symbolizer};
+use super::{Error, symbolizer};
 
-/// The signal handler of pprof-rs: the frames from the leaf down to it belong to the sampling.
-const HANDLER: &str = "perf_signal_handler";
+/// How long the sampler runs before it begins anew, when only one profile is being taken. It keeps stacks that crowd each other out in a
+/// temporary file, at worst one of 1 KiB for each sample.
+const SAMPLER_AGE_MAX: Duration = Duration::from_secs(300);
 
-/// How many frames the sampling itself may take at most; unoptimised builds do not inline them.
-const HANDLER_DEPTH_MAX: usize = 16;
+static SAMPLER: Mutex<Sampler> = Mutex::new(Sampler { running: None, leases: 0 });
 
-/// Samples taken while a thread is in one of these are left out by the handler: unwinding from there crashes or blocks, as the vdso's
-/// unwind tables are wrong on some systems and the unwinder may hold its own lock.
-const BLOCKED_LIBRARIES: &[&str] = &["vdso", "libgcc"];
+/// The one sampler of the process.
+struct Sampler {
+    running: Option<Running>,
+    leases: usize,
+}
 
-/// The one profiler that a process can run.
-static PROFILER: Mutex<()> = Mutex::const_new(());
-
-/// The right to run the CPU profiler. Those who wait get it in the order of asking.
-pub(super) struct Lease(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
-
-/// A CPU profile being taken.
-pub(super) struct Recording {
+struct Running {
     guard: ProfilerGuard<'static>,
-    _lease: Lease,
+    since: Instant,
+    frequency: u32,
+}
+
+/// Keeps the sampler running.
+#[derive(Debug)]
+pub(super) struct Lease(());
+
+/// What the sampler had counted at one moment.
+pub(super) struct Snapshot {
+    report: UnresolvedReport,
+    time: SystemTime,
+    instant: Instant,
+}
+
+fn sampler() -> MutexGuard<'static, Sampler> {
+    SAMPLER.lock().expect("no one panics while holding the sampler")
+}
+
+// === impl Sampler ===
+
+impl Sampler {
+    fn start(&mut self, frequency: u32) -> Result<(), Error> {
+        prime()?;
+        let guard = sample(frequency)?;
+        self.running = Some(Running { guard, since: Instant::now(), frequency });
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, Error> {
+        let running = self.running.as_ref().expect("it runs while there is a lease");
+        let report = running.guard.report().build_unresolved().map_err(Error::Cpu)?;
+        #[expect(clippy::disallowed_methods, reason = "a profile is of its machine, and so is its time")]
+        let time = SystemTime::now();
+        Ok(Snapshot { report, time, instant: Instant::now() })
+    }
 }
 
 // === impl Lease ===
 
 impl Lease {
-    /// Waits for the right to profile, behind all who asked before.
-    pub(super) async fn next() -> Self {
-        Self(PROFILER.lock().await)
+    /// Starts the sampler, `frequency` times per second of CPU time, unless it runs: then it goes on as it is. Blocks for milliseconds,
+    /// the first time for tens of them.
+    pub(super) fn acquire(frequency: u32) -> Result<Self, Error> {
+        let mut sampler = sampler();
+        if sampler.running.is_none() {
+            sampler.start(frequency)?;
+        }
+        sampler.leases += 1;
+        Ok(Self(()))
     }
 
-    /// Waits for the right to profile, at most `timeout`.
-    pub(super) async fn acquire(timeout: Duration) -> Result<Self, Error> {
-        tokio::time::timeout(timeout, Self::next()).await.map_err(|_| Error::Busy { waited: timeout })
-    }
-}
-
-// === impl Recording ===
-
-impl Recording {
-    /// Starts to sample, `frequency` times per second of CPU time.
-    pub(super) fn start(lease: Lease, frequency: u32) -> Result<Self, Error> {
-        let frequency = i32::try_from(frequency).unwrap_or(i32::MAX);
-        let builder = ProfilerGuardBuilder::default().frequency(frequency).blocklist(BLOCKED_LIBRARIES);
-        let guard = builder.build().map_err(Error::Cpu)?;
-        Ok(Self { guard, _lease: lease })
+    /// Returns what has been counted so far.
+    pub(super) fn snapshot(&self) -> Result<Snapshot, Error> {
+        sampler().snapshot()
     }
 
-    /// Ends it and returns the gzip'd pprof. Blocks for some milliseconds, at the first time for as long as it takes to parse the
-    /// program's debug information.
-    pub(super) fn finish(self) -> Result<Vec<u8>, Error> {
-        let report = self.guard.report().build_unresolved().map_err(Error::Cpu)?;
-        drop(self);
-        let mut symbolizer = SYMBOLIZER.lock().expect("no one panics while symbolizing");
-        symbolizer.begin();
-        Ok(convert(report, &mut symbolizer))
+    /// Returns the snapshot to begin the next window with: `last`, or a new one when it was time for the sampler to begin anew.
+    pub(super) fn renew(&self, last: Snapshot) -> Result<Snapshot, Error> {
+        let mut sampler = sampler();
+        let alone = sampler.leases == 1;
+        match sampler.running.take_if(|running| alone && running.since.elapsed() >= SAMPLER_AGE_MAX) {
+            Some(Running { guard, frequency, .. }) => {
+                drop(guard);
+                sampler.start(frequency)?;
+                sampler.snapshot()
+            }
+            None => Ok(last),
+        }
     }
 }
 
-fn convert(report: UnresolvedReport, symbolizer: &mut Symbolizer) -> Vec<u8> {
-    let period = 1_000_000_000 / i64::from(report.timing.frequency);
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut sampler = sampler();
+        sampler.leases -= 1;
+        if sampler.leases == 0 {
+            sampler.running = None;
+        }
+    }
+}
+
+fn sample(frequency: u32) -> Result<ProfilerGuard<'static>, Error> {
+    let frequency = i32::try_from(frequency).unwrap_or(i32::MAX);
+    let builder = ProfilerGuardBuilder::default().frequency(frequency);
+    // The C library's unwinder crashes in the vdso of some systems and must not be entered again from within itself.
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    let builder = builder.blocklist(&["vdso", "libgcc"]);
+    builder.build().map_err(Error::Cpu)
+}
+
+/// Lets the unwinder read its tables before the first real sample.
+///
+/// It does so when the signal handler first runs, and allocates: in a thread that was interrupted in the allocator, that would never
+/// end. So the first signal is our own, on this thread, while the timer is far from its first.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn prime() -> Result<(), Error> {
+    static PRIMED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    if !PRIMED.swap(true, std::sync::atomic::Ordering::Relaxed) {
+        let guard = sample(1)?;
+        // Without it all goes on as it would have: the tables are read at the first sample.
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGPROF);
+        drop(guard);
+    }
+    Ok(())
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn prime() -> Result<(), Error> {
+    Ok(())
+}
+
+/// Returns the gzip'd pprof of what was sampled between two snapshots. Blocks for as long as it takes to look new addresses up.
+pub(super) fn profile_between(start: &Snapshot, end: &Snapshot, next: Next) -> Vec<u8> {
+    let mut symbolizer = symbolizer();
+    symbolizer.begin();
+    let period = 1_000_000_000 / i64::from(end.report.timing.frequency);
     let mut samples = RawSamples::new(2);
-    for (frames, count) in &report.data {
-        let addresses: Vec<u64> = frames.frames.iter().map(|frame| frame.ip() as usize as u64).collect();
-        let name = &frames.thread_name[..frames.thread_name_length];
-        let thread: Arc<str> = String::from_utf8_lossy(name).into();
-        let count = *count as i64;
-        samples.add(stack(&addresses, symbolizer), thread, &[count, count.saturating_mul(period)]);
+    for (frames, count) in &end.report.data {
+        let before = start.report.data.get(frames).copied().unwrap_or(0);
+        let count = (*count - before) as i64;
+        if count > 0 {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            let addresses: Vec<u64> = frames.frames.iter().map(|frame| frame.ip as u64).collect();
+            #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+            let addresses: Vec<u64> = frames.frames.iter().map(|frame| frame.ip() as usize as u64).collect();
+            let thread: Arc<str> = String::from_utf8_lossy(&frames.thread_name[..frames.thread_name_length]).into();
+            samples.add(stack(addresses, &mut symbolizer), thread, &[count, count.saturating_mul(period)]);
+        }
     }
-    let began = report.timing.start_time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let header = Header {
         sample_types: &[("samples", "count"), ("cpu", "nanoseconds")],
         period_type: ("cpu", "nanoseconds"),
         period,
-        time_nanos: began.as_nanos() as i64,
-        duration_nanos: report.timing.duration.as_nanos() as i64,
+        time_nanos: start.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64,
+        duration_nanos: (end.instant - start.instant).as_nanos() as i64,
     };
-    assemble(header, &samples, symbolizer)
+    let pprof = assemble(header, &samples, &mut symbolizer);
+    symbolizer.finish(next);
+    pprof
 }
 
-/// Cuts the sampling's own frames off, and turns return addresses into addresses of the calls.
-fn stack(addresses: &[u64], symbolizer: &mut Symbolizer) -> Vec<u64> {
-    let handler = addresses.iter().take(HANDLER_DEPTH_MAX).position(|address| {
-        symbolizer.lines(address.saturating_sub(1)).iter().any(|line| &*line.system_name == HANDLER)
-    });
-    // After the handler comes the kernel's trampoline, then the instruction that was interrupted. Without symbols nothing is cut.
-    let own = handler.map_or(0, |handler| handler + 2);
-    let mut stack = addresses.get(own..).unwrap_or_default().to_vec();
+/// Turns return addresses into addresses of the calls; the leaf is the interrupted instruction itself.
+fn stack(mut addresses: Vec<u64>, symbolizer: &mut Symbolizer) -> Vec<u64> {
+    addresses.drain(..sampling_frames(&addresses, symbolizer));
     // The unwinder may end with a frame of nothing.
-    while stack.last() == Some(&0) {
-        stack.pop();
+    while addresses.last() == Some(&0) {
+        addresses.pop();
     }
-    for caller in stack.iter_mut().skip(1) {
+    for caller in addresses.iter_mut().skip(1) {
         *caller = caller.saturating_sub(1);
     }
-    stack
+    addresses
+}
+
+/// Returns how many frames from the leaf belong to the sampling. framehop begins with the interrupted instruction.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn sampling_frames(_: &[u64], _: &mut Symbolizer) -> usize {
+    0
+}
+
+/// Returns how many frames from the leaf belong to the sampling: down to the signal handler of pprof-rs and the kernel's trampoline
+/// behind it. Without symbols that cannot be known, and none are cut.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn sampling_frames(addresses: &[u64], symbolizer: &mut Symbolizer) -> usize {
+    // Unoptimised builds do not inline what the handler calls.
+    const DEPTH_MAX: usize = 16;
+    let is_handler = |address: &u64| {
+        let lines = symbolizer.lines(address.saturating_sub(1));
+        lines.iter().any(|line| &*line.system_name == "perf_signal_handler")
+    };
+    let handler = addresses.iter().take(DEPTH_MAX).position(is_handler);
+    handler.map_or(0, |handler| (handler + 2).min(addresses.len()))
 }

@@ -12,8 +12,8 @@ use jemalloc_pprof::PROF_CTL;
 use tikv_jemalloc_ctl::profiling;
 
 use super::assemble::{Header, RawSamples, assemble};
-use super::symbols::Symbolizer;
-use super::{Error, SYMBOLIZER};
+use super::symbols::{Next, Symbolizer};
+use super::{Error, symbolizer};
 
 /// How the functions of an allocator begin: the frames from the leaf down to the last of them are not the program's doing.
 const ALLOCATOR_FUNCTIONS: &[&str] =
@@ -39,7 +39,7 @@ pub(super) async fn activate() -> Result<(), Error> {
 }
 
 /// Takes a snapshot and returns its gzip'd pprof. Blocks for as long as jemalloc writes its dump.
-pub(super) fn snapshot() -> Result<Vec<u8>, Error> {
+pub(super) fn snapshot(next: Next) -> Result<Vec<u8>, Error> {
     if !is_available() {
         return Err(Error::HeapUnavailable);
     }
@@ -47,9 +47,11 @@ pub(super) fn snapshot() -> Result<Vec<u8>, Error> {
     #[expect(clippy::disallowed_methods, reason = "a profile is of its machine, and so is its time")]
     let taken = SystemTime::now();
     let dump = control.blocking_lock().dump().map_err(|error| Error::Heap(format!("{error:#}")))?;
-    let mut symbolizer = SYMBOLIZER.lock().expect("no one panics while symbolizing");
+    let mut symbolizer = symbolizer();
     symbolizer.begin();
-    convert(BufReader::new(dump), taken, &mut symbolizer)
+    let pprof = convert(BufReader::new(dump), taken, &mut symbolizer);
+    symbolizer.finish(next);
+    pprof
 }
 
 fn convert(dump: impl BufRead, taken: SystemTime, symbolizer: &mut Symbolizer) -> Result<Vec<u8>, Error> {

@@ -1,14 +1,14 @@
 //! Profiles the process it runs in: CPU by sampling with SIGPROF, heap by jemalloc.
 //!
-//! [`ProfilerBuilder`] starts a [`Profiler`] that records window after window and hands each to a [`Client`]; [`cpu_profile`] and
-//! [`heap_profile`] take one on demand, for an endpoint such as `/debug/pprof/`. A process can sample its CPU only once at a time: a
-//! request on demand cuts the current window short, takes its turn, and the continuous profiler goes on. No window is lost by that.
+//! [`ProfilerBuilder`] starts a [`Profiler`] that records window after window and hands each to a [`Client`](crate::Client);
+//! [`cpu_profile`] and [`heap_profile`] take one on demand, for an endpoint such as `/debug/pprof/`, at the same time or without it.
 //!
-//! Profiles carry real addresses, mappings and build ids beside names, files and lines, so they can be symbolized again elsewhere.
+//! Profiles carry real addresses, mappings and build ids beside names, files and lines, so they can be symbolized again elsewhere. Inlined
+//! functions have full names where the program was built with `debug = 1` or more; `line-tables-only` leaves their paths out.
 //!
-//! Costs: a sample takes some 20 to 60 µs of the interrupted thread, so 100 Hz stay under 1 % of the CPU time spent. pprof-rs holds
-//! about 70 MB while it is in use and twice that for a moment at the end of a window. Both samplers need a writable folder for
-//! temporary files (`TMPDIR`).
+//! Costs: a sample takes some 70 µs of the interrupted thread, so 100 Hz stay under 1 % of the CPU time spent. pprof-rs holds 18 MB while
+//! it samples, and looking up new addresses takes memory in the order of the program's debug information for some minutes. Both
+//! samplers need a writable folder for temporary files (`TMPDIR`).
 
 mod assemble;
 mod continuous;
@@ -16,15 +16,14 @@ mod cpu;
 mod heap;
 mod mappings;
 mod symbols;
+mod worker;
 
-use std::sync::{LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 pub use self::continuous::{Profiler, ProfilerBuilder};
-use self::cpu::{Lease, Recording};
-use self::symbols::Symbolizer;
+use self::cpu::Lease;
+use self::symbols::{Next, Symbolizer};
 use crate::connect;
 
 /// The default number of samples per second of CPU time: as Go's profiler.
@@ -33,31 +32,20 @@ pub const FREQUENCY_HZ: u32 = 100;
 /// The largest number of samples per second of CPU time.
 pub const FREQUENCY_HZ_MAX: u32 = 1000;
 
-/// How long a profile on demand waits for another one on demand to end.
-const LEASE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Shared by all profiles, so that each address is looked up once.
 static SYMBOLIZER: LazyLock<Mutex<Symbolizer>> = LazyLock::new(Mutex::default);
-
-/// Asks the continuous profiler to end its window and pass the CPU profiler on.
-static WANTED: Notify = Notify::const_new();
 
 /// Why a profile cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another CPU profile is being taken.
-    #[error("another CPU profile is being taken; waited {} s for it to end", waited.as_secs())]
-    Busy {
-        /// How long this one waited.
-        waited: Duration,
-    },
     /// The sampling frequency is 0 or over the limit.
     #[error("frequency of {frequency} Hz is not within 1..={FREQUENCY_HZ_MAX} Hz")]
     Frequency {
         /// What was asked for.
         frequency: u32,
     },
-    /// The CPU profiler could not start or end.
+    /// The CPU profiler could not start (another part of the program uses pprof-rs itself, or there is no folder for temporary files),
+    /// or could not be read.
     #[error("the CPU profiler failed")]
     Cpu(#[source] pprof::Error),
     /// jemalloc is not the allocator or was started without profiling.
@@ -74,19 +62,25 @@ pub enum Error {
     Target(#[from] connect::Error),
 }
 
-/// Records the CPU use of this process for `duration` and returns the gzip'd pprof.
-///
-/// Cuts the window of a running [`Profiler`] short and waits up to 10 s for another call to end. Dropping the future ends the recording.
+/// Records the CPU use of this process for `duration` and returns the gzip'd pprof, sampled at 100 Hz unless a running [`Profiler`] has
+/// another frequency. Dropping the future ends the recording.
 ///
 /// # Errors
-/// [`Error::Busy`], [`Error::Frequency`], [`Error::Cpu`].
-pub async fn cpu_profile(duration: Duration, frequency: u32) -> Result<Vec<u8>, Error> {
-    check_frequency(frequency)?;
-    WANTED.notify_one();
-    let lease = Lease::acquire(LEASE_TIMEOUT).await?;
-    let recording = blocking(move || Recording::start(lease, frequency)).await?;
+/// [`Error::Cpu`].
+pub async fn cpu_profile(duration: Duration) -> Result<Vec<u8>, Error> {
+    let (lease, start) = worker::run(|| {
+        let lease = Lease::acquire(FREQUENCY_HZ)?;
+        let start = lease.snapshot()?;
+        Ok::<_, Error>((lease, start))
+    })
+    .await?;
     tokio::time::sleep(duration).await;
-    blocking(move || recording.finish()).await
+    worker::run(move || {
+        let end = lease.snapshot()?;
+        drop(lease);
+        Ok(cpu::profile_between(&start, &end, Next::Unknown))
+    })
+    .await
 }
 
 /// Returns what is allocated now, as a gzip'd pprof. The first call starts the sampling if nothing did before: what was allocated
@@ -96,7 +90,7 @@ pub async fn cpu_profile(duration: Duration, frequency: u32) -> Result<Vec<u8>, 
 /// [`Error::HeapUnavailable`], [`Error::Heap`].
 pub async fn heap_profile() -> Result<Vec<u8>, Error> {
     heap::activate().await?;
-    blocking(heap::snapshot).await
+    worker::run(|| heap::snapshot(Next::Unknown)).await
 }
 
 /// Returns whether this process can take heap profiles: whether jemalloc is its allocator and was started with profiling.
@@ -104,18 +98,10 @@ pub fn heap_available() -> bool {
     heap::is_available()
 }
 
-fn check_frequency(frequency: u32) -> Result<(), Error> {
-    if (1..=FREQUENCY_HZ_MAX).contains(&frequency) { Ok(()) } else { Err(Error::Frequency { frequency }) }
+fn symbolizer() -> MutexGuard<'static, Symbolizer> {
+    SYMBOLIZER.lock().expect("no one panics while symbolizing")
 }
 
-/// Runs what takes milliseconds or reads files off the async threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(output) => output,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down and drops this future, too.
-            Err(_) => std::future::pending().await,
-        },
-    }
+fn check_frequency(frequency: u32) -> Result<(), Error> {
+    if (1..=FREQUENCY_HZ_MAX).contains(&frequency) { Ok(()) } else { Err(Error::Frequency { frequency }) }
 }

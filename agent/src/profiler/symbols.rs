@@ -1,17 +1,31 @@
 //! From addresses to names, files and lines, with what was looked up before kept.
 //!
 //! Looking up an address the first time parses debug information and costs up to a millisecond; a profile of the next window mostly
-//! has the same addresses.
+//! has the same addresses. Parsed debug information takes far more memory than its answers, so it is let go once nothing new has come
+//! for a while, or at once after a profile on demand.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::mappings::{self, BuildIds, Mapping};
 
 /// The most addresses kept. A profile has some thousand; a program that goes over starts anew, which costs time, not truth.
 const ADDRESSES_MAX: usize = 1 << 16;
+
+/// How long debug information is kept after the last address that was looked up in it: a few windows.
+const DEBUG_INFO_RETENTION: Duration = Duration::from_secs(120);
+
+/// Whether another batch is to be expected soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// In the next window.
+    Soon,
+    /// When somebody asks.
+    Unknown,
+}
 
 /// A source line at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +47,9 @@ pub(super) struct Symbolizer {
     build_ids: BuildIds,
     lines: HashMap<u64, Arc<[SourceLine]>>,
     /// Equal strings are kept once.
-    strings: HashMap<Arc<str>, ()>,
+    strings: HashSet<Arc<str>>,
+    /// When an address was last looked up in debug information that is still held.
+    looked_up: Option<Instant>,
 }
 
 impl Symbolizer {
@@ -44,6 +60,14 @@ impl Symbolizer {
             self.lines.clear();
             self.strings.clear();
             self.mappings = mappings;
+        }
+    }
+
+    /// Lets go of debug information that is not likely to be needed; to be called after a batch.
+    pub(super) fn finish(&mut self, next: Next) {
+        let let_go = |at: &mut Instant| next == Next::Unknown || at.elapsed() >= DEBUG_INFO_RETENTION;
+        if self.looked_up.take_if(let_go).is_some() {
+            backtrace::clear_symbol_cache();
         }
     }
 
@@ -62,6 +86,7 @@ impl Symbolizer {
         if let Some(lines) = self.lines.get(&address) {
             return Arc::clone(lines);
         }
+        self.looked_up = Some(Instant::now());
         let mut lines = Vec::new();
         // `resolve` takes a return address and looks one byte before it; ours is already the instruction itself.
         let looked_up = ptr::without_provenance_mut::<c_void>(address as usize + 1);
@@ -82,11 +107,11 @@ impl Symbolizer {
     }
 
     fn intern(&mut self, text: String) -> Arc<str> {
-        if let Some((known, ())) = self.strings.get_key_value(text.as_str()) {
+        if let Some(known) = self.strings.get(text.as_str()) {
             return Arc::clone(known);
         }
         let text: Arc<str> = text.into();
-        self.strings.insert(Arc::clone(&text), ());
+        self.strings.insert(Arc::clone(&text));
         text
     }
 }
@@ -111,6 +136,7 @@ mod tests {
             assert!(line.name.ends_with("::a_function_with_a_name"), "{line:?}");
             assert!(line.file.ends_with("symbols.rs"), "{line:?}");
             assert!(line.line > 0);
+            symbolizer.finish(Next::Unknown);
         }
         assert_eq!(a_function_with_a_name(), 42);
     }
