@@ -37,6 +37,7 @@ Send a first profile, to the ingester (by default on port 4100):
 Ask for it, here:
 
     go tool pprof 'http://{here}/api/v1/merge?query={service="my-app"}&type=cpu&start=-1h'
+    curl -G http://{here}/api/v1/profiles --data-urlencode 'query={service="my-app"}'
     afterglow search '{service="my-app"}' --server http://{here}
 
 All questions, by GET:

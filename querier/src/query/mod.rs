@@ -118,7 +118,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::search`].
-    #[tracing::instrument(name = "merge", skip_all, fields(%tenant, profiles, bytes, blocks))]
+    #[tracing::instrument(name = "merge", skip_all, fields(%tenant, profiles, bytes, blocks, estimate))]
     pub(crate) async fn merge(
         &self,
         tenant: &TenantId,

@@ -98,9 +98,13 @@ async fn read(part: Part) -> (Part, Result<Result<Vec<Aggregate>, block::Error>,
 
 /// Counts what is read, and notes it in the span.
 fn record(engine: &Engine, plan: &Plan) {
-    let Plan { profiles, raw_bytes, blocks, .. } = *plan;
+    let Plan { profiles, raw_bytes, blocks, estimate, .. } = *plan;
     engine.0.metrics.read(Question::Merge, profiles, raw_bytes, blocks);
-    Span::current().record("profiles", profiles).record("bytes", raw_bytes).record("blocks", blocks);
+    Span::current()
+        .record("profiles", profiles)
+        .record("bytes", raw_bytes)
+        .record("blocks", blocks)
+        .record("estimate", estimate);
 }
 
 /// Says that nothing matches, and where the nearest profile lies that would in another window.

@@ -1,0 +1,9 @@
+//! The querier's questions from outside: a real server on a real port, over a bucket in memory that real segments were put into.
+
+mod edge;
+mod fetch;
+mod labels;
+mod merge;
+mod search;
+mod trouble;
+mod world;
