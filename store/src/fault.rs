@@ -85,6 +85,19 @@ impl Fault {
         }
     }
 
+    /// Says it to users, without what an error's own text may tell of the bucket.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::NotFound => "it is not there",
+            Self::Conflict => "another write is in the way",
+            Self::Denied => "the store denies access",
+            Self::Throttled => "the store asks to slow down",
+            Self::Refused => "the store refuses the request",
+            Self::Unreachable => "the store cannot be reached",
+            Self::Ambiguous => "the store does not answer as it should",
+        }
+    }
+
     /// Whether the write that failed so may have happened.
     pub(crate) fn may_have_written(self) -> bool {
         matches!(self, Self::Throttled | Self::Ambiguous)

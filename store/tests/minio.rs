@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use afterglow_store::bucket::Lifecycle;
+use afterglow_store::catalog::{Catalog, Freshness};
 use afterglow_store::paths::TenantId;
 use afterglow_store::testing::conformance::{self, Order};
 use afterglow_store::testing::minio::Minio;
-use afterglow_store::{Error, StoreOptions, bucket, open};
-use bytes::Bytes;
-use object_store::ObjectStoreExt;
+use afterglow_store::testing::segments::{Sent, segment};
+use afterglow_store::{Error, Store, StoreOptions, bucket, catalog, open};
 use object_store::path::Path;
 use tokio::time::Instant;
+use ulid::Ulid;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn minio_carries_afterglow() {
@@ -37,10 +38,23 @@ async fn minio_carries_afterglow() {
     store.probe_read().await.expect("MinIO lists");
     conformance::check(store.objects(), Path::from("suite"), Order::Sorted).await;
 
+    what_one_writes_another_finds(&store, &open(&url, options()).await.expect("the store opens twice")).await;
+}
+
+/// Two processes over one bucket are two stores here: what the writer was told is durable, the reader finds, for one LIST and one GET.
+async fn what_one_writes_another_finds(writer: &Store, reader: &Store) {
     let tenant = TenantId::anonymous();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let key =
-        store.put_segment(&tenant, Bytes::from_static(b"segment"), deadline).await.expect("MinIO takes a segment");
-    let found = store.objects().get(&key.path()).await.expect("the segment is there");
-    assert_eq!(found.bytes().await.expect("the segment is read"), "segment");
+    let catalog = Catalog::new(reader.clone(), catalog::Options::default());
+    catalog.view(&tenant, Freshness::Now).await.expect("MinIO lists");
+    for id in 0..3 {
+        let before = reader.metrics().requests();
+        let bytes = segment(&[Sent::new(id, "api", &[], 7)]);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let key = writer.put_segment(&tenant, bytes, deadline).await.expect("MinIO takes a segment");
+        let view = catalog.view(&tenant, Freshness::AtLeast(key.name)).await.expect("MinIO lists");
+        let found = view.get(Ulid::from(id)).await.expect("its block is read").expect("it is found");
+        assert_eq!(reader.metrics().requests() - before, 2);
+        let pprof = found.block().fetch(found.row()).await.expect("the block is sound");
+        assert_eq!(pprof, Sent::new(id, "api", &[], 7).pprof());
+    }
 }

@@ -55,6 +55,14 @@ struct State {
     listed: Option<Listing>,
 }
 
+/// What a listing brings to be opened.
+struct Changes {
+    /// Segments that were not known.
+    new: Vec<(SegmentName, Location)>,
+    /// Segments that could not be read and are to be tried again.
+    due: Vec<(SegmentName, Location)>,
+}
+
 /// One listing.
 #[derive(Clone, Copy)]
 struct Listing {
@@ -149,18 +157,15 @@ impl Tenant {
         let found = listing::list(&*store.objects(), &self.id, scope).await;
         let found = found.map_err(|source| Error::List { tenant: self.id.clone(), source: Arc::new(source) })?;
         let keys = found.segments.len() + found.strangers.len();
-        if keys > self.options.segments_max {
-            return Err(Error::TooManySegments {
-                tenant: self.id.clone(),
-                segments: keys,
-                max: self.options.segments_max,
-            });
+        let Changes { new, due } = self.compare(scope, found, began);
+        let segments = self.state().segments.len() + new.len();
+        if segments > self.options.segments_max {
+            return Err(Error::TooManySegments { tenant: self.id.clone(), segments, max: self.options.segments_max });
         }
-        let new = self.compare(scope, found, began);
         if scope == Scope::All {
             lister.learn(newest.as_ref(), new.iter().map(|(name, _)| name));
         }
-        let is_stale = self.open(new).await;
+        let is_stale = self.open(new.into_iter().chain(due)).await;
         // Only now: what a refresh listed and was dropped before it had opened must be listed again.
         lister.done(scope, began, began_millis, keys);
         if is_stale {
@@ -169,8 +174,8 @@ impl Tenant {
         Ok(self.publish(Listing { number, began }))
     }
 
-    /// Forgets what is no longer listed, and returns what is to be opened: the new, and the troubled whose time has come.
-    fn compare(&self, scope: Scope, found: Found, now: Instant) -> Vec<(SegmentName, Location)> {
+    /// Forgets what is no longer listed, and returns what is to be opened.
+    fn compare(&self, scope: Scope, found: Found, now: Instant) -> Changes {
         let mut state = self.state();
         if scope == Scope::All {
             let is_listed =
@@ -191,18 +196,18 @@ impl Tenant {
         let new = found.segments.into_iter().filter(|(name, _)| !is_known(name));
         let due = state.troubled.iter().filter(|(_, troubled)| troubled.retry_at <= now);
         let due = due.map(|(name, troubled)| (name.clone(), troubled.location.clone()));
-        new.chain(due).collect()
+        Changes { new: new.collect(), due: due.collect() }
     }
 
     /// Opens segments, many at once, and takes each in as soon as it is read. Returns whether one was not there any more: deleted since
     /// it was listed, so that whatever has its profiles now is still to be listed.
-    async fn open(&self, new: Vec<(SegmentName, Location)>) -> bool {
+    async fn open(&self, segments: impl Iterator<Item = (SegmentName, Location)>) -> bool {
         let mut is_stale = false;
         let open = async |(name, location): (SegmentName, Location)| {
             let opened = self.blocks.open(&location).await;
             (name, location, opened)
         };
-        let mut opening = futures::stream::iter(new).map(open).buffer_unordered(self.options.opens_max);
+        let mut opening = futures::stream::iter(segments.map(open)).buffer_unordered(self.options.opens_max);
         while let Some((name, location, opened)) = opening.next().await {
             match opened {
                 Ok(block) => self.take_in(name, location, &block),
@@ -234,7 +239,6 @@ impl Tenant {
         let mut state = self.state();
         let failures = state.troubled.get(&name).map_or(0, |troubled| troubled.failures);
         if failures == 0 {
-            tracing::error!(tenant = %self.id, key = %problem.key, error = problem.text, "a block cannot be read");
             self.blocks.store.metrics().blocks_damaged.inc();
         }
         let pause = RETRY_PAUSE.saturating_mul(2u32.saturating_pow(failures)).min(RETRY_PAUSE_MAX);

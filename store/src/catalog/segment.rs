@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Problem;
 use crate::Store;
 use crate::block::{self, Block, Row, SampleType};
+use crate::fault::Fault;
 use crate::paths::SegmentName;
 
 /// What an opened block takes by itself, each of its datasets, and each of its small allocations besides what is asked for: as
@@ -251,25 +252,24 @@ async fn finish(
     opening: JoinHandle<Result<Arc<OpenBlock>, block::Error>>,
     location: &Location,
 ) -> Result<Arc<OpenBlock>, Unopened> {
-    let unreadable = |text| Unopened::Unreadable(Problem { key: location.path.clone(), text });
-    match AbortOnDropHandle::new(opening).await {
-        Ok(Ok(open)) => Ok(open),
-        Ok(Err(block::Error::Read { source: object_store::Error::NotFound { .. }, .. })) => Err(Unopened::Gone),
-        Ok(Err(error)) => Err(unreadable(explain(&error))),
+    let text = match AbortOnDropHandle::new(opening).await {
+        Ok(Ok(open)) => return Ok(open),
+        Ok(Err(block::Error::Read { source: object_store::Error::NotFound { .. }, .. })) => return Err(Unopened::Gone),
+        Ok(Err(error)) => {
+            tracing::error!(key = %location.path, error = &error as &dyn std::error::Error, "a block cannot be read");
+            match error {
+                // What the client below says may name the bucket, which is not for users.
+                block::Error::Read { source, .. } => format!("cannot be read: {}", Fault::of(&source).text()),
+                error => error.to_string(),
+            }
+        }
         // A reader that panics has met what it was not made for; the rest must not suffer.
-        Err(_) => Err(unreadable("the reader of its format panicked".to_owned())),
-    }
-}
-
-/// Tells an error with its causes, in a line.
-fn explain(error: &block::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+        Err(error) => {
+            tracing::error!(key = %location.path, %error, "the reader of a block panicked");
+            "cannot be read: it is not as any known version writes it".to_owned()
+        }
+    };
+    Err(Unopened::Unreadable(Problem { key: location.path.clone(), text }))
 }
 
 // === impl Interner ===

@@ -353,6 +353,46 @@ async fn a_damaged_block_is_tried_again_though_listings_no_longer_name_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_block_that_is_tried_again_tells_nothing_of_clocks() {
+    let world = world();
+    put_a_page(&world).await;
+    let bad = world.put(&[cpu(1, 10)]).await;
+    world.faulty.on_key(&bad.path(), Trouble::Refuse(403));
+    world.view(Freshness::Now).await;
+    for _ in 0..20 {
+        world.put_as(&world.key(world.clock.unix_millis()), segment(&[])).await;
+        sleep(16 * SECOND).await;
+        world.view(Freshness::Now).await;
+    }
+    let late = world.key(world.clock.unix_millis() - 90_000);
+    world.put_as(&late, segment(&[])).await;
+    assert!(
+        !world.view(Freshness::Now).await.names().any(|name| *name == late.name),
+        "no more is allowed for than before"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_problem_says_nothing_of_the_bucket() {
+    let world = world();
+    let keys = [world.put(&[cpu(1, 10)]).await, world.put(&[cpu(2, 20)]).await, world.put(&[cpu(3, 30)]).await];
+    let troubles = [Trouble::Refuse(403), Trouble::Refuse(500), Trouble::Unreachable];
+    for (key, trouble) in keys.iter().zip(troubles) {
+        world.faulty.on_key(&key.path(), trouble);
+    }
+    let view = world.view(Freshness::Now).await;
+    let texts: Vec<_> = view.problems().iter().map(|problem| &*problem.text).collect();
+    assert_eq!(
+        texts,
+        [
+            "cannot be read: the store denies access",
+            "cannot be read: the store does not answer as it should",
+            "cannot be read: the store cannot be reached",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_segment_that_vanished_all_are_listed() {
     let world = world();
     put_a_page(&world).await;
