@@ -39,6 +39,7 @@ go-test:
 
 ## parquet-test: DuckDB and pyarrow read our blocks as the Parquet files they are
 parquet-test: tools
+	cargo build --locked --bin afterglow
 	.cache/venv/bin/python -m pytest -q tests/parquet
 
 ## tools: what the tests need beside Rust, Go, Node and Python, into .cache/
