@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use afterglow_profile::Limits as ProfileLimits;
 use afterglow_service::config::ByteSize;
+use afterglow_service::memory;
 
+use crate::commit;
 use crate::ingest::TimeWindow;
-use crate::{commit, memory};
 
 /// The share of the memory that the budget takes where it is not set: the rest is for decoding buffers in transit, the
 /// allocator's slack and the other parts of the process.
@@ -141,10 +142,7 @@ impl Config {
 
     /// Returns the memory budget in effect.
     pub fn memory_budget(&self) -> ByteSize {
-        self.memory_budget.unwrap_or_else(|| match memory::available_bytes() {
-            Some(bytes) => ByteSize(bytes / MEMORY_SHARE).min(MEMORY_DEFAULT_MAX),
-            None => MEMORY_UNKNOWN,
-        })
+        self.memory_budget.unwrap_or_else(|| memory::share(MEMORY_SHARE, MEMORY_DEFAULT_MAX, MEMORY_UNKNOWN))
     }
 
     pub(crate) fn commit_options(&self) -> commit::Options {

@@ -31,7 +31,6 @@ pub mod config;
 mod grpc;
 mod http;
 mod ingest;
-mod memory;
 mod pool;
 pub mod program;
 mod recent;

@@ -3,12 +3,29 @@
 use std::time::Duration;
 
 use afterglow_service::config::ByteSize;
+use afterglow_service::memory;
 use afterglow_store::catalog;
 
 use crate::query::Limits;
 
 /// The oldest listing that the promise "visible within a second of its acknowledgement" allows, with room for the listing itself.
 const LIST_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// The share of the memory that merges take where it is not set: beside them there are the cache, answers on their way out, and in
+/// one process the write tier with as much.
+const MERGE_MEMORY_SHARE: u64 = 4;
+
+/// The most that merges take where it is not set.
+const MERGE_MEMORY_MAX: ByteSize = ByteSize::mib(1024);
+
+/// The share of the memory that the cache of blocks takes where it is not set.
+const BLOCK_CACHE_SHARE: u64 = 8;
+
+/// The most that the cache takes where it is not set: some 200,000 profiles.
+const BLOCK_CACHE_MAX: ByteSize = ByteSize::mib(256);
+
+/// Both where the system does not say how much memory there is.
+const MEMORY_UNKNOWN: ByteSize = ByteSize::mib(128);
 
 /// How questions are answered.
 #[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
@@ -17,18 +34,20 @@ pub struct Config {
     /// Time for an answer
     #[arg(long = "query.timeout", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub answer_timeout: Duration,
-    /// Memory that all merges under way share; beyond, they wait, then are refused and may be retried
-    #[arg(long = "query.memory", value_name = "SIZE", default_value = "512MiB")]
-    pub merge_memory: ByteSize,
+    /// Memory that all merges under way share; beyond, they wait, then are refused and may be retried [default: a quarter
+    /// of the memory, at most 1GiB]
+    #[arg(long = "query.memory", value_name = "SIZE")]
+    pub merge_memory: Option<ByteSize>,
     /// Most profiles in one merge
     #[arg(long = "query.max-merge-profiles", value_name = "N", default_value_t = 1_000_000)]
     pub merge_profiles_max: u64,
     /// Datasets that one merge reads at once
     #[arg(long = "query.merge-reads", value_name = "N", default_value_t = 8)]
     pub merge_reads: usize,
-    /// Memory for what is known of blocks that were asked for, so that they need not be opened again
-    #[arg(long = "query.cache", value_name = "SIZE", default_value = "256MiB")]
-    pub block_cache: ByteSize,
+    /// Memory for what is known of blocks that were asked for, so that they need not be opened again [default: an eighth
+    /// of the memory, at most 256MiB]
+    #[arg(long = "query.cache", value_name = "SIZE")]
+    pub block_cache: Option<ByteSize>,
     /// Age of the listing of the bucket from which a question needs a new one
     #[arg(long = "query.max-list-age", value_name = "DURATION", default_value = "500ms", value_parser = humantime::parse_duration)]
     pub list_age_max: Duration,
@@ -41,7 +60,7 @@ impl Config {
     pub fn problems(&self) -> Vec<String> {
         let zeros = [
             ("query.timeout", self.answer_timeout.is_zero()),
-            ("query.memory", self.merge_memory.bytes() == 0),
+            ("query.memory", self.merge_memory == Some(ByteSize(0))),
             ("query.max-merge-profiles", self.merge_profiles_max == 0),
             ("query.merge-reads", self.merge_reads == 0),
         ];
@@ -59,10 +78,20 @@ impl Config {
         problems
     }
 
+    /// Returns the memory for merges in effect.
+    pub fn merge_memory(&self) -> ByteSize {
+        self.merge_memory.unwrap_or_else(|| memory::share(MERGE_MEMORY_SHARE, MERGE_MEMORY_MAX, MEMORY_UNKNOWN))
+    }
+
+    /// Returns the memory for the cache of blocks in effect.
+    pub fn block_cache(&self) -> ByteSize {
+        self.block_cache.unwrap_or_else(|| memory::share(BLOCK_CACHE_SHARE, BLOCK_CACHE_MAX, MEMORY_UNKNOWN))
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             timeout: self.answer_timeout,
-            memory_bytes: self.merge_memory.bytes(),
+            memory_bytes: self.merge_memory().bytes(),
             merge_profiles_max: self.merge_profiles_max,
             merge_reads: self.merge_reads,
         }
@@ -71,7 +100,7 @@ impl Config {
     pub(crate) fn catalog_options(&self) -> catalog::Options {
         catalog::Options {
             list_age_max: self.list_age_max,
-            cache_bytes_max: self.block_cache.bytes(),
+            cache_bytes_max: self.block_cache().bytes(),
             ..catalog::Options::default()
         }
     }
@@ -89,13 +118,20 @@ mod tests {
         config: Config,
     }
 
+    fn config(args: &[&str]) -> Config {
+        Program::try_parse_from([&["program"], args].concat()).expect("arguments").config
+    }
+
     fn problems(args: &[&str]) -> Vec<String> {
-        Program::try_parse_from([&["program"], args].concat()).expect("arguments").config.problems()
+        config(args).problems()
     }
 
     #[test]
     fn defaults_work() {
-        assert_eq!(problems(&[]), [""; 0]);
+        let config = config(&[]);
+        assert_eq!(config.problems(), [""; 0]);
+        assert!(config.merge_memory() <= MERGE_MEMORY_MAX && config.merge_memory().bytes() > 0);
+        assert!(config.block_cache() <= BLOCK_CACHE_MAX && config.block_cache().bytes() > 0);
     }
 
     #[test]

@@ -111,3 +111,19 @@ impl QueryService for Queries {
         answer(self.engine.label_values(&tenant, request).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: an answer that is too large is refused for good, where tonic would say OUT_OF_RANGE and clients retry for ever.
+    #[test]
+    fn an_answer_that_is_too_large_is_refused_for_good() {
+        let of = |bytes: usize| v1::GetProfileResponse { pprof: vec![0; bytes].into(), ..Default::default() };
+        assert!(answer(of(1 << 10)).is_ok());
+        let status = answer(of(ANSWER_BYTES_MAX)).unwrap_err();
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+        assert_eq!(status.details(), [0; 0], "no delay");
+        assert!(status.message().starts_with("the answer has 256 MiB, more than the 256 MiB of a message"), "{status}");
+    }
+}

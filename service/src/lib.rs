@@ -12,6 +12,7 @@ pub mod debug;
 pub mod health;
 pub mod http;
 pub mod listen;
+pub mod memory;
 pub mod metrics;
 pub mod shutdown;
 pub mod stack;

@@ -238,3 +238,27 @@ impl fmt::Display for Unread {
         write!(f, "; but not all that is stored could be read: {}", self.0.join("; "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what a retry can heal carries a delay, and nothing else does.
+    #[test]
+    fn a_delay_is_there_exactly_where_a_retry_can_help() {
+        let busy = Failure::from(Error::from(Refused::Busy { estimate: 2 << 20, total: 1 << 20 }));
+        assert_eq!((busy.kind(), busy.retry_after()), (Kind::Exhausted, Some(RETRY_AFTER)));
+        let too_large = Failure::from(Error::from(Refused::TooLarge { estimate: 2 << 20, total: 1 << 20 }));
+        assert_eq!((too_large.kind(), too_large.retry_after()), (Kind::TooLarge, None));
+        let deadline = Failure::from(Error::Deadline { after: Duration::from_secs(30) });
+        assert_eq!((deadline.kind(), deadline.retry_after()), (Kind::DeadlineExceeded, None));
+    }
+
+    /// Goal: a bug is told by its id, not by what it says.
+    #[test]
+    fn a_bug_is_not_told() {
+        let failure = Failure::from(Error::Cancelled);
+        assert_eq!(failure.kind(), Kind::Internal);
+        assert!(failure.message().starts_with("internal error, id "), "{failure}");
+    }
+}

@@ -88,7 +88,7 @@ async fn a_profile_in_two_segments_counts_once() {
     let world = World::new().await;
     let (one, two) = (cpu(1, &[("service", "api")], 20), cpu(2, &[("service", "api")], 10));
     world.put(&[one.clone(), two.clone()]).await;
-    world.put(&[two.clone()]).await;
+    world.put(std::slice::from_ref(&two)).await;
     world.put(&[two, one]).await;
     let top = world.json(PATH, &[("format", "top")]).await;
     assert_eq!((top["profiles"].as_str(), top["top"]["total"].as_str()), (Some("2"), Some("80")));

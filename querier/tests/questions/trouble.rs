@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use afterglow_proto::v1;
 use afterglow_store::testing::faults::{Operation, Trouble};
 use bytes::BytesMut;
 use object_store::path::Path;
@@ -120,4 +121,44 @@ async fn a_question_that_takes_too_long_ends() {
     world.put(&[cpu(1, &[("service", "api")], 20)]).await;
     world.faults.always(Operation::List, Trouble::Slow(Duration::from_secs(60)));
     insta::assert_snapshot!(world.refusal("/api/v1/merge", &[]).await);
+}
+
+/// Goal: a merge whose client goes away gives back its memory and stops reading, long before its deadline.
+#[tokio::test]
+async fn a_merge_that_nobody_waits_for_ends() {
+    let world = World::new().await;
+    world.put(&[cpu(1, &[("service", "api")], 20)]).await;
+    // Opens the block, so that only the merge still has to read.
+    world.json("/api/v1/profiles", &[]).await;
+    world.faults.always(Operation::Get, Trouble::Stall);
+
+    let mut grpc = world.grpc.clone();
+    let merge = tokio::spawn(async move { grpc.merge(v1::MergeRequest::default()).await });
+    let is_reading = |metrics: &str| gauge(metrics, "afterglow_query_memory_bytes") > 0;
+    wait_until(&world, is_reading).await;
+    merge.abort();
+    wait_until(&world, |metrics| {
+        metrics.contains(r#"afterglow_query_requests_total{question="merge",outcome="cancelled"} 1"#)
+            && gauge(metrics, "afterglow_query_memory_bytes") == 0
+    })
+    .await;
+}
+
+/// Asks for the metrics again and again until they are as they should be.
+async fn wait_until(world: &World, holds: impl Fn(&str) -> bool) {
+    let asking = async {
+        loop {
+            let metrics = world.get("/metrics", &[]).await.to_string();
+            if holds(&metrics) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), asking).await.expect("the metrics become as they should be");
+}
+
+fn gauge(metrics: &str, name: &str) -> i64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} in\n{metrics}")).parse().unwrap()
 }

@@ -3,14 +3,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::config::ByteSize;
+
 /// Returns the bytes of memory that this process may use, or `None` where the system does not say.
-pub(crate) fn available_bytes() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     let limit = limit_of_groups(Path::new("/"));
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| parse_meminfo(&text));
     match (limit, machine) {
         (Some(limit), Some(machine)) => Some(limit.min(machine)),
         (limit, machine) => limit.or(machine),
     }
+}
+
+/// Returns the default of a budget: one `part`th of the memory that this process may use, but at most `max`; `unknown` where the system
+/// does not say.
+pub fn share(part: u64, max: ByteSize, unknown: ByteSize) -> ByteSize {
+    available_bytes().map_or(unknown, |bytes| ByteSize(bytes / part).min(max))
 }
 
 /// Returns the tightest limit of the control groups that this process is in, and of their parents. `root` is where
