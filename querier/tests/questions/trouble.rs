@@ -81,7 +81,7 @@ async fn damaged_samples_are_reported_never_returned() {
         }
 
         // Alone it is lost, beside others it is left out and named, or it is right.
-        let alone = world.get(PATH, &[("query", "{service=\"profefe\"}")]).await;
+        let alone = world.get(PATH, &[("query", "{service=\"profefe\"}"), ("format", "top")]).await;
         let both = world.json(PATH, &[("format", "top")]).await;
         let total = both["top"]["total"].as_str().unwrap().parse::<i64>().unwrap();
         if alone.status == 200 {

@@ -46,15 +46,15 @@ pub(super) async fn answer(
     let admitted = engine.0.budget.admit(plan.estimate).await?;
 
     let mut problems = selected.problems;
-    let (answer, profiles) = match merge(plan.parts, form, admitted, limits.merge_reads, &mut problems).await {
+    let merged = match merge(plan.parts, form, admitted, limits.merge_reads, &mut problems).await {
         Err(Error::Merge(error)) => {
             return Err(plan::disagreement(&selected.matches).map_or(Error::Merge(error), Error::from));
         }
         merged => merged?,
     };
-    if profiles == 0 {
+    let Some((answer, profiles)) = merged else {
         return Err(Error::Damaged { selection: selection.to_string(), problems: Unread::of(&problems) });
-    }
+    };
     Ok(v1::MergeResponse {
         result: Some(answer.result),
         profiles,
@@ -63,14 +63,14 @@ pub(super) async fn answer(
     })
 }
 
-/// Reads and merges the parts, and returns the answer with how many profiles are in it.
+/// Reads and merges the parts, and returns the answer with how many profiles are in it; none where all parts are damaged.
 async fn merge(
     parts: Vec<Part>,
     form: Form,
     admitted: Admitted,
     reads_max: usize,
     problems: &mut Vec<Problem>,
-) -> Result<(Answer, u64), Error> {
+) -> Result<Option<(Answer, u64)>, Error> {
     let mut worker = Worker::start(form, admitted);
     let mut profiles = 0;
     let mut reads = stream::iter(parts.into_iter().map(read)).buffered(reads_max);
@@ -87,7 +87,7 @@ async fn merge(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok((worker.finish().await?, profiles))
+    if profiles == 0 { Ok(None) } else { Ok(Some((worker.finish().await?, profiles))) }
 }
 
 /// Reads the sums of a part.

@@ -13,7 +13,7 @@ use super::disagreement::{Camp, Disagreement};
 use crate::window::Window;
 
 /// How many bytes it takes to hold a profile as sums, for each byte of its protobuf: columns of 4 and 8 bytes instead of varints, and
-/// tables to find entries by.
+/// tables to find entries by. A heap profile of 1.3 MB took 5.3.
 const BYTES_PER_RAW_BYTE: u64 = 4;
 
 /// How many bytes a sample takes while a dataset is summed: its stack, its labels and up to four values, once as they are read.
@@ -89,8 +89,9 @@ impl Part {
 
 /// Estimates the memory of a merge: the largest part as often as parts are read at once, and the result.
 ///
-/// Profiles of one service have most of their stacks in common, so the result grows slowly with their number: by the logarithm, as
-/// found on fleets of one program. The merge measures what it really takes, and asks for more where this proves too low.
+/// Profiles of one service have most of their stacks in common, so the result grows slowly with their number; by its logarithm is
+/// meant to be too much (160 heap profiles of one program took 64 MB in all, where this says 115). The merge measures what it
+/// holds, and asks for more where this proves too little.
 fn estimate(matches: &[Match], parts: &[Part], reads: usize) -> u64 {
     let read = parts.iter().map(|part| part.estimate).max().unwrap_or_default() * reads.min(parts.len()) as u64;
     let mut services: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
