@@ -22,7 +22,8 @@ fn one_quarter() -> u64 {
     spin(100_000)
 }
 
-#[inline(always)]
+// Not inlined: a copy in each caller may be compiled to loops of different speed, and the shares would be others.
+#[inline(never)]
 fn spin(n: u64) -> u64 {
     (0..n).fold(1, |hash, i| black_box(hash ^ i).wrapping_mul(0x0100_0000_01b3))
 }

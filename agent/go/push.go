@@ -11,6 +11,7 @@ import (
 
 	"github.com/afterglow-profiler/afterglow/agent/go/afterglowv1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
@@ -290,15 +291,15 @@ func receive(
 	}
 }
 
-// endOf returns what the end of the stream means: a server may end it when nothing is under way.
+// endOf returns what it means that the server ended the stream: nothing, when it did its work, for servers shut down and spread their load.
 func (s *session) endOf(err error) error {
-	if !errors.Is(err, io.EOF) {
-		return err
+	if errors.Is(err, io.EOF) {
+		err = status.Error(codes.Unavailable, "the server ended the stream")
 	}
-	if len(s.underWay) == 0 && s.answers > 0 {
+	if len(s.underWay) == 0 && s.answers > 0 && status.Code(err) == codes.Unavailable {
 		return nil
 	}
-	return errors.New("the server ended the stream")
+	return err
 }
 
 // sayGoodbye ends the sending side and lets the server end the stream.
@@ -377,7 +378,7 @@ func (s *session) settle(answer *afterglowv1.PushResponse) {
 		s.counters.retries.Add(1)
 		i.notBefore = time.Now().Add(s.options.backoff.wait(i.attempts, delay))
 		i.attempts++
-		if delay > 0 && i.notBefore.After(s.holdUntil) {
+		if codes.Code(answer.Status.GetCode()) == codes.ResourceExhausted && i.notBefore.After(s.holdUntil) {
 			s.holdUntil = i.notBefore
 		}
 		s.queue.putBack(i)

@@ -32,7 +32,8 @@ fn one_quarter(n: u64) -> u64 {
     spin(n)
 }
 
-#[inline(always)]
+// Not inlined: a copy in each caller may be compiled to loops of different speed.
+#[inline(never)]
 fn spin(n: u64) -> u64 {
     let mut hash = 1u64;
     for i in 0..n {

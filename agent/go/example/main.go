@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -112,17 +113,21 @@ func servePprof(address string) (net.Addr, error) {
 // work keeps the workers busy until the context ends, and returns how many rounds they made.
 func work(ctx context.Context, workers int) int64 {
 	var (
-		rounds, sink atomic.Int64
-		shared       sync.Mutex
-		working      sync.WaitGroup
+		rounds  atomic.Int64
+		sink    atomic.Uint64
+		shared  sync.Mutex
+		working sync.WaitGroup
 	)
 	for range workers {
 		working.Go(func() {
 			for ctx.Err() == nil {
-				runtimepprof.Do(ctx, runtimepprof.Labels("share", "3/4"), func(context.Context) { sink.Add(int64(threeQuarters())) })
-				runtimepprof.Do(ctx, runtimepprof.Labels("share", "1/4"), func(context.Context) { sink.Add(int64(oneQuarter())) })
-				contend(&shared)
-				rounds.Add(1)
+				// Rounds of equal length could keep step with the kernel's ticks, and samples would all fall into one part.
+				unit := 500_000 + rand.Uint64N(1_000_000)
+				runtimepprof.Do(ctx, runtimepprof.Labels("share", "3/4"), func(context.Context) { sink.Add(threeQuarters(unit)) })
+				runtimepprof.Do(ctx, runtimepprof.Labels("share", "1/4"), func(context.Context) { sink.Add(oneQuarter(unit)) })
+				if rounds.Add(1)%8 == 0 {
+					contend(&shared)
+				}
 			}
 		})
 	}
@@ -131,11 +136,14 @@ func work(ctx context.Context, workers int) int64 {
 }
 
 //go:noinline
-func threeQuarters() uint64 { return spin(3_000_000) }
+func threeQuarters(unit uint64) uint64 { return spin(3 * unit) }
 
 //go:noinline
-func oneQuarter() uint64 { return spin(1_000_000) }
+func oneQuarter(unit uint64) uint64 { return spin(unit) }
 
+// spin is not inlined: a copy in each caller may be compiled to loops of different speed, and the shares would be others.
+//
+//go:noinline
 func spin(n uint64) (hash uint64) {
 	for i := range n {
 		hash = (hash ^ i) * 0x0100_0000_01b3

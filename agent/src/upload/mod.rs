@@ -21,7 +21,9 @@ use std::time::Duration;
 
 use afterglow_proto::v1::Profile;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 pub use self::backoff::Backoff;
@@ -90,7 +92,7 @@ pub struct Stats {
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
-    _task: Arc<TaskGuard>,
+    task: Arc<Task>,
 }
 
 /// What handles and task share.
@@ -99,7 +101,7 @@ struct Shared {
     queue: Mutex<Queue>,
     /// There may be something to send, or the queue was closed.
     work: Notify,
-    /// An outcome became known: there is room, and maybe nothing is left.
+    /// An outcome became known: there is room.
     settled: Notify,
     counters: Counters,
     options: Options,
@@ -117,12 +119,17 @@ struct Counters {
     streams: AtomicU64,
 }
 
+/// The task behind the handles; it is aborted with the last of them.
 #[derive(Debug)]
-struct TaskGuard(tokio::task::AbortHandle);
+struct Task {
+    handle: AbortHandle,
+    /// Cancelled when it has ended.
+    ended: CancellationToken,
+}
 
-impl Drop for TaskGuard {
+impl Drop for Task {
     fn drop(&mut self) {
-        self.0.abort();
+        self.handle.abort();
     }
 }
 
@@ -142,8 +149,13 @@ impl Client {
             counters: Counters::default(),
             options,
         });
-        let task = tokio::spawn(session::run(Arc::clone(&shared), target));
-        Ok(Self { shared, _task: Arc::new(TaskGuard(task.abort_handle())) })
+        let ended = CancellationToken::new();
+        let (run, guard) = (session::run(Arc::clone(&shared), target), ended.clone().drop_guard());
+        let task = tokio::spawn(async move {
+            let _ended = guard;
+            run.await;
+        });
+        Ok(Self { shared, task: Arc::new(Task { handle: task.abort_handle(), ended }) })
     }
 
     /// Pushes one profile and waits for its outcome; first for room in the queue. Mints the id where it is empty.
@@ -209,17 +221,8 @@ impl Client {
     pub async fn close(&self, timeout: Duration) -> usize {
         self.shared.queue().close();
         self.shared.work.notify_one();
-        let drained = async {
-            loop {
-                let settled = self.shared.settled.notified();
-                if self.shared.queue().len() == 0 {
-                    return;
-                }
-                settled.await;
-            }
-        };
-        // Either way the queue says what is left.
-        let _ = tokio::time::timeout(timeout, drained).await;
+        // The task ends by itself once nothing is left, and with it the stream. Either way the queue says what is left.
+        let _ = tokio::time::timeout(timeout, self.task.ended.cancelled()).await;
         self.shared.queue().len()
     }
 

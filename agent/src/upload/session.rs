@@ -250,9 +250,8 @@ impl<'a> Session<'a> {
                 },
                 answer = next(&mut answers), if answers.is_some() => match answer {
                     Ok(Some(answer)) => self.settle(answer),
-                    Ok(None) if self.under_way.is_empty() && self.answers > 0 => return End::Retired,
-                    Ok(None) => return End::Broken(Status::unavailable("the server ended the stream")),
-                    Err(status) => return End::Broken(status),
+                    Ok(None) => return self.ended(Status::unavailable("the server ended the stream")),
+                    Err(status) => return self.ended(status),
                 },
                 permit = outbound.reserve(), if outbound_open && self.may_send(now, retiring) => match permit {
                     Ok(permit) => {
@@ -284,6 +283,15 @@ impl<'a> Session<'a> {
         };
         let _ = timeout(GOODBYE_TIMEOUT, goodbye).await;
         if self.shared.queue().is_closed() { End::Closed } else { End::Retired }
+    }
+
+    /// Says what it means that the server ended the stream. Nothing, when it did its work: servers shut down, and spread their load.
+    fn ended(&self, status: Status) -> End {
+        if self.under_way.is_empty() && self.answers > 0 && status.code() == Code::Unavailable {
+            End::Retired
+        } else {
+            End::Broken(status)
+        }
     }
 
     fn may_send(&self, now: Instant, retiring: bool) -> bool {
