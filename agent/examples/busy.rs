@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use afterglow_agent::ProfilerBuilder;
 
 #[inline(never)]
-fn three_quarters() -> u64 {
-    spin(300_000)
+fn three_quarters(unit: u64) -> u64 {
+    spin(3 * unit)
 }
 
 #[inline(never)]
-fn one_quarter() -> u64 {
-    spin(100_000)
+fn one_quarter(unit: u64) -> u64 {
+    spin(unit)
 }
 
 // Not inlined: a copy in each caller may be compiled to loops of different speed, and the shares would be others.
@@ -50,7 +50,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let work = tokio::task::spawn_blocking(move || {
         let mut rounds = 0u64;
         while Instant::now() < end {
-            black_box(three_quarters() ^ one_quarter());
+            // Rounds of equal length could keep step with the kernel's ticks, and samples would all fall into one part.
+            let unit = 50_000 + rounds * 61_803 % 100_000;
+            black_box(three_quarters(unit) ^ one_quarter(unit));
             rounds += 1;
         }
         rounds
