@@ -11,8 +11,7 @@ use afterglow_profile::model::{self, NONE, Profile};
 use rustc_hash::FxHashMap;
 
 use super::chunk::{Profiles, Unpacked};
-use super::columns::Head;
-use super::rebuild::Samples;
+use super::columns::{Head, Samples};
 use super::rows::Row;
 use super::symbols::{Header, Symbols};
 use super::varint::Damage;
@@ -133,7 +132,7 @@ impl Summing {
     fn add(&mut self, head: &Head, samples: &Samples, row: &Row) -> Result<(), Damage> {
         let stacks = self.symbols.leaves.len();
         if samples.stacks.iter().any(|&stack| stack as usize >= stacks)
-            || samples.labels.iter().any(|&set| set as usize >= self.symbols.label_sets.len())
+            || samples.labels.iter().any(|&set| set as usize >= self.symbols.label_ends.len())
         {
             return Err(Damage("an index points past its table"));
         }
@@ -297,11 +296,11 @@ impl Sums {
             ..model::Samples::default()
         };
         for &(stack, set) in &self.keys {
-            for location in symbols.frames_of(stack) {
+            for (_, location) in symbols.nodes_of(stack) {
                 samples.locations.push(tables.location(location));
             }
             samples.location_ends.push(samples.locations.len() as u32);
-            samples.labels.extend(symbols.labels_of(set).map(|label| model::SampleLabel {
+            samples.labels.extend(symbols.labels_of(set).iter().map(|label| model::SampleLabel {
                 key: tables.string(label.key),
                 str: tables.string(label.str),
                 num: label.num,

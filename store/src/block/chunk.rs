@@ -8,9 +8,8 @@
 
 use smallvec::SmallVec;
 
-use super::columns::{Columns, Head, Meta, Multiple};
+use super::columns::{Columns, Head, Meta, Multiple, Samples};
 use super::frame::{Frame, Packer};
-use super::rebuild::Samples;
 use super::toc::{Chunk, Values};
 use super::varint::{self, Cursor, Damage, Delta};
 

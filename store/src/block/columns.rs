@@ -1,17 +1,35 @@
 //! One profile as columns: what is its own once everything shared lies in the [`Symbols`](super::symbols::Symbols).
 //!
-//! A profile becomes a stack id, a label set id and one value a type for each sample, in file order, and a [`Meta`]: its header, its
-//! times, and those orders and ids that are not as predicted. Orders are predicted as the order of first use, walking the file:
-//! mappings and functions as the locations need them, locations as the samples need them, strings as the records name them; an id is
-//! predicted as one more than its index. What is predicted takes a bit, what is not is listed.
+//! A profile becomes a stack id, a label set id and one value a type for each sample, in file order; a [`Head`] that a merge needs too;
+//! and a [`Meta`] that only an exact copy needs: the order of its records, and those orders and ids that are not as predicted. An id is
+//! predicted as one more than its index; for orders see [`super::order`]. What is predicted takes a bit, what is not is listed.
 
-use afterglow_profile::model::{NONE, Profile};
+use afterglow_profile::model::Profile;
 
 use super::chunk;
-use super::order::{self, Counts, key};
-use super::rebuild::Samples;
+use super::order::Orders;
+use super::rebuild::{self, Parts};
+use super::sink::Compare;
 use super::symbols::{Interner, Places};
 use super::varint::{self, Cursor, Damage, Delta};
+
+/// The samples of one profile, decoded.
+#[derive(Debug, Default)]
+pub(crate) struct Samples {
+    /// The stack of each sample.
+    pub(crate) stacks: Vec<u32>,
+    /// The label set of each sample; empty where no sample has labels.
+    pub(crate) labels: Vec<u32>,
+    /// For each value type the value of each sample.
+    pub(crate) values: Vec<Vec<i64>>,
+}
+
+impl Samples {
+    /// Returns the label set of sample `i`.
+    pub(crate) fn set(&self, i: usize) -> u32 {
+        self.labels.get(i).copied().unwrap_or(0)
+    }
+}
 
 /// The columns of one profile, encoded, before they are gathered into chunks.
 #[derive(Debug, Default)]
@@ -28,6 +46,14 @@ pub(crate) struct Columns {
     pub(crate) multiples: Vec<Option<Multiple>>,
     /// The [`Meta`].
     pub(crate) meta: Vec<u8>,
+}
+
+/// Memory that is used again from one profile to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    places: Places,
+    samples: Samples,
+    orders: Orders,
 }
 
 /// A value type whose values are those of an earlier one, each times the same factor.
@@ -74,48 +100,59 @@ const SHAPES_DIFFER: u64 = 1 << LISTS;
 // === impl Columns ===
 
 impl Columns {
-    /// Becomes the columns of `profile`, whose entities lie at `places` and whose stacks and labels are found in or added to
-    /// `interner`. `row_time` and `row_duration` are those of its row, in nanoseconds.
+    /// Becomes the columns of `profile`, whose entities and stacks are found in or added to `interner`. `row_times` are the time and the
+    /// duration of its row, in nanoseconds, and `raw` its bytes.
+    ///
+    /// # Errors
+    /// The bytes rebuilt from the columns would not be `raw`. Then the columns are good for nothing, and `interner` has what they needed.
     pub(crate) fn fill(
         &mut self,
         profile: &Profile<'_>,
-        places: &Places,
+        raw: &[u8],
+        row_times: (i64, i64),
         interner: &mut Interner,
-        row_time: i64,
-        row_duration: i64,
-    ) {
+        scratch: &mut Scratch,
+    ) -> Result<(), Damage> {
+        let Scratch { places, samples, orders } = scratch;
+        interner.entities(profile, places);
         self.head = Head {
             samples: profile.samples.len(),
             header: interner.header(profile, places),
-            time_delta: profile.time_nanos.wrapping_sub(row_time),
-            duration_delta: profile.duration_nanos.wrapping_sub(row_duration),
+            time_delta: profile.time_nanos.wrapping_sub(row_times.0),
+            duration_delta: profile.duration_nanos.wrapping_sub(row_times.1),
         };
         self.fill_stacks(profile, places, interner);
         self.fill_labels(profile, places, interner);
         self.fill_values(profile);
-        let meta = Meta::of(profile, places, interner);
+        // From here on the samples are those that a reader of the block will read.
+        self.read(samples)?;
+        let mut meta = Meta::of(profile, places);
+        let header = interner.symbols.header(self.head.header)?;
+        let pattern = orders.predict(&interner.symbols, samples, &header, (profile, places), &mut meta)?;
+        meta.pattern = interner.pattern(&pattern);
         self.meta.clear();
         meta.put(&mut self.meta);
+        let meta = Meta::read(&mut Cursor::new(&self.meta), self.head.samples)?;
+        let parts = Parts { symbols: &interner.symbols, head: &self.head, samples, meta: &meta, row_times };
+        let header = rebuild::check(parts)?;
+        rebuild::write(parts, &header, orders, &mut Compare::new(raw))
     }
 
-    /// Reads what [`Columns::fill`] wrote, as a reader of the block will.
-    pub(crate) fn read(&self, samples: &mut Samples) -> Result<Meta, Damage> {
+    /// Reads the samples, as a reader of the block will.
+    fn read(&self, samples: &mut Samples) -> Result<(), Damage> {
         let (mut stacks, mut labels) = (Cursor::new(&self.stacks), Cursor::new(&self.labels));
         chunk::read_samples(self.head.samples, &mut stacks, &mut labels, self.labels.is_empty(), samples)?;
         samples.values.resize_with(self.values.len(), Vec::new);
         for (t, (values, multiple)) in self.values.iter().zip(&self.multiples).enumerate() {
             chunk::read_values(self.head.samples, &mut Cursor::new(values), *multiple, t, &mut samples.values)?;
         }
-        Meta::read(&mut Cursor::new(&self.meta), self.head.samples)
+        Ok(())
     }
 
     fn fill_stacks(&mut self, profile: &Profile<'_>, places: &Places, interner: &mut Interner) {
         self.stacks.clear();
-        let mut delta = Delta::default();
-        for i in 0..self.head.samples {
-            let locations = profile.samples.stack(i).iter().map(|&local| places.locations[local as usize]);
-            delta.put(&mut self.stacks, interner.stack(locations).into());
-        }
+        let (mut delta, out) = (Delta::default(), &mut self.stacks);
+        interner.stacks(&profile.samples, &places.locations, |stack| delta.put(out, stack.into()));
     }
 
     fn fill_labels(&mut self, profile: &Profile<'_>, places: &Places, interner: &mut Interner) {
@@ -124,21 +161,21 @@ impl Columns {
             return;
         }
         for i in 0..self.head.samples {
-            varint::put(&mut self.labels, interner.label_set(profile.samples.labels(i), places).into());
+            varint::put(&mut self.labels, interner.sample_labels(profile.samples.labels(i), places).into());
         }
     }
 
     fn fill_values(&mut self, profile: &Profile<'_>) {
         let types = profile.sample_types.len();
         self.values.resize_with(types, Vec::new);
-        self.multiples.clear();
-        for t in 0..types {
-            let column = |t: usize| profile.samples.values.iter().skip(t).step_by(types).copied();
-            let out = &mut self.values[t];
-            out.clear();
-            column(t).for_each(|value| varint::put(out, value as u64));
-            self.multiples.push((0..t).find_map(|of| multiple(column(of), column(t), of)));
+        self.values.iter_mut().for_each(Vec::clear);
+        for row in profile.samples.values.chunks_exact(types.max(1)) {
+            row.iter().zip(&mut self.values).for_each(|(&value, out)| varint::put(out, value as u64));
         }
+        let column = |t: usize| profile.samples.values.iter().skip(t).step_by(types).copied();
+        let multiple = |t: usize| (0..t).find_map(|of| multiple(column(of), column(t), of));
+        self.multiples.clear();
+        self.multiples.extend((0..types).map(multiple));
     }
 }
 
@@ -159,126 +196,6 @@ fn multiple(base: impl Iterator<Item = i64>, column: impl Iterator<Item = i64>, 
 fn unpredicted_ids(ids: impl ExactSizeIterator<Item = u64> + Clone) -> Option<Vec<u64>> {
     let predicted = ids.clone().eq(1..=ids.len() as u64);
     if predicted { None } else { Some(ids.collect()) }
-}
-
-/// Whether the orders of a profile are as predicted, and what its order of records depends on.
-#[derive(Debug, Default)]
-struct Order {
-    locations: bool,
-    functions: bool,
-    mappings: bool,
-    sample_needs: Vec<u32>,
-    location_needs: Vec<u32>,
-}
-
-/// Checks that things numbered from 0 are first used in the order of their numbers.
-#[derive(Debug, Default)]
-struct FirstUse {
-    next: u32,
-    skipped: bool,
-}
-
-impl FirstUse {
-    #[inline]
-    fn see(&mut self, index: u32) {
-        if index >= self.next {
-            self.skipped |= index > self.next;
-            self.next = index + 1;
-        }
-    }
-
-    /// Returns whether all `len` things were used, each when its turn had come.
-    fn is_predicted(&self, len: usize) -> bool {
-        !self.skipped && self.next as usize == len
-    }
-}
-
-impl Order {
-    fn of(profile: &Profile<'_>) -> Self {
-        let mut locations = FirstUse::default();
-        let sample_needs = (0..profile.samples.len())
-            .map(|i| {
-                let stack = profile.samples.stack(i);
-                stack.iter().for_each(|&location| locations.see(location));
-                stack.iter().max().map_or(0, |max| max + 1)
-            })
-            .collect();
-        let (mut functions, mut mappings) = (FirstUse::default(), FirstUse::default());
-        let location_needs = profile
-            .locations
-            .iter()
-            .map(|location| {
-                if location.mapping != NONE {
-                    mappings.see(location.mapping);
-                }
-                let used = profile.lines[location.lines()].iter().map(|line| line.function);
-                let mut needs = 0;
-                for function in used.filter(|&function| function != NONE) {
-                    functions.see(function);
-                    needs = needs.max(function + 1);
-                }
-                needs
-            })
-            .collect();
-        Self {
-            locations: locations.is_predicted(profile.locations.len()),
-            functions: functions.is_predicted(profile.functions.len()),
-            mappings: mappings.is_predicted(profile.mappings.len()),
-            sample_needs,
-            location_needs,
-        }
-    }
-
-    fn counts(&self, profile: &Profile<'_>) -> Counts<'_> {
-        Counts {
-            sample_types: profile.sample_types.len(),
-            mappings: profile.mappings.len(),
-            strings: profile.strings.len(),
-            comments: profile.comments.len(),
-            sample_needs: &self.sample_needs,
-            location_needs: &self.location_needs,
-            functions: profile.functions.len(),
-        }
-    }
-}
-
-/// Returns whether the string table has each string where its first use, walking the records, puts it.
-fn strings_are_predicted(profile: &Profile<'_>, pattern: &[u8], counts: &Counts<'_>) -> bool {
-    let mut strings = FirstUse::default();
-    strings.see(0);
-    let walked = order::walk(pattern, counts, |key, i| {
-        match key {
-            key::SAMPLE_TYPE => see_type(&mut strings, &profile.sample_types[i]),
-            key::PERIOD_TYPE => profile.period_type.iter().for_each(|t| see_type(&mut strings, t)),
-            key::SAMPLE => {
-                for label in profile.samples.labels(i) {
-                    [label.key, label.str, label.num_unit].into_iter().for_each(|s| strings.see(s));
-                }
-            }
-            key::MAPPING => {
-                strings.see(profile.mappings[i].file);
-                strings.see(profile.mappings[i].build_id);
-            }
-            key::FUNCTION => {
-                let function = &profile.functions[i];
-                [function.name, function.system_name, function.file].into_iter().for_each(|s| strings.see(s));
-            }
-            key::COMMENT => strings.see(profile.comments[i]),
-            key::COMMENTS_PACKED => profile.comments.iter().for_each(|&comment| strings.see(comment)),
-            key::DROP_FRAMES => strings.see(profile.drop_frames),
-            key::KEEP_FRAMES => strings.see(profile.keep_frames),
-            key::DEFAULT_SAMPLE_TYPE => strings.see(profile.default_sample_type),
-            key::DOC_URL => strings.see(profile.doc_url),
-            _ => {}
-        }
-        Ok(())
-    });
-    walked.is_ok() && strings.is_predicted(profile.strings.len())
-}
-
-fn see_type(strings: &mut FirstUse, value_type: &afterglow_profile::model::ValueType) {
-    strings.see(value_type.kind);
-    strings.see(value_type.unit);
 }
 
 // === impl Head ===
@@ -306,26 +223,16 @@ impl Head {
 // === impl Meta ===
 
 impl Meta {
-    /// Returns what is left of `profile`, whose entities lie at `places`.
-    fn of(profile: &Profile<'_>, places: &Places, interner: &mut Interner) -> Self {
-        let order = Order::of(profile);
-        let counts = order.counts(profile);
-        let mut pattern = Vec::new();
-        order::write(&mut pattern, &profile.layout.records, &counts);
-        let predicted = strings_are_predicted(profile, &pattern, &counts);
-        let list = |predicted: bool, list: &[u32]| if predicted { None } else { Some(list.to_vec()) };
+    /// Returns what is left of `profile`, whose entities lie at `places`, but for its orders.
+    fn of(profile: &Profile<'_>, places: &Places) -> Self {
         let shapes = &profile.samples.shapes;
         let listed = if shapes.iter().all(|shape| *shape == shapes[0]) { 1 } else { shapes.len() };
         Self {
-            pattern: interner.pattern(&pattern),
             shapes: shapes.iter().take(listed).map(|&shape| places.shapes[usize::from(shape)]).collect(),
-            strings: list(predicted, &places.strings),
-            functions: list(order.functions, &places.functions),
-            mappings: list(order.mappings, &places.mappings),
-            locations: list(order.locations, &places.locations),
             function_ids: unpredicted_ids(profile.functions.iter().map(|function| function.id)),
             mapping_ids: unpredicted_ids(profile.mappings.iter().map(|mapping| mapping.id)),
             location_ids: unpredicted_ids(profile.locations.iter().map(|location| location.id)),
+            ..Self::default()
         }
     }
 

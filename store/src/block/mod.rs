@@ -5,8 +5,9 @@
 //! bytes; the modules here follow it from the inside out:
 //!
 //! - `varint`, `frame`: numbers and checked, compressed runs of bytes;
-//! - `symbols`: the tables all profiles of a service share; `columns`, `order`: what is left of a profile then;
-//! - `rebuild`: a profile's exact protobuf bytes from both; `rows`, `toc`: what is known of a profile and a block without either;
+//! - `symbols`: the tables all profiles of a service share; `columns`, `chunk`: what is left of a profile then, alone and with others;
+//! - `order`, `pattern`, `rebuild`, `sink`: a profile's exact protobuf bytes from both;
+//! - `rows`, `toc`, `layout`: what is known of a profile and a block without either, and where everything lies;
 //! - [`SegmentWriter`] writes a block of level 0, [`Block`] reads one of any level, [`Aggregate`] is the sum of many profiles.
 //!
 //! Invariants: what is read is checked before it is used; a profile comes back as the bytes that were added, proven by their SHA-256.
@@ -19,9 +20,11 @@ mod error;
 mod frame;
 mod layout;
 mod order;
+mod pattern;
 mod reader;
 mod rebuild;
 mod rows;
+mod sink;
 mod symbols;
 mod toc;
 mod varint;

@@ -1,185 +1,263 @@
-//! The order of a profile's top-level records, said in a few bytes.
+//! In which order a profile has its strings, functions, mappings and locations.
 //!
-//! Encoders write records in one of two ways: kind by kind, or, as Go's runtime does, each location just before the first sample that
-//! needs it and each function just after the first location that needs it. A *pattern* says either in a form that depends on no count,
-//! so that all profiles of one program share it: a list of steps, each
+//! Encoders number things as they come: the first location is that of the first sample's leaf, the first function that of the first
+//! location. So orders are predicted as the order of first use: locations as the samples need them, functions and mappings as the
+//! locations need them, strings as the records name them, walking the file. Only an order that is not as predicted is listed.
 //!
-//! - a field key and `n` (varint): the next `n` records of that kind; `n` = 0 stands for all that remain;
-//! - or a single 0: all samples, with the locations and functions they need in Go's way.
-//!
-//! [`write`] finds the pattern of given records, [`walk`] replays it.
+//! [`Orders::replay`] finds the orders again from the tables and the columns of a profile; [`Orders::predict`] does the same while a
+//! profile is written, and lists what differs. Both go through the same two walks, so that what is written is what will be read.
 
-use super::varint::{self, Cursor, Damage};
+use afterglow_profile::model::{NONE, Profile};
 
-/// Field keys of the top-level records, `number << 3 | wire type`.
-pub(crate) mod key {
-    pub(crate) const SAMPLE_TYPE: u8 = 0x0a;
-    pub(crate) const SAMPLE: u8 = 0x12;
-    pub(crate) const MAPPING: u8 = 0x1a;
-    pub(crate) const LOCATION: u8 = 0x22;
-    pub(crate) const FUNCTION: u8 = 0x2a;
-    pub(crate) const STRING: u8 = 0x32;
-    pub(crate) const DROP_FRAMES: u8 = 0x38;
-    pub(crate) const KEEP_FRAMES: u8 = 0x40;
-    pub(crate) const TIME: u8 = 0x48;
-    pub(crate) const DURATION: u8 = 0x50;
-    pub(crate) const PERIOD_TYPE: u8 = 0x5a;
-    pub(crate) const PERIOD: u8 = 0x60;
-    pub(crate) const COMMENT: u8 = 0x68;
-    pub(crate) const COMMENTS_PACKED: u8 = 0x6a;
-    pub(crate) const DEFAULT_SAMPLE_TYPE: u8 = 0x70;
-    pub(crate) const DOC_URL: u8 = 0x78;
+use super::columns::{Meta, Samples};
+use super::pattern::{self, Counts, key};
+use super::symbols::{Header, Places, Symbols};
+use super::varint::Damage;
+
+/// The orders of one profile. The memory is used again for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    pub(crate) strings: Order,
+    pub(crate) functions: Order,
+    pub(crate) mappings: Order,
+    pub(crate) locations: Order,
+    /// What is known of each node of the stacks; see [`Known`].
+    pub(crate) nodes: Vec<Known>,
+    /// The label sets whose strings were seen.
+    label_sets: Vec<bool>,
+    sample_needs: Vec<u32>,
+    location_needs: Vec<u32>,
 }
 
-/// The step that stands for all samples and what they need.
-const INTERLEAVED: u8 = 0;
-
-/// How many field numbers there are, counting the unused 0.
-const FIELDS: usize = 16;
-
-/// What the length of a profile's order depends on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Counts<'a> {
-    pub(crate) sample_types: usize,
-    pub(crate) mappings: usize,
-    pub(crate) strings: usize,
-    pub(crate) comments: usize,
-    /// For each sample, one more than the largest index of its locations, or 0.
-    pub(crate) sample_needs: &'a [u32],
-    /// For each location, one more than the largest index of its functions, or 0.
-    pub(crate) location_needs: &'a [u32],
-    pub(crate) functions: usize,
+/// What is known of a node in the present profile: whether a sample was there, and where the ids of it and its callers were written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    /// The number of the profile for which the rest holds.
+    profile: u32,
+    pub(crate) written_start: u32,
+    /// 0 where nothing was written.
+    pub(crate) written_end: u32,
 }
 
-impl Counts<'_> {
-    /// Returns how many records of each field there are.
-    fn totals(&self) -> [usize; FIELDS] {
-        let mut totals = [1; FIELDS];
-        totals[0] = 0;
-        for (key, total) in [
-            (key::SAMPLE_TYPE, self.sample_types),
-            (key::SAMPLE, self.sample_needs.len()),
-            (key::MAPPING, self.mappings),
-            (key::LOCATION, self.location_needs.len()),
-            (key::FUNCTION, self.functions),
-            (key::STRING, self.strings),
-            (key::COMMENT, self.comments),
-        ] {
-            totals[field(key)] = total;
+/// Which entries of a table a profile has, in its order, and where each of them stands in it.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    /// The entries.
+    pub(crate) places: Vec<u32>,
+    /// For each entry of the table, `profile << 32 | index`.
+    index_of: Vec<u64>,
+    /// Tells what the present profile has seen from what one before it had.
+    profile: u64,
+}
+
+// === impl Order ===
+
+impl Order {
+    /// Begins a profile whose entries come from a table of `len`, in the order of `listed` if that is given.
+    fn begin(&mut self, len: usize, listed: Option<&[u32]>) -> Result<(), Damage> {
+        self.places.clear();
+        self.index_of.resize(len, 0);
+        self.profile += 1;
+        if self.profile > u64::from(u32::MAX) {
+            self.index_of.fill(0);
+            self.profile = 1;
         }
-        totals
-    }
-}
-
-fn field(key: u8) -> usize {
-    usize::from(key >> 3)
-}
-
-/// Appends the pattern of `records`, runs of equal field keys in file order.
-pub(crate) fn write(out: &mut Vec<u8>, records: &[(u8, u32)], counts: &Counts<'_>) {
-    let totals = counts.totals();
-    let mut next = [0; FIELDS];
-    let mut rest = records;
-    while let [(key, count), tail @ ..] = rest {
-        if matches!(*key, key::SAMPLE | key::LOCATION | key::FUNCTION)
-            && let Some(tail) = strip_interleaved(rest, counts, &mut next)
-        {
-            out.push(INTERLEAVED);
-            rest = tail;
-            continue;
-        }
-        out.push(*key);
-        let count = *count as usize;
-        let total = if *key == key::COMMENTS_PACKED { 1 } else { totals[field(*key)] };
-        let remain = total.saturating_sub(next[field(*key)]);
-        varint::put(out, if count == remain { 0 } else { count as u64 });
-        next[field(*key)] += count;
-        rest = tail;
-    }
-}
-
-/// Takes the interleaved samples off the front of `records`; fails where the records are not just these.
-fn strip_interleaved<'a>(
-    records: &'a [(u8, u32)],
-    counts: &Counts<'_>,
-    next: &mut [usize; FIELDS],
-) -> Option<&'a [(u8, u32)]> {
-    if [key::SAMPLE, key::LOCATION, key::FUNCTION].iter().any(|&key| next[field(key)] > 0) {
-        return None;
-    }
-    let (mut rest, mut left) = (records, records.first()?.1);
-    let reached = interleave(counts, |key, _| {
-        if left == 0 {
-            rest = &rest[1..];
-            left = rest.first().ok_or(Damage("ends too early"))?.1;
-        }
-        left -= 1;
-        if rest[0].0 == key { Ok(()) } else { Err(Damage("is in another order")) }
-    });
-    // A run that goes on would be split; then the pattern would not come back as the same runs.
-    if reached.is_err() || left > 0 {
-        return None;
-    }
-    let (locations, functions) = reached.ok()?;
-    next[field(key::SAMPLE)] = counts.sample_needs.len();
-    next[field(key::LOCATION)] = locations;
-    next[field(key::FUNCTION)] = functions;
-    rest.get(1..)
-}
-
-/// Calls `record` for each sample and what it needs in Go's order, and returns how many locations and functions that were.
-fn interleave(
-    counts: &Counts<'_>,
-    mut record: impl FnMut(u8, usize) -> Result<(), Damage>,
-) -> Result<(usize, usize), Damage> {
-    let (mut locations, mut functions) = (0, 0);
-    for (sample, &needs) in counts.sample_needs.iter().enumerate() {
-        while locations < needs as usize {
-            record(key::LOCATION, locations)?;
-            while functions < counts.location_needs[locations] as usize {
-                record(key::FUNCTION, functions)?;
-                functions += 1;
+        for (&place, i) in listed.into_iter().flatten().zip(0..) {
+            if place as usize >= len || self.see(place) != i {
+                return Err(Damage("an order lists an entry twice, or one that does not exist"));
             }
-            locations += 1;
         }
-        record(key::SAMPLE, sample)?;
+        Ok(())
     }
-    Ok((locations, functions))
+
+    /// Returns where an entry stands in the profile, and puts it last if it is not there yet.
+    #[inline]
+    fn see(&mut self, place: u32) -> u32 {
+        let index = &mut self.index_of[place as usize];
+        if *index >> 32 != self.profile {
+            *index = self.profile << 32 | self.places.len() as u64;
+            self.places.push(place);
+        }
+        *index as u32
+    }
+
+    /// Returns where an entry stands in the profile.
+    #[inline]
+    pub(crate) fn index(&self, place: u32) -> Result<u32, Damage> {
+        match self.index_of.get(place as usize) {
+            Some(&index) if index >> 32 == self.profile => Ok(index as u32),
+            _ => Err(Damage("an order lacks an entry that is used")),
+        }
+    }
 }
 
-/// Calls `record` with the key of each record and which one of its kind it is, in the order that `pattern` says.
-///
-/// # Errors
-/// The pattern asks for more records than there are, or `record` fails.
-pub(crate) fn walk(
-    pattern: &[u8],
-    counts: &Counts<'_>,
-    mut record: impl FnMut(u8, usize) -> Result<(), Damage>,
-) -> Result<(), Damage> {
-    let totals = counts.totals();
-    let mut next = [0; FIELDS];
-    let mut steps = Cursor::new(pattern);
-    while steps.left() > 0 {
-        let key = steps.take(1)?[0];
-        if key == INTERLEAVED {
-            let (locations, functions) = interleave(counts, &mut record)?;
-            next[field(key::SAMPLE)] = counts.sample_needs.len();
-            next[field(key::LOCATION)] = locations;
-            next[field(key::FUNCTION)] = functions;
-            continue;
-        }
-        let total = *totals.get(field(key)).ok_or(Damage("a record has an unknown field"))?;
-        let total = if key == key::COMMENTS_PACKED { 1 } else { total };
-        let first = next[field(key)];
-        let end = match steps.varint()? as usize {
-            0 => total,
-            count => first.saturating_add(count),
-        };
-        if end > total {
-            return Err(Damage("there are fewer records than their order says"));
-        }
-        (first..end).try_for_each(|i| record(key, i))?;
-        next[field(key)] = end;
+// === impl Orders ===
+
+impl Orders {
+    /// Finds the orders of a profile from its columns.
+    ///
+    /// # Errors
+    /// The columns contradict the tables.
+    pub(crate) fn replay(
+        &mut self,
+        symbols: &Symbols,
+        samples: &Samples,
+        header: &Header,
+        meta: &Meta,
+    ) -> Result<(), Damage> {
+        let pattern = symbols.pattern(meta.pattern)?;
+        self.find_entities(symbols, samples, meta)?;
+        self.find_strings(symbols, samples, header, meta, pattern)
     }
-    Ok(())
+
+    /// Finds the orders of a profile as they will be found from its columns, and lists in `meta` what is not as predicted. `places` are
+    /// where the entries of the profile lie in the tables, in its order. Returns the pattern of its records.
+    ///
+    /// # Errors
+    /// The profile has an order that cannot be said.
+    pub(crate) fn predict(
+        &mut self,
+        symbols: &Symbols,
+        samples: &Samples,
+        header: &Header,
+        (profile, places): (&Profile<'_>, &Places),
+        meta: &mut Meta,
+    ) -> Result<Vec<u8>, Damage> {
+        self.find_entities(symbols, samples, meta)?;
+        if self.locations.places != places.locations {
+            // What follows is predicted from the locations in their own order.
+            meta.locations = Some(places.locations.clone());
+            self.find_entities(symbols, samples, meta)?;
+        }
+        let (functions, mappings) =
+            (self.functions.places != places.functions, self.mappings.places != places.mappings);
+        if functions || mappings {
+            meta.functions = functions.then(|| places.functions.clone());
+            meta.mappings = mappings.then(|| places.mappings.clone());
+            self.find_entities(symbols, samples, meta)?;
+        }
+        let mut pattern = Vec::new();
+        let counts = Counts { strings: Some(profile.strings.len()), ..self.counts(header) };
+        pattern::write(&mut pattern, &profile.layout.records, &counts);
+        self.find_strings(symbols, samples, header, meta, &pattern)?;
+        if self.strings.places != places.strings {
+            meta.strings = Some(places.strings.clone());
+            self.find_strings(symbols, samples, header, meta, &pattern)?;
+        }
+        Ok(pattern)
+    }
+
+    /// Finds the order of locations, mappings and functions, as listed or else as predicted.
+    fn find_entities(&mut self, symbols: &Symbols, samples: &Samples, meta: &Meta) -> Result<(), Damage> {
+        self.locations.begin(symbols.locations.len(), meta.locations.as_deref())?;
+        self.functions.begin(symbols.functions.len(), meta.functions.as_deref())?;
+        self.mappings.begin(symbols.mappings.len(), meta.mappings.as_deref())?;
+        let predicted = meta.locations.is_none();
+        // The order of locations counts profiles, and starts again where the count is used up; so nodes are forgotten then.
+        let profile = self.locations.profile as u32;
+        if profile == 1 {
+            self.nodes.clear();
+        }
+        self.nodes.resize(symbols.nodes.len(), Known::default());
+        self.sample_needs.clear();
+        let mut needs = 0;
+        for &stack in &samples.stacks {
+            for (node, location) in symbols.nodes_of(stack) {
+                let known = &mut self.nodes[node as usize - 1];
+                if known.profile == profile {
+                    // A sample before was here, so the callers' locations have their places.
+                    break;
+                }
+                *known = Known { profile, ..Known::default() };
+                let index = if predicted { self.locations.see(location) } else { self.locations.index(location)? };
+                needs = needs.max(index + 1);
+            }
+            self.sample_needs.push(needs);
+        }
+        let (functions_predicted, mappings_predicted) = (meta.functions.is_none(), meta.mappings.is_none());
+        self.location_needs.clear();
+        let mut needs = 0;
+        for &place in &self.locations.places {
+            let mapping = symbols.locations[place as usize].mapping;
+            if mappings_predicted && mapping != NONE {
+                self.mappings.see(mapping);
+            }
+            for line in symbols.lines_of(place).iter().filter(|line| line.function != NONE) {
+                let index = if functions_predicted {
+                    self.functions.see(line.function)
+                } else {
+                    self.functions.index(line.function)?
+                };
+                needs = needs.max(index + 1);
+            }
+            self.location_needs.push(needs);
+        }
+        Ok(())
+    }
+
+    /// Finds the order of the strings, as listed or else as predicted.
+    fn find_strings(
+        &mut self,
+        symbols: &Symbols,
+        samples: &Samples,
+        header: &Header,
+        meta: &Meta,
+        pattern: &[u8],
+    ) -> Result<(), Damage> {
+        self.strings.begin(symbols.strings.len(), meta.strings.as_deref())?;
+        if meta.strings.is_some() {
+            return Ok(());
+        }
+        let mut strings = std::mem::take(&mut self.strings);
+        let mut label_sets = std::mem::take(&mut self.label_sets);
+        label_sets.clear();
+        label_sets.resize(symbols.label_ends.len(), false);
+        strings.see(0);
+        // How many strings there are is what is to be found, so their records are left out.
+        let counts = Counts { strings: None, ..self.counts(header) };
+        let walked = pattern::walk(pattern, &counts, |key, i| {
+            let mut see = |list: &[u32]| list.iter().for_each(|&string| _ = strings.see(string));
+            match key {
+                key::SAMPLE_TYPE => see(&[header.sample_types[i].kind, header.sample_types[i].unit]),
+                key::PERIOD_TYPE => header.period_type.iter().for_each(|t| see(&[t.kind, t.unit])),
+                key::SAMPLE => {
+                    let set = samples.set(i);
+                    if !std::mem::replace(&mut label_sets[set as usize], true) {
+                        symbols.labels_of(set).iter().for_each(|label| see(&[label.key, label.str, label.num_unit]));
+                    }
+                }
+                key::MAPPING => {
+                    let mapping = symbols.mappings[self.mappings.places[i] as usize];
+                    see(&[mapping.file, mapping.build_id]);
+                }
+                key::FUNCTION => {
+                    let function = symbols.functions[self.functions.places[i] as usize];
+                    see(&[function.name, function.system_name, function.file]);
+                }
+                key::COMMENT => see(&[header.comments[i]]),
+                key::COMMENTS_PACKED => see(&header.comments),
+                key::DROP_FRAMES => see(&[header.drop_frames]),
+                key::KEEP_FRAMES => see(&[header.keep_frames]),
+                key::DEFAULT_SAMPLE_TYPE => see(&[header.default_sample_type]),
+                key::DOC_URL => see(&[header.doc_url]),
+                _ => {}
+            }
+            Ok(())
+        });
+        (self.strings, self.label_sets) = (strings, label_sets);
+        walked
+    }
+
+    /// Returns what the order of the records depends on.
+    pub(crate) fn counts(&self, header: &Header) -> Counts<'_> {
+        Counts {
+            sample_types: header.sample_types.len(),
+            mappings: self.mappings.places.len(),
+            strings: Some(self.strings.places.len()),
+            comments: header.comments.len(),
+            sample_needs: &self.sample_needs,
+            location_needs: &self.location_needs,
+            functions: self.functions.places.len(),
+        }
+    }
 }

@@ -12,10 +12,12 @@ use tokio::sync::OnceCell;
 
 use super::aggregate::{Aggregate, Summing};
 use super::chunk::{Profiles, Unpacked};
+use super::columns::Samples;
 use super::error::Error;
 use super::frame::Frame;
 use super::layout::{MAGIC, TRAILER_BYTES};
-use super::rebuild::{self, Samples, Scratch};
+use super::order::Orders;
+use super::rebuild::{self, Parts};
 use super::rows::{self, Row, Window};
 use super::symbols::{Symbols, frames};
 use super::toc::{self, Chunk, Dataset, SEAL_BYTES, Toc, Values, kind};
@@ -302,8 +304,9 @@ fn rebuild_row(symbols: &Symbols, chunk: &Unpacked, row: &Row) -> Result<Vec<u8>
     let head = profiles.read(position, &mut samples)?;
     let meta = profiles.meta(position, &head)?;
     let mut raw = Vec::with_capacity(row.raw_bytes.min(chunk.stacks.len() as u64 * 64) as usize);
-    let times = (row.time_nanos, row.duration_nanos);
-    rebuild::rebuild(symbols, &head, &samples, &meta, times, &mut Scratch::default(), &mut raw)?;
+    let row_times = (row.time_nanos, row.duration_nanos);
+    let parts = Parts { symbols, head: &head, samples: &samples, meta: &meta, row_times };
+    rebuild::rebuild(parts, &mut Orders::default(), &mut raw)?;
     Ok(raw)
 }
 

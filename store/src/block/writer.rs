@@ -11,13 +11,12 @@ use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
 use super::chunk::Stored;
-use super::columns::Columns;
+use super::columns::{Columns, Scratch};
 use super::error::Error;
 use super::frame::Packer;
 use super::layout::Layout;
-use super::rebuild::{self, Samples, Scratch};
 use super::rows::Row;
-use super::symbols::{Interner, Places};
+use super::symbols::Interner;
 use super::toc::SampleType;
 
 /// What a sender says of a profile besides its bytes.
@@ -59,11 +58,8 @@ pub struct SegmentWriter {
     service_index: FxHashMap<Box<str>, usize>,
     entries: Vec<Entry>,
     raw_bytes: u64,
-    places: Places,
     columns: Columns,
-    samples: Samples,
     scratch: Scratch,
-    rebuilt: Vec<u8>,
 }
 
 /// A profile that was added.
@@ -112,11 +108,8 @@ impl SegmentWriter {
             service_index: FxHashMap::default(),
             entries: Vec::new(),
             raw_bytes: 0,
-            places: Places::default(),
             columns: Columns::default(),
-            samples: Samples::default(),
             scratch: Scratch::default(),
-            rebuilt: Vec::new(),
         }
     }
 
@@ -219,27 +212,12 @@ impl SegmentWriter {
             return false;
         }
         let mark = interner.mark();
-        interner.entities(profile, &mut self.places);
-        self.columns.fill(profile, &self.places, interner, meta.time_nanos, meta.duration_nanos);
-        self.rebuilt.clear();
-        let symbols = &interner.symbols;
-        let times = (meta.time_nanos, meta.duration_nanos);
-        let rebuilt = self.columns.read(&mut self.samples).and_then(|meta| {
-            rebuild::rebuild(
-                symbols,
-                &self.columns.head,
-                &self.samples,
-                &meta,
-                times,
-                &mut self.scratch,
-                &mut self.rebuilt,
-            )
-        });
-        let is_exact = rebuilt.is_ok() && self.rebuilt == raw;
-        if !is_exact {
+        let row_times = (meta.time_nanos, meta.duration_nanos);
+        let filled = self.columns.fill(profile, raw, row_times, interner, &mut self.scratch);
+        if filled.is_err() {
             interner.undo(mark);
         }
-        is_exact
+        filled.is_ok()
     }
 }
 

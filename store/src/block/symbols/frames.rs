@@ -9,13 +9,13 @@
 //! | stacks | for each stack the node it grows from and how many nodes it adds; then the location of each node |
 //! | labels | sets of sample labels |
 //! | headers | shapes, headers |
-//! | exact | patterns, and the shape of each function, mapping, location and line |
+//! | exact | patterns, and the shape of each function, mapping, location, line and label |
 //!
 //! Only an exact copy needs the last. Columns hold varints; an index into another table is written as how far it lies from where it is
 //! expected, since entries are used first in the order in which they stand.
 
 use super::predict::{Newest, Recent};
-use super::{ByteTable, Function, Header, Line, Location, Mapping, Node, Symbols, read_label};
+use super::{ByteTable, Function, Header, Label, Line, Location, Mapping, Node, Symbols};
 use crate::block::frame;
 use crate::block::varint::{self, Cursor, Damage, Delta};
 
@@ -42,7 +42,7 @@ pub(crate) fn encode(symbols: &Symbols) -> [Vec<Vec<u8>>; FRAMES] {
         mappings(symbols).to_vec(),
         locations(symbols).to_vec(),
         stacks(symbols).to_vec(),
-        byte_table(&symbols.label_sets).to_vec(),
+        labels(symbols).to_vec(),
         [byte_table(&symbols.shapes), byte_table(&symbols.headers)].concat(),
         exact(symbols),
     ]
@@ -344,12 +344,52 @@ fn read_stacks(
     Ok(())
 }
 
+fn labels(symbols: &Symbols) -> [Vec<u8>; 5] {
+    let [mut counts, mut keys, mut texts, mut numbers, mut units] = <[Vec<u8>; 5]>::default();
+    varint::put(&mut counts, symbols.label_ends.len() as u64);
+    for set in 0..symbols.label_ends.len() as u32 {
+        varint::put(&mut counts, symbols.labels_of(set).len() as u64);
+    }
+    let [mut key, mut text, mut unit] = <[Delta; 3]>::default();
+    for label in &symbols.labels {
+        key.put(&mut keys, label.key.into());
+        text.put(&mut texts, label.str.into());
+        varint::put_signed(&mut numbers, label.num);
+        unit.put(&mut units, label.num_unit.into());
+    }
+    [counts, keys, texts, numbers, units]
+}
+
+fn read_labels(
+    [counts, keys, texts, numbers, units]: &mut [Cursor<'_>; 5],
+    symbols: &mut Symbols,
+) -> Result<(), Damage> {
+    let strings = symbols.strings.len();
+    let count = counts.count(1)?;
+    let [mut key, mut text, mut unit] = <[Delta; 3]>::default();
+    for _ in 0..count {
+        // Each label takes a byte at least, so that no count makes this long.
+        for _ in 0..counts.u32()? {
+            symbols.labels.push(Label {
+                key: key.read_index(keys, strings)?,
+                str: text.read_index(texts, strings)?,
+                num: numbers.signed()?,
+                num_unit: unit.read_index(units, strings)?,
+                shape: 0,
+            });
+        }
+        symbols.label_ends.push(symbols.labels.len() as u32);
+    }
+    check_first_is_empty(symbols.label_ends.first().copied())
+}
+
 fn exact(symbols: &Symbols) -> Vec<Vec<u8>> {
     let mut columns = byte_table(&symbols.patterns).to_vec();
     columns.push(shapes(symbols.functions.iter().map(|function| function.shape)));
     columns.push(shapes(symbols.mappings.iter().map(|mapping| mapping.shape)));
     columns.push(shapes(symbols.locations.iter().map(|location| location.shape)));
     columns.push(shapes(symbols.lines.iter().map(|line| line.shape)));
+    columns.push(shapes(symbols.labels.iter().map(|label| label.shape)));
     columns
 }
 
@@ -360,7 +400,7 @@ fn shapes(shapes: impl Iterator<Item = u32>) -> Vec<u8> {
 }
 
 fn read_exact(
-    [head, bytes, functions, mappings, locations, lines]: &mut [Cursor<'_>; 6],
+    [head, bytes, functions, mappings, locations, lines, labels]: &mut [Cursor<'_>; 7],
     symbols: &mut Symbols,
 ) -> Result<(), Damage> {
     symbols.patterns = read_byte_table(head.rest(), bytes.rest())?;
@@ -376,6 +416,9 @@ fn read_exact(
     }
     for line in &mut symbols.lines {
         line.shape = lines.index(len)?;
+    }
+    for label in &mut symbols.labels {
+        label.shape = labels.index(len)?;
     }
     Ok(())
 }
@@ -409,44 +452,25 @@ fn decode_frame(frame: usize, bytes: &[u8], symbols: &mut Symbols) -> Result<(),
                 symbols.strings = read_byte_table(head.rest(), bytes.rest())?;
                 Ok(())
             })?;
-            check_first_is_empty(&symbols.strings)
+            check_first_is_empty(symbols.strings.ends.first().copied())
         }
         1 => columns(bytes, |columns| read_functions(columns, symbols)),
         2 => columns(bytes, |columns| read_mappings(columns, symbols)),
         3 => columns(bytes, |columns| read_locations(columns, symbols)),
         4 => columns(bytes, |columns| read_stacks(columns, symbols)),
-        5 => {
-            columns(bytes, |[head, bytes]| {
-                symbols.label_sets = read_byte_table(head.rest(), bytes.rest())?;
-                Ok(())
-            })?;
-            check_first_is_empty(&symbols.label_sets)
-        }
+        5 => columns(bytes, |columns| read_labels(columns, symbols)),
         6 => {
             columns(bytes, |[shape_head, shapes, head, headers]| {
                 symbols.shapes = read_byte_table(shape_head.rest(), shapes.rest())?;
                 symbols.headers = read_byte_table(head.rest(), headers.rest())?;
                 Ok(())
             })?;
-            symbols.headers.iter().try_for_each(|header| Header::read(header, symbols).map(drop))?;
-            symbols.label_sets.iter().try_for_each(|set| check_labels(set, symbols))
+            symbols.headers.iter().try_for_each(|header| Header::read(header, symbols).map(drop))
         }
         _ => columns(bytes, |columns| read_exact(columns, symbols)),
     }
 }
 
-fn check_first_is_empty(table: &ByteTable) -> Result<(), Damage> {
-    if table.len() > 0 && table.get(0).is_empty() { Ok(()) } else { Err(Damage("its first entry is not empty")) }
-}
-
-fn check_labels(set: &[u8], symbols: &Symbols) -> Result<(), Damage> {
-    let from = &mut Cursor::new(set);
-    while from.left() > 0 {
-        let label = read_label(from)?;
-        let strings = [label.key, label.str, label.num_unit].iter().all(|&s| (s as usize) < symbols.strings.len());
-        if !strings || label.shape as usize >= symbols.shapes.len() {
-            return Err(Damage("an index points past its table"));
-        }
-    }
-    Ok(())
+fn check_first_is_empty(first: Option<u32>) -> Result<(), Damage> {
+    if first == Some(0) { Ok(()) } else { Err(Damage("its first entry is not empty")) }
 }

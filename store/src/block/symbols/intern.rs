@@ -7,11 +7,12 @@
 //! What one profile defines twice (two functions that differ in nothing but their id) must stay two entries. [`Index`] remembers which
 //! entries the present profile has taken, and an entry is taken once a profile.
 
-use afterglow_profile::model::Profile;
+use afterglow_profile::model::{self, Profile, SampleLabel, Samples};
 use hashbrown::HashTable;
 use xxhash_rust::xxh3;
 
-use super::{Function, Header, Label, Line, Location, Mapping, NONE, Node, Symbols, ValueType, put_label};
+use super::stacks::Stacks;
+use super::{Function, Header, Label, Line, Location, Mapping, NONE, Symbols, ValueType};
 
 /// The tables of a service while profiles are added to them.
 #[derive(Debug, Default)]
@@ -21,15 +22,13 @@ pub(crate) struct Interner {
     functions: Index,
     mappings: Index,
     locations: Index,
-    /// From a node and a location to the node of the callee.
-    nodes: Index,
-    /// The stack that ends at each node, or [`NONE`].
-    stack_at: Vec<u32>,
+    stacks: Stacks,
     label_sets: Index,
     headers: Index,
     shapes: Index,
     patterns: Index,
-    buffer: Vec<u8>,
+    /// A label set while it is looked for.
+    labels: Vec<Label>,
 }
 
 /// Where each entity of one profile lies in the tables.
@@ -138,13 +137,16 @@ impl Index {
     }
 }
 
-/// Mixes numbers into a hash: a multiplication and a fold for each, which spreads every bit of the input over the whole word.
-fn hash_numbers<const N: usize>(numbers: [u64; N]) -> u64 {
+/// Mixes a number into a hash: a multiplication whose halves are folded spreads every bit of the input over the whole word.
+#[inline]
+pub(super) fn mix(hash: u64, number: u64) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    numbers.into_iter().fold(ODD, |hash, number| {
-        let wide = u128::from(hash ^ number) * u128::from(ODD.rotate_left(17));
-        ((wide as u64) ^ ((wide >> 64) as u64)).wrapping_add(ODD)
-    })
+    let wide = u128::from(hash.rotate_left(5) ^ number ^ ODD) * u128::from(ODD);
+    (wide as u64) ^ ((wide >> 64) as u64)
+}
+
+fn hash_numbers<const N: usize>(numbers: [u64; N]) -> u64 {
+    numbers.into_iter().fold(0, mix)
 }
 
 // === impl Interner ===
@@ -153,15 +155,15 @@ impl Interner {
     /// Makes empty tables.
     pub(crate) fn new() -> Self {
         let mut interner = Self::default();
-        interner.byte_string(|s| (&mut s.symbols.strings, &mut s.strings), b"");
-        interner.byte_string(|s| (&mut s.symbols.label_sets, &mut s.label_sets), b"");
+        interner.string(b"");
+        interner.label_set(std::iter::empty());
         interner
     }
 
     /// Returns how many entries all tables have.
     pub(crate) fn entries(&self) -> usize {
         let s = &self.symbols;
-        s.strings.len() + s.functions.len() + s.mappings.len() + s.lines.len() + s.nodes.len() + s.label_sets.len()
+        s.strings.len() + s.functions.len() + s.mappings.len() + s.lines.len() + s.nodes.len() + s.labels.len()
     }
 
     /// Returns how long the tables are now.
@@ -174,7 +176,7 @@ impl Interner {
             locations: s.locations.len(),
             nodes: s.nodes.len(),
             leaves: s.leaves.len(),
-            label_sets: s.label_sets.len(),
+            label_sets: s.label_ends.len(),
             headers: s.headers.len(),
             shapes: s.shapes.len(),
             patterns: s.patterns.len(),
@@ -184,19 +186,15 @@ impl Interner {
     /// Makes the tables what they were at `mark`.
     pub(crate) fn undo(&mut self, mark: Mark) {
         let s = &mut self.symbols;
-        for &leaf in &s.leaves[mark.leaves..] {
-            self.stack_at[leaf as usize] = NONE;
-        }
-        s.leaves.truncate(mark.leaves);
-        s.nodes.truncate(mark.nodes);
-        self.stack_at.truncate(mark.nodes + 1);
+        self.stacks.undo(s, mark.nodes, mark.leaves);
+        s.label_ends.truncate(mark.label_sets);
+        s.labels.truncate(s.label_ends.last().map_or(0, |&end| end as usize));
         s.locations.truncate(mark.locations);
         s.lines.truncate(s.locations.last().map_or(0, |location| location.lines_end as usize));
         s.functions.truncate(mark.functions);
         s.mappings.truncate(mark.mappings);
         for (table, index, len) in [
             (&mut s.strings, &mut self.strings, mark.strings),
-            (&mut s.label_sets, &mut self.label_sets, mark.label_sets),
             (&mut s.headers, &mut self.headers, mark.headers),
             (&mut s.shapes, &mut self.shapes, mark.shapes),
             (&mut s.patterns, &mut self.patterns, mark.patterns),
@@ -207,7 +205,7 @@ impl Interner {
         self.functions.truncate(mark.functions);
         self.mappings.truncate(mark.mappings);
         self.locations.truncate(mark.locations);
-        self.nodes.truncate(mark.nodes);
+        self.label_sets.truncate(mark.label_sets);
     }
 
     /// Finds or adds all entities of `profile` but its stacks, and writes where they lie into `places`.
@@ -215,9 +213,7 @@ impl Interner {
         for index in [&mut self.strings, &mut self.functions, &mut self.mappings, &mut self.locations] {
             index.begin();
         }
-        for index in [&mut self.nodes, &mut self.label_sets] {
-            index.expected = 0;
-        }
+        self.label_sets.expected = 0;
         let Places { strings, functions, mappings, locations, shapes } = places;
         strings.clear();
         strings.extend(profile.strings.iter().map(|string| self.string(string)));
@@ -330,56 +326,45 @@ impl Interner {
         })
     }
 
-    /// Finds or adds the stack whose locations, leaf first, lie at `locations` in the tables.
-    pub(crate) fn stack(&mut self, locations: impl DoubleEndedIterator<Item = u32>) -> u32 {
-        let nodes = &mut self.symbols.nodes;
-        let mut node = 0;
-        for location in locations.rev() {
-            let child = Node { parent: node, location };
-            // Where a path was added in one go, each child follows its parent.
-            self.nodes.expected = node;
-            let found = self
-                .nodes
-                .find(|| hash_numbers([u64::from(node) << 32 | u64::from(location)]), |i| nodes[i as usize] == child);
-            node = 1 + found.unwrap_or_else(|hash| {
-                nodes.push(child);
-                self.nodes.add(hash)
-            });
-        }
-        self.stack_at.resize(nodes.len() + 1, NONE);
-        let stack = &mut self.stack_at[node as usize];
-        if *stack == NONE {
-            *stack = self.symbols.leaves.len() as u32;
-            self.symbols.leaves.push(node);
-        }
-        *stack
+    /// Finds or adds the stacks of all samples of a profile whose locations lie at `places`, and gives each to `found`.
+    pub(crate) fn stacks(&mut self, samples: &Samples, places: &[u32], found: impl FnMut(u32)) {
+        self.stacks.find_all(&mut self.symbols, samples, places, found);
     }
 
-    /// Finds or adds the set of labels `of` a sample of a profile whose entities lie at `places`.
-    pub(crate) fn label_set(&mut self, of: &[afterglow_profile::model::SampleLabel], places: &Places) -> u32 {
-        let mut bytes = std::mem::take(&mut self.buffer);
-        bytes.clear();
-        for label in of {
-            put_label(
-                &mut bytes,
-                Label {
-                    key: places.strings[label.key as usize],
-                    str: places.strings[label.str as usize],
-                    num: label.num,
-                    num_unit: places.strings[label.num_unit as usize],
-                    shape: places.shapes[usize::from(label.shape)],
-                },
-            );
-        }
-        let set = self.byte_string(|s| (&mut s.symbols.label_sets, &mut s.label_sets), &bytes);
-        self.buffer = bytes;
-        set
+    /// Finds or adds a set of labels.
+    fn label_set(&mut self, of: impl Iterator<Item = Label>) -> u32 {
+        let set = &mut self.labels;
+        set.clear();
+        set.extend(of);
+        let symbols = &mut self.symbols;
+        let hash = || {
+            set.iter().fold(0, |hash, label| {
+                let texts = u64::from(label.str) << 32 | u64::from(label.key);
+                mix(mix(hash, texts), label.num as u64)
+            })
+        };
+        self.label_sets.find(hash, |i| symbols.labels_of(i) == &set[..]).unwrap_or_else(|hash| {
+            symbols.labels.extend_from_slice(set);
+            symbols.label_ends.push(symbols.labels.len() as u32);
+            self.label_sets.add(hash)
+        })
+    }
+
+    /// Finds or adds the labels of a sample of a profile whose entities lie at `places`.
+    pub(crate) fn sample_labels(&mut self, labels: &[SampleLabel], places: &Places) -> u32 {
+        self.label_set(labels.iter().map(|label| Label {
+            key: places.strings[label.key as usize],
+            str: places.strings[label.str as usize],
+            num: label.num,
+            num_unit: places.strings[label.num_unit as usize],
+            shape: places.shapes[usize::from(label.shape)],
+        }))
     }
 
     /// Finds or adds what `profile`, whose entities lie at `places`, has in common with others.
     pub(crate) fn header(&mut self, profile: &Profile<'_>, places: &Places) -> u32 {
         let string = |local: u32| places.strings[local as usize];
-        let value_type = |t: &afterglow_profile::model::ValueType| ValueType {
+        let value_type = |t: &model::ValueType| ValueType {
             kind: string(t.kind),
             unit: string(t.unit),
             shape: places.shapes[usize::from(t.shape)],

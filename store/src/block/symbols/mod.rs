@@ -12,6 +12,7 @@
 pub(crate) mod frames;
 mod intern;
 mod predict;
+mod stacks;
 
 pub(crate) use afterglow_profile::model::NONE;
 pub(crate) use intern::{Interner, Places};
@@ -84,8 +85,10 @@ pub(crate) struct Symbols {
     pub(crate) nodes: Vec<Node>,
     /// The node of each stack.
     pub(crate) leaves: Vec<u32>,
-    /// Sets of sample labels, each as [`put_label`] writes them one after the other.
-    pub(crate) label_sets: ByteTable,
+    /// The sample labels of all sets.
+    pub(crate) labels: Vec<Label>,
+    /// Where each set ends in `labels`.
+    pub(crate) label_ends: Vec<u32>,
     /// What [`Header::put`] writes.
     pub(crate) headers: ByteTable,
     /// Field keys of messages, in order.
@@ -168,15 +171,27 @@ impl Symbols {
         &self.lines[start..self.locations[i].lines_end as usize]
     }
 
-    /// Returns the locations of stack `index`, leaf first.
+    /// Returns the nodes of stack `index` with their locations, leaf first.
     #[inline]
-    pub(crate) fn frames_of(&self, index: u32) -> Frames<'_> {
-        Frames { nodes: &self.nodes, at: self.leaves[index as usize] }
+    pub(crate) fn nodes_of(&self, index: u32) -> Nodes<'_> {
+        Nodes { nodes: &self.nodes, at: self.leaves[index as usize] }
     }
 
     /// Returns the labels of set `index`.
-    pub(crate) fn labels_of(&self, index: u32) -> LabelSet<'_> {
-        LabelSet { rest: Cursor::new(self.label_sets.get(index)) }
+    #[inline]
+    pub(crate) fn labels_of(&self, index: u32) -> &[Label] {
+        let i = index as usize;
+        let start = if i == 0 { 0 } else { self.label_ends[i - 1] as usize };
+        &self.labels[start..self.label_ends[i] as usize]
+    }
+
+    /// Returns the order of records at `index`, if there is one.
+    pub(crate) fn pattern(&self, index: u32) -> Result<&[u8], Damage> {
+        if (index as usize) < self.patterns.len() {
+            Ok(self.patterns.get(index))
+        } else {
+            Err(Damage("an index points past its table"))
+        }
     }
 
     /// Returns header `index`, if there is one.
@@ -190,47 +205,28 @@ impl Symbols {
 
 /// Walks a stack from the leaf to the root.
 #[derive(Clone, Debug)]
-pub(crate) struct Frames<'a> {
+pub(crate) struct Nodes<'a> {
     nodes: &'a [Node],
     at: u32,
 }
 
-impl Iterator for Frames<'_> {
-    type Item = u32;
+impl Iterator for Nodes<'_> {
+    /// A node and its location.
+    type Item = (u32, u32);
 
     #[inline]
-    fn next(&mut self) -> Option<u32> {
-        let node = self.nodes.get((self.at as usize).wrapping_sub(1))?;
-        self.at = node.parent;
-        Some(node.location)
+    fn next(&mut self) -> Option<(u32, u32)> {
+        let at = self.at;
+        let node = self.nodes.get((at as usize).wrapping_sub(1))?;
+        self.at = callers_node(node, at);
+        Some((at, node.location))
     }
 }
 
-/// Walks the labels of a set. The reader has checked each set, so an entry that cannot be read ends it.
-#[derive(Clone, Debug)]
-pub(crate) struct LabelSet<'a> {
-    rest: Cursor<'a>,
-}
-
-impl Iterator for LabelSet<'_> {
-    type Item = Label;
-
-    fn next(&mut self) -> Option<Label> {
-        if self.rest.left() == 0 { None } else { read_label(&mut self.rest).ok() }
-    }
-}
-
-/// Appends a sample label to the bytes of its set.
-pub(crate) fn put_label(out: &mut Vec<u8>, label: Label) {
-    for index in [label.key, label.str, label.num_unit, label.shape] {
-        varint::put(out, u64::from(index));
-    }
-    varint::put_signed(out, label.num);
-}
-
-/// Reads what [`put_label`] wrote.
-pub(crate) fn read_label(from: &mut Cursor<'_>) -> Result<Label, Damage> {
-    Ok(Label { key: from.u32()?, str: from.u32()?, num_unit: from.u32()?, shape: from.u32()?, num: from.signed()? })
+/// Returns the parent of `node`, which is node `at`. Mostly it is the node before; said as a choice, the processor need not wait for it.
+#[inline]
+fn callers_node(node: &Node, at: u32) -> u32 {
+    if node.parent == at - 1 { at - 1 } else { node.parent }
 }
 
 // === impl Header ===
