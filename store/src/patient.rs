@@ -151,7 +151,7 @@ impl<S: ObjectStore> ObjectStore for Patient<S> {
                         && attempts < self.policy.attempts_max
                         && Instant::now() + pause < deadline =>
                 {
-                    tracing::debug!(key = %location, attempt = attempts, error = &error as &dyn std::error::Error, "attempt to read failed");
+                    tracing::debug!(key = %location, attempt = attempts, %error, "attempt to read failed");
                     self.metrics.read_retries.inc();
                     sleep(pause).await;
                 }
