@@ -22,6 +22,13 @@ go_tool() {
 go_tool minio github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c
 go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl v1.9.4
 
+# strace shows that a PUT into a folder is on the disk before it returns.
+if ! command -v strace > /dev/null; then
+  echo "installing strace"
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends strace
+fi
+
 # Python reads our blocks as Parquet, to prove that others can.
 requirements=tests/parquet/requirements.txt
 if [[ -f $requirements ]]; then
