@@ -10,7 +10,7 @@ use afterglow_profile::decode::decode;
 use afterglow_profile::model::{self, NONE, Profile};
 use rustc_hash::FxHashMap;
 
-use super::chunk::{Profiles, Unpacked};
+use super::chunk::{self, Profiles, Unpacked};
 use super::columns::{Head, Samples};
 use super::rows::Row;
 use super::symbols::{Header, Symbols};
@@ -83,6 +83,8 @@ impl Aggregate {
 /// Adds up the samples of a dataset.
 pub(crate) struct Summing {
     symbols: Arc<Symbols>,
+    /// The number of each label set.
+    numbers: Arc<[i64]>,
     groups: Vec<Group>,
     apart: Vec<Aggregate>,
     samples: Samples,
@@ -107,7 +109,8 @@ struct Group {
 impl Summing {
     /// Starts with nothing added.
     pub(crate) fn new(symbols: Arc<Symbols>) -> Self {
-        Self { symbols, groups: Vec::new(), apart: Vec::new(), samples: Samples::default() }
+        let numbers = chunk::numbers(&symbols).into();
+        Self { symbols, numbers, groups: Vec::new(), apart: Vec::new(), samples: Samples::default() }
     }
 
     /// Adds a profile that is kept as it was sent.
@@ -119,7 +122,8 @@ impl Summing {
 
     /// Adds the profiles of `rows`, all of one chunk and in the order of their positions.
     pub(crate) fn add_chunk(&mut self, chunk: &Unpacked, rows: &[&Row]) -> Result<(), Damage> {
-        let mut profiles = Profiles::new(chunk)?;
+        let numbers = self.numbers.clone();
+        let mut profiles = Profiles::new(chunk, &numbers)?;
         let mut samples = std::mem::take(&mut self.samples);
         for row in rows {
             let head = profiles.read(row.position as usize, &mut samples)?;

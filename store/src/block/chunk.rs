@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::columns::{Columns, Head, Meta, Multiple, Samples};
 use super::frame::{Frame, Packer};
+use super::symbols::Symbols;
 use super::toc::{Chunk, Values};
 use super::varint::{self, Cursor, Damage, Delta};
 
@@ -124,8 +125,8 @@ pub(crate) fn plan<'a>(profiles: impl Iterator<Item = (u32, &'a Stored)>) -> Vec
     chunks
 }
 
-/// Appends a chunk of `profiles` to `out`.
-pub(crate) fn write(profiles: &[&Stored], packer: &mut Packer, out: &mut Vec<u8>) -> Chunk {
+/// Appends a chunk of `profiles` to `out`; `numbers` are those of the label sets of their service.
+pub(crate) fn write(profiles: &[&Stored], numbers: &[i64], packer: &mut Packer, out: &mut Vec<u8>) -> Chunk {
     if let [Stored::Blob { packed, frame }] = profiles {
         let offset = out.len() as u64;
         out.extend_from_slice(packed);
@@ -154,13 +155,16 @@ pub(crate) fn write(profiles: &[&Stored], packer: &mut Packer, out: &mut Vec<u8>
 
     let types = profiles[0].types().unwrap_or_default();
     let values = (0..types)
-        .map(|t| match shared_multiple(profiles, t) {
-            Some(multiple) => Values::Multiple(multiple),
-            None => {
-                buffer.clear();
-                profiles.iter().for_each(|stored| buffer.extend_from_slice(stored.part(VALUES + t)));
-                Values::Frame(packer.pack(out, &buffer))
+        .map(|t| {
+            if let Some(multiple) = shared_multiple(profiles, t) {
+                return Values::Multiple(multiple);
             }
+            if let Some(rest) = rest_of_product(profiles, t, numbers) {
+                return Values::Product { of: t as u32 - 1, rest: packer.pack(out, &rest) };
+            }
+            buffer.clear();
+            profiles.iter().for_each(|stored| buffer.extend_from_slice(stored.part(VALUES + t)));
+            Values::Frame(packer.pack(out, &buffer))
         })
         .collect();
 
@@ -180,15 +184,59 @@ fn shared_multiple(profiles: &[&Stored], t: usize) -> Option<Multiple> {
     profiles.iter().all(|stored| of(stored) == Some(first)).then_some(first)
 }
 
+/// Returns what is left of the values of type `t` when each is said as the product of the value before it and the number of the sample's
+/// label; nothing where that is not shorter.
+///
+/// A heap profile of Go counts objects and bytes of one size, and has the size as a label. As it scales what it sampled, the bytes
+/// are not quite objects times size, but nearly.
+fn rest_of_product(profiles: &[&Stored], t: usize, numbers: &[i64]) -> Option<Vec<u8>> {
+    if t == 0 || numbers.iter().all(|&number| number == 0) {
+        return None;
+    }
+    let (mut out, mut plain) = (Vec::new(), 0);
+    for stored in profiles {
+        let Stored::Columns { head, .. } = stored else { return None };
+        let mut labels = Cursor::new(stored.part(LABELS));
+        let [mut before, mut values] = [t - 1, t].map(|t| Cursor::new(stored.part(VALUES + t)));
+        for _ in 0..head.samples {
+            let set = if labels.left() == 0 { 0 } else { labels.index(numbers.len()).ok()? };
+            let product = (before.varint().ok()? as i64).wrapping_mul(numbers[set as usize]);
+            varint::put_signed(&mut out, (values.varint().ok()? as i64).wrapping_sub(product));
+        }
+        plain += stored.part(VALUES + t).len();
+        // One profile tells of the others; it would be a waste to go through all of them in vain.
+        if out.len() > plain - plain / 16 {
+            return None;
+        }
+    }
+    Some(out)
+}
+
+/// Returns the number of each label set: that of its first label, or 0.
+pub(crate) fn numbers(symbols: &Symbols) -> Vec<i64> {
+    let number = |set| symbols.labels_of(set).first().map_or(0, |label| label.num);
+    (0..symbols.label_ends.len() as u32).map(number).collect()
+}
+
+/// How the values of a type are said in an unpacked chunk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form {
+    /// As they are.
+    Plain,
+    /// Not at all: they follow from an earlier type.
+    Multiple(Multiple),
+    /// As what is added to the product of an earlier type's value and the number of the sample's label set.
+    Product { of: u32 },
+}
+
 /// The unpacked frames of a chunk of columns.
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     pub(crate) profiles: usize,
     pub(crate) stacks: Vec<u8>,
     pub(crate) labels: Vec<u8>,
-    /// For each value type; empty where it is a multiple.
-    pub(crate) values: Vec<Vec<u8>>,
-    pub(crate) multiples: Vec<Option<Multiple>>,
+    /// For each value type, the bytes and how to read them.
+    pub(crate) values: Vec<(Vec<u8>, Form)>,
     /// Empty where only the samples were asked for.
     pub(crate) meta: Vec<u8>,
 }
@@ -197,6 +245,7 @@ pub(crate) struct Unpacked {
 #[derive(Debug)]
 pub(crate) struct Profiles<'a> {
     chunk: &'a Unpacked,
+    numbers: &'a [i64],
     heads: Vec<Head>,
     /// The position of the profile that comes next.
     next: usize,
@@ -206,19 +255,20 @@ pub(crate) struct Profiles<'a> {
 }
 
 impl<'a> Profiles<'a> {
-    /// Starts at the first profile of a chunk.
-    pub(crate) fn new(chunk: &'a Unpacked) -> Result<Self, Damage> {
+    /// Starts at the first profile of a chunk; `numbers` are those of the label sets of the service.
+    pub(crate) fn new(chunk: &'a Unpacked, numbers: &'a [i64]) -> Result<Self, Damage> {
         let mut stacks = Cursor::new(&chunk.stacks);
         if chunk.profiles > stacks.left() {
             return Err(Damage("has fewer profiles than it should"));
         }
         Ok(Self {
             chunk,
+            numbers,
             heads: (0..chunk.profiles).map(|_| Head::read(&mut stacks)).collect::<Result<_, _>>()?,
             next: 0,
             stacks,
             labels: Cursor::new(&chunk.labels),
-            values: chunk.values.iter().map(|values| Cursor::new(values)).collect(),
+            values: chunk.values.iter().map(|(values, _)| Cursor::new(values)).collect(),
         })
     }
 
@@ -230,9 +280,9 @@ impl<'a> Profiles<'a> {
             if !self.chunk.labels.is_empty() {
                 self.labels.skip(before.samples)?;
             }
-            for (values, multiple) in self.values.iter_mut().zip(&self.chunk.multiples) {
-                if multiple.is_none() {
-                    values.skip(before.samples)?;
+            for (cursor, (_, form)) in self.values.iter_mut().zip(&self.chunk.values) {
+                if !matches!(form, Form::Multiple(_)) {
+                    cursor.skip(before.samples)?;
                 }
             }
         }
@@ -244,8 +294,8 @@ impl<'a> Profiles<'a> {
         }
         read_samples(head.samples, &mut self.stacks, &mut self.labels, self.chunk.labels.is_empty(), into)?;
         into.values.resize_with(self.values.len(), Vec::new);
-        for (t, multiple) in self.chunk.multiples.iter().enumerate() {
-            read_values(head.samples, &mut self.values[t], *multiple, t, &mut into.values)?;
+        for (t, (_, form)) in self.chunk.values.iter().enumerate() {
+            read_values(head.samples, &mut self.values[t], *form, t, self.numbers, into)?;
         }
         Ok(head)
     }
@@ -284,26 +334,79 @@ pub(crate) fn read_samples(
     Ok(())
 }
 
-/// Reads the values of `count` samples of type `t` into `columns[t]`.
+/// Reads the values of `count` samples of type `t` into their column; the labels and the columns before are read already.
 pub(crate) fn read_values(
     count: usize,
-    values: &mut Cursor<'_>,
-    multiple: Option<Multiple>,
+    from: &mut Cursor<'_>,
+    form: Form,
     t: usize,
-    columns: &mut [Vec<i64>],
+    numbers: &[i64],
+    into: &mut Samples,
 ) -> Result<(), Damage> {
-    let (before, rest) = columns.split_at_mut(t);
+    let (before, rest) = into.values.split_at_mut(t);
     let column = &mut rest[0];
     column.clear();
-    match multiple {
-        Some(Multiple { of, factor }) => {
+    match form {
+        Form::Plain => {
+            for _ in 0..count {
+                column.push(from.varint()? as i64);
+            }
+        }
+        Form::Multiple(Multiple { of, factor }) => {
             column.extend(before[of as usize].iter().map(|value| value.wrapping_mul(factor)));
         }
-        None => {
-            for _ in 0..count {
-                column.push(values.varint()? as i64);
+        Form::Product { of } => {
+            let sets = into.labels.iter().copied().chain(std::iter::repeat(0));
+            for (value, set) in before[of as usize].iter().zip(sets) {
+                let number = numbers.get(set as usize).ok_or(Damage("an index points past its table"))?;
+                column.push(from.signed()?.wrapping_add(value.wrapping_mul(*number)));
             }
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(bytes: usize, types: usize) -> Stored {
+        Stored::Columns {
+            head: Head::default(),
+            bytes: vec![0; bytes].into(),
+            ends: SmallVec::new(),
+            multiples: SmallVec::from_elem(None, types),
+        }
+    }
+
+    fn planned(profiles: &[(u32, Stored)]) -> Vec<Vec<usize>> {
+        plan(profiles.iter().map(|(series, stored)| (*series, stored)))
+    }
+
+    #[test]
+    fn small_series_share_a_chunk() {
+        let profiles: Vec<_> = (0..10).map(|series| (series, profile(1000, 2))).collect();
+        assert_eq!(planned(&profiles), [(0..10).collect::<Vec<_>>()]);
+    }
+
+    #[test]
+    fn a_large_series_has_its_own() {
+        let profiles = [(0, BYTES_SHARED_MAX), (0, 1), (1, 1), (1, 1)].map(|(series, len)| (series, profile(len, 1)));
+        assert_eq!(planned(&profiles), [vec![0, 1], vec![2, 3]]);
+    }
+
+    #[test]
+    fn a_chunk_is_bounded() {
+        let profiles: Vec<_> = (0..PROFILES_MAX * 2 + 1).map(|_| (0, profile(10, 1))).collect();
+        assert_eq!(planned(&profiles).iter().map(Vec::len).collect::<Vec<_>>(), [PROFILES_MAX, PROFILES_MAX, 1]);
+        let profiles = [BYTES_MAX * 2, 1, BYTES_MAX].map(|len| (0, profile(len, 1)));
+        assert_eq!(planned(&profiles), [[0], [1], [2]]);
+    }
+
+    #[test]
+    fn profiles_of_other_types_and_blobs_do_not_join() {
+        let blob = Stored::blob(&mut Packer::new(1), b"raw");
+        let profiles = [(0, profile(1, 1)), (0, blob), (0, profile(1, 1)), (0, profile(1, 2))];
+        assert_eq!(planned(&profiles), [vec![0, 2], vec![1], vec![3]]);
+    }
 }

@@ -6,7 +6,7 @@
 
 use afterglow_profile::model::Profile;
 
-use super::chunk;
+use super::chunk::{self, Form};
 use super::order::Orders;
 use super::rebuild::{self, Parts};
 use super::sink::Compare;
@@ -144,7 +144,8 @@ impl Columns {
         chunk::read_samples(self.head.samples, &mut stacks, &mut labels, self.labels.is_empty(), samples)?;
         samples.values.resize_with(self.values.len(), Vec::new);
         for (t, (values, multiple)) in self.values.iter().zip(&self.multiples).enumerate() {
-            chunk::read_values(self.head.samples, &mut Cursor::new(values), *multiple, t, &mut samples.values)?;
+            let form = multiple.map_or(Form::Plain, Form::Multiple);
+            chunk::read_values(self.head.samples, &mut Cursor::new(values), form, t, &[], samples)?;
         }
         Ok(())
     }

@@ -40,8 +40,8 @@ impl<'a> Layout<'a> {
         self.toc.symbols.len() as u32 - 1
     }
 
-    /// Writes the samples of a dataset whose tables are `symbols`. `entries` are sorted by series.
-    pub(crate) fn dataset(&mut self, entries: &[Entry], symbols: u32) {
+    /// Writes the samples of a dataset whose tables are `symbols`, with the numbers of their label sets. `entries` are sorted by series.
+    pub(crate) fn dataset(&mut self, entries: &[Entry], symbols: u32, numbers: &[i64]) {
         let first_row = self.toc.profiles();
         let (mut series, mut sample_types) = (Vec::new(), Vec::new());
         let mut places = Vec::with_capacity(entries.len());
@@ -62,7 +62,7 @@ impl<'a> Layout<'a> {
         for members in &plan {
             members.iter().for_each(|&member| places[member].chunk = chunks.len() as u32);
             let stored: Vec<_> = members.iter().map(|&member| &entries[member].stored).collect();
-            chunks.push(chunk::write(&stored, self.packer, &mut self.bytes));
+            chunks.push(chunk::write(&stored, numbers, self.packer, &mut self.bytes));
         }
         let section = self.section(kind::SAMPLES, start);
         let times = || entries.iter().map(|entry| entry.row.time_nanos);

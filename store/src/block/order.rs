@@ -21,22 +21,22 @@ pub(crate) struct Orders {
     pub(crate) functions: Order,
     pub(crate) mappings: Order,
     pub(crate) locations: Order,
-    /// What is known of each node of the stacks; see [`Known`].
-    pub(crate) nodes: Vec<Known>,
+    /// The number of the last profile that had each node of the stacks.
+    seen_by: Vec<u32>,
+    /// Where each node was written.
+    pub(crate) written: Vec<Written>,
     /// The label sets whose strings were seen.
     label_sets: Vec<bool>,
     sample_needs: Vec<u32>,
     location_needs: Vec<u32>,
 }
 
-/// What is known of a node in the present profile: whether a sample was there, and where the ids of it and its callers were written.
+/// Where the ids of a node and its callers were written in the profile of this number.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Known {
-    /// The number of the profile for which the rest holds.
-    profile: u32,
-    pub(crate) written_start: u32,
-    /// 0 where nothing was written.
-    pub(crate) written_end: u32,
+pub(crate) struct Written {
+    pub(crate) profile: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
 }
 
 /// Which entries of a table a profile has, in its order, and where each of them stands in it.
@@ -68,6 +68,11 @@ impl Order {
             }
         }
         Ok(())
+    }
+
+    /// Returns the number of the present profile.
+    pub(crate) fn profile(&self) -> u32 {
+        self.profile as u32
     }
 
     /// Returns where an entry stands in the profile, and puts it last if it is not there yet.
@@ -153,22 +158,24 @@ impl Orders {
         self.functions.begin(symbols.functions.len(), meta.functions.as_deref())?;
         self.mappings.begin(symbols.mappings.len(), meta.mappings.as_deref())?;
         let predicted = meta.locations.is_none();
-        // The order of locations counts profiles, and starts again where the count is used up; so nodes are forgotten then.
-        let profile = self.locations.profile as u32;
+        let profile = self.locations.profile();
         if profile == 1 {
-            self.nodes.clear();
+            // The count of profiles starts, perhaps not for the first time.
+            self.seen_by.clear();
+            self.written.clear();
         }
-        self.nodes.resize(symbols.nodes.len(), Known::default());
+        self.seen_by.resize(symbols.nodes.len(), 0);
+        self.written.resize(symbols.nodes.len(), Written::default());
         self.sample_needs.clear();
         let mut needs = 0;
         for &stack in &samples.stacks {
             for (node, location) in symbols.nodes_of(stack) {
-                let known = &mut self.nodes[node as usize - 1];
-                if known.profile == profile {
+                let seen_by = &mut self.seen_by[node as usize - 1];
+                if *seen_by == profile {
                     // A sample before was here, so the callers' locations have their places.
                     break;
                 }
-                *known = Known { profile, ..Known::default() };
+                *seen_by = profile;
                 let index = if predicted { self.locations.see(location) } else { self.locations.index(location)? };
                 needs = needs.max(index + 1);
             }

@@ -188,3 +188,89 @@ pub(crate) fn walk(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Returns the field keys of a pattern one by one, and which one of its kind each is.
+    fn walked(pattern: &[u8], counts: &Counts<'_>) -> Result<Vec<(u8, usize)>, Damage> {
+        let mut records = Vec::new();
+        walk(pattern, counts, |key, i| {
+            records.push((key, i));
+            Ok(())
+        })?;
+        Ok(records)
+    }
+
+    fn counts<'a>(sample_needs: &'a [u32], location_needs: &'a [u32], functions: usize) -> Counts<'a> {
+        Counts { sample_types: 2, mappings: 1, strings: Some(5), comments: 2, sample_needs, location_needs, functions }
+    }
+
+    /// Returns the runs of records with these keys.
+    fn runs(keys: &[u8]) -> Vec<(u8, u32)> {
+        keys.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32)).collect()
+    }
+
+    #[test]
+    fn the_order_of_gos_runtime_takes_a_byte() {
+        let counts = counts(&[2, 2, 3], &[1, 1, 3], 3);
+        let (s, l, f) = (key::SAMPLE, key::LOCATION, key::FUNCTION);
+        let mut keys = vec![key::SAMPLE_TYPE, key::SAMPLE_TYPE, key::TIME];
+        keys.extend([l, f, l, s, s, l, f, f, s]);
+        keys.extend([key::MAPPING, key::STRING, key::STRING, key::STRING, key::STRING, key::STRING]);
+        let mut pattern = Vec::new();
+        write(&mut pattern, &runs(&keys), &counts);
+        assert_eq!(pattern, [key::SAMPLE_TYPE, 0, key::TIME, 0, 0, key::MAPPING, 0, key::STRING, 0]);
+        let walked = walked(&pattern, &counts).expect("a pattern that was just written");
+        assert!(walked.iter().map(|(key, _)| *key).eq(keys));
+        assert_eq!(walked[11], (s, 2));
+    }
+
+    #[test]
+    fn what_is_packed_is_one_record_whatever_it_holds() {
+        let counts = counts(&[], &[], 0);
+        let mut pattern = Vec::new();
+        write(&mut pattern, &[(key::COMMENTS_PACKED, 1)], &counts);
+        assert_eq!(walked(&pattern, &counts), Ok(vec![(key::COMMENTS_PACKED, 0)]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_comes_back(
+            needs in proptest::collection::vec(0u32..3, 0..6),
+            order in any::<u64>(),
+        ) {
+            let running = |needs: &[u32]| needs.iter().scan(0, |sum, n| { *sum += n; Some(*sum) }).collect::<Vec<u32>>();
+            let sample_needs = running(&needs);
+            let locations = sample_needs.last().copied().unwrap_or(0);
+            let location_needs = running(&vec![1; locations as usize]);
+            let counts = counts(&sample_needs, &location_needs, locations as usize);
+            let mut keys = Vec::new();
+            for (key, count) in [(key::SAMPLE_TYPE, 2), (key::SAMPLE, needs.len()), (key::LOCATION, locations as usize),
+                (key::FUNCTION, locations as usize), (key::MAPPING, 1), (key::STRING, 5), (key::COMMENT, 2), (key::PERIOD, 1)] {
+                keys.extend(std::iter::repeat_n(key, count));
+            }
+            let mut state = order;
+            for i in (1..keys.len()).rev() {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                if order % 3 > 0 {
+                    keys.swap(i, (state >> 33) as usize % (i + 1));
+                }
+            }
+            let mut pattern = Vec::new();
+            write(&mut pattern, &runs(&keys), &counts);
+            let walked = walked(&pattern, &counts).expect("a pattern that was just written");
+            prop_assert!(walked.iter().map(|(key, _)| *key).eq(keys));
+        }
+
+        #[test]
+        fn any_bytes_are_walked_or_refused(pattern in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let counts = counts(&[1, 1, 2], &[1, 1], 1);
+            if let Ok(records) = walked(&pattern, &counts) {
+                prop_assert!(records.iter().all(|&(_, i)| i < 5));
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use super::aggregate::{Aggregate, Summing};
-use super::chunk::{Profiles, Unpacked};
+use super::chunk::{self, Form, Profiles, Unpacked};
 use super::columns::Samples;
 use super::error::Error;
 use super::frame::Frame;
@@ -283,23 +283,22 @@ fn unpack(chunk: &Chunk, bytes: &[u8], with_meta: bool) -> Result<Unpacked, Dama
         stacks: frame(stacks)?,
         labels: frame(labels)?,
         values: Vec::with_capacity(values.len()),
-        multiples: Vec::with_capacity(values.len()),
         meta: if with_meta { frame(meta)? } else { Vec::new() },
     };
     for values in values {
-        let (column, multiple) = match values {
-            Values::Frame(values) => (frame(values)?, None),
-            Values::Multiple(multiple) => (Vec::new(), Some(*multiple)),
-        };
-        unpacked.values.push(column);
-        unpacked.multiples.push(multiple);
+        unpacked.values.push(match values {
+            Values::Frame(values) => (frame(values)?, Form::Plain),
+            Values::Multiple(multiple) => (Vec::new(), Form::Multiple(*multiple)),
+            Values::Product { of, rest } => (frame(rest)?, Form::Product { of: *of }),
+        });
     }
     Ok(unpacked)
 }
 
 fn rebuild_row(symbols: &Symbols, chunk: &Unpacked, row: &Row) -> Result<Vec<u8>, Damage> {
     let mut samples = Samples::default();
-    let mut profiles = Profiles::new(chunk)?;
+    let numbers = chunk::numbers(symbols);
+    let mut profiles = Profiles::new(chunk, &numbers)?;
     let position = row.position as usize;
     let head = profiles.read(position, &mut samples)?;
     let meta = profiles.meta(position, &head)?;

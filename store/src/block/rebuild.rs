@@ -9,7 +9,7 @@
 use afterglow_profile::model::NONE;
 
 use super::columns::{Head, Meta, Samples};
-use super::order::{Known, Orders};
+use super::order::{Orders, Written};
 use super::pattern::{self, key};
 use super::sink::Sink;
 use super::symbols::{Header, Label, Line, Symbols, ValueType};
@@ -66,14 +66,14 @@ pub(crate) fn write<S: Sink>(
     out: &mut S,
 ) -> Result<(), Damage> {
     let Parts { symbols, head, samples, meta, row_times } = parts;
-    let mut nodes = std::mem::take(&mut orders.nodes);
+    let mut written_at = std::mem::take(&mut orders.written);
     let mut writer = Writer {
         symbols,
         samples,
         meta,
         header,
         orders,
-        nodes: &mut nodes,
+        written: &mut written_at,
         fresh: Vec::new(),
         ids_end: 0,
         time: head.time_delta.wrapping_add(row_times.0),
@@ -81,7 +81,7 @@ pub(crate) fn write<S: Sink>(
     };
     let pattern = symbols.pattern(meta.pattern)?;
     let written = pattern::walk(pattern, &orders.counts(header), |key, i| writer.record(out, key, i));
-    orders.nodes = nodes;
+    orders.written = written_at;
     written.and_then(|()| out.finish())
 }
 
@@ -92,8 +92,8 @@ struct Writer<'a> {
     meta: &'a Meta,
     header: &'a Header,
     orders: &'a Orders,
-    /// The nodes of `orders`, which change while stacks are written.
-    nodes: &'a mut [Known],
+    /// Where nodes were written; that of `orders`, which changes while stacks are written.
+    written: &'a mut [Written],
     /// The nodes of the present sample that were written for the first time, and how far before the end of its ids.
     fresh: Vec<(u32, usize)>,
     /// Where the ids of the present sample end.
@@ -182,12 +182,13 @@ impl Writer<'_> {
     /// Puts the ids of a stack. From the first node on that a sample before had, the bytes are those of that sample.
     fn packed_ids<S: Sink>(&mut self, out: &mut S, key: u8, stack: u32) -> Result<(), Damage> {
         let ids = self.meta.location_ids.as_deref();
-        let Self { symbols, orders, nodes, fresh, .. } = self;
+        let Self { symbols, orders, written, fresh, .. } = self;
+        let profile = orders.locations.profile();
         out.message(key, |out| {
             for (node, location) in symbols.nodes_of(stack) {
-                let known = nodes[node as usize - 1];
-                if known.written_end > 0 {
-                    out.again(known.written_start as usize..known.written_end as usize)?;
+                let before = written[node as usize - 1];
+                if before.profile == profile {
+                    out.again(before.start as usize..before.end as usize)?;
                     break;
                 }
                 fresh.push((node, out.taken()));
@@ -212,10 +213,10 @@ impl Writer<'_> {
         })?;
         // Only now, behind the length of the sample, is it known where its bytes lie.
         let end = out.taken() - after_ids;
+        let profile = self.orders.locations.profile();
+        let place = |at: usize| u32::try_from(at).map_err(|_| Damage("is too large a profile"));
         for &(node, before_end) in &self.fresh {
-            let known = &mut self.nodes[node as usize - 1];
-            let place = |at: usize| u32::try_from(at).map_err(|_| Damage("is too large a profile"));
-            (known.written_start, known.written_end) = (place(end - before_end)?, place(end)?);
+            self.written[node as usize - 1] = Written { profile, start: place(end - before_end)?, end: place(end)? };
         }
         Ok(())
     }

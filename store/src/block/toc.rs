@@ -125,6 +125,8 @@ pub(crate) enum Values {
     Frame(Frame),
     /// They are those of an earlier sample type, each times the same factor.
     Multiple(Multiple),
+    /// A frame has what is added to the product of an earlier sample type's value and the number of the sample's label.
+    Product { of: u32, rest: Frame },
 }
 
 // === impl Toc ===
@@ -160,7 +162,7 @@ impl Toc {
                     spend("samples: labels", labels);
                     spend("samples: orders", meta);
                     for values in values {
-                        if let Values::Frame(frame) = values {
+                        if let Values::Frame(frame) | Values::Product { rest: frame, .. } = values {
                             spend("samples: values", frame);
                         }
                     }
@@ -490,10 +492,11 @@ fn read_runs(from: &mut Cursor<'_>, lens: [usize; 3]) -> Result<Vec<(Place, u32)
 
 // === impl Chunk ===
 
-/// How a chunk that is a blob, and values that are a multiple, are told from others.
+/// How a chunk that is a blob is told from others, and the forms of values.
 const BLOB: u64 = 0;
-const MULTIPLE: u64 = 1;
 const FRAME: u64 = 0;
+const MULTIPLE: u64 = 1;
+const PRODUCT: u64 = 2;
 
 impl Chunk {
     /// Returns how many profiles it holds.
@@ -534,6 +537,11 @@ impl Chunk {
                             varint::put(out, (*of).into());
                             varint::put_signed(out, *factor);
                         }
+                        Values::Product { of, rest } => {
+                            varint::put(out, PRODUCT);
+                            varint::put(out, (*of).into());
+                            rest.put(out);
+                        }
                     }
                 }
                 meta.put(out);
@@ -553,9 +561,118 @@ impl Chunk {
             values.push(match from.varint()? {
                 FRAME => Values::Frame(frames.read(from)?),
                 MULTIPLE => Values::Multiple(Multiple { of: from.index(t)?, factor: from.signed()? }),
+                PRODUCT => Values::Product { of: from.index(t)?, rest: frames.read(from)? },
                 _ => return Err(Damage("values are of an unknown form")),
             });
         }
         Ok(Self::Columns { profiles, stacks, labels, values, meta: frames.read(from)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::frame::Codec;
+    use proptest::prelude::*;
+
+    fn frame(at: &mut u64, stored: u64) -> Frame {
+        let frame = Frame { offset: *at, stored, unpacked: 3 * stored, codec: Codec::Zstd, crc: 7 };
+        *at += stored;
+        frame
+    }
+
+    fn toc() -> Toc {
+        let at = &mut 4;
+        let symbols = SymbolTables { section: 0, frames: std::array::from_fn(|_| frame(at, 5)) };
+        let symbols_end = *at;
+        let blob = Chunk::Blob(frame(at, 9));
+        let columns = Chunk::Columns {
+            profiles: 2,
+            stacks: frame(at, 3),
+            labels: frame(at, 4),
+            values: vec![
+                Values::Frame(frame(at, 5)),
+                Values::Multiple(Multiple { of: 0, factor: -3 }),
+                Values::Product { of: 1, rest: frame(at, 6) },
+            ],
+            meta: frame(at, 2),
+        };
+        let section = |kind, offset, end| Section { kind, version: 1, offset, length: end - offset, crc: 1 };
+        let place = |series, chunk| Place { series, sample_types: 0, chunk };
+        let word = |word: &str| SampleType { kind: word.into(), unit: "bytes".into() };
+        Toc {
+            sections: vec![
+                section(kind::SYMBOLS, 4, symbols_end),
+                section(kind::SAMPLES, symbols_end, *at),
+                section(kind::ROWS, *at, *at + 10),
+                // A later version may have sections that this one does not know.
+                Section { version: 9, ..section(77, *at + 10, *at + 20) },
+            ],
+            symbols: vec![symbols],
+            datasets: vec![Dataset {
+                service: "api".into(),
+                profile_type: ProfileType::parse("heap").expect("a word"),
+                series: vec![
+                    Labels::new([("service", "api"), ("dc", "1")]).expect("valid labels"),
+                    Labels::new([("service", "api"), ("dc", "2")]).expect("valid labels"),
+                ],
+                sample_types: vec![vec![word("a"), word("b"), word("c")]],
+                time_nanos: -5..i64::MAX,
+                rows: 0..3,
+                raw_bytes: 12,
+                symbols: 0,
+                section: 1,
+                chunks: vec![blob, columns],
+                runs: vec![(place(0, 0), 1), (place(1, 1), 2)],
+            }],
+        }
+    }
+
+    #[test]
+    fn it_comes_back() {
+        let toc = toc();
+        assert_eq!(Toc::decode(&toc.encode(), 1000), Ok(toc.clone()));
+        assert_eq!(toc.profiles(), 3);
+        assert!(Toc::decode(&toc.encode(), 60).is_err(), "a section would lie behind the end");
+    }
+
+    #[test]
+    fn its_place_comes_back() {
+        for codec in [Codec::Stored, Codec::Zstd] {
+            let frame = Frame { offset: 9, stored: 77, unpacked: 77, codec, crc: 0xab };
+            assert_eq!(read_place(&place(&frame, 123)), Some(Frame { offset: 123, ..frame }));
+        }
+        for wrong in ["", "1 2 3 1", "1 2 3 9 0", "1 2 3 1 xyz", "-1 2 3 1 0", "1 99999999999999 3 1 0"] {
+            assert_eq!(read_place(wrong), None);
+        }
+    }
+
+    proptest! {
+        /// Checksums keep damage out; this is about what a faulty writer made.
+        #[test]
+        fn that_of_a_faulty_writer_is_refused_or_fits(
+            at in any::<proptest::sample::Index>(),
+            changes in proptest::collection::vec(any::<u8>(), 1..4),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let mut bytes = toc().encode();
+            let at = at.index(bytes.len());
+            for (byte, change) in bytes[at..].iter_mut().zip(changes) {
+                *byte = byte.wrapping_add(change);
+            }
+            if let Ok(toc) = Toc::decode(&bytes, 1000) {
+                for dataset in &toc.datasets {
+                    let place = toc.sections[dataset.section as usize].range();
+                    for chunk in &dataset.chunks {
+                        let range = chunk.range_to_merge();
+                        prop_assert!(place.start <= range.start && range.end <= place.end);
+                    }
+                    let rows: usize = dataset.runs.iter().map(|(_, rows)| *rows as usize).sum();
+                    prop_assert_eq!(rows, dataset.rows.len());
+                }
+            }
+            let whole = toc().encode();
+            prop_assert!(Toc::decode(&whole[..cut.index(whole.len())], 1000).is_err());
+        }
     }
 }

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
-use super::chunk::Stored;
+use super::chunk::{self, Stored};
 use super::columns::{Columns, Scratch};
 use super::error::Error;
 use super::frame::Packer;
@@ -179,9 +179,10 @@ impl SegmentWriter {
         entries.sort_by(|a, b| a.order().cmp(&b.order()));
         let mut layout = Layout::new(&mut self.packer);
         for of_service in entries.chunk_by(|a, b| a.service == b.service) {
-            let symbols = layout.symbols(&self.services[of_service[0].service].symbols);
+            let tables = &self.services[of_service[0].service].symbols;
+            let (symbols, numbers) = (layout.symbols(tables), chunk::numbers(tables));
             for of_dataset in of_service.chunk_by(|a, b| a.meta.profile_type == b.meta.profile_type) {
-                layout.dataset(of_dataset, symbols);
+                layout.dataset(of_dataset, symbols, &numbers);
             }
         }
         Ok(Finished {

@@ -7,9 +7,10 @@
 //! What one profile defines twice (two functions that differ in nothing but their id) must stay two entries. [`Index`] remembers which
 //! entries the present profile has taken, and an entry is taken once a profile.
 
+use std::hash::BuildHasher;
+
 use afterglow_profile::model::{self, Profile, SampleLabel, Samples};
-use hashbrown::HashTable;
-use xxhash_rust::xxh3;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::stacks::Stacks;
 use super::{Function, Header, Label, Line, Location, Mapping, NONE, Symbols, ValueType};
@@ -18,6 +19,8 @@ use super::{Function, Header, Label, Line, Location, Mapping, NONE, Symbols, Val
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
     pub(crate) symbols: Symbols,
+    /// Seeded by chance, so that no sender can choose contents whose hashes are equal.
+    hasher: DefaultHashBuilder,
     strings: Index,
     functions: Index,
     mappings: Index,
@@ -137,18 +140,6 @@ impl Index {
     }
 }
 
-/// Mixes a number into a hash: a multiplication whose halves are folded spreads every bit of the input over the whole word.
-#[inline]
-pub(super) fn mix(hash: u64, number: u64) -> u64 {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let wide = u128::from(hash.rotate_left(5) ^ number ^ ODD) * u128::from(ODD);
-    (wide as u64) ^ ((wide >> 64) as u64)
-}
-
-fn hash_numbers<const N: usize>(numbers: [u64; N]) -> u64 {
-    numbers.into_iter().fold(0, mix)
-}
-
 // === impl Interner ===
 
 impl Interner {
@@ -264,16 +255,17 @@ impl Interner {
     }
 
     fn byte_string(&mut self, of: impl FnOnce(&mut Self) -> (&mut super::ByteTable, &mut Index), bytes: &[u8]) -> u32 {
+        let hasher = self.hasher.clone();
         let (table, index) = of(self);
-        index.find(|| xxh3::xxh3_64(bytes), |i| table.get(i) == bytes).unwrap_or_else(|hash| {
+        index.find(|| hasher.hash_one(bytes), |i| table.get(i) == bytes).unwrap_or_else(|hash| {
             table.push(bytes);
             index.add(hash)
         })
     }
 
     fn string(&mut self, bytes: &[u8]) -> u32 {
-        let table = &mut self.symbols.strings;
-        self.strings.take(|| xxh3::xxh3_64(bytes), |i| table.get(i) == bytes).unwrap_or_else(|hash| {
+        let (table, hasher) = (&mut self.symbols.strings, &self.hasher);
+        self.strings.take(|| hasher.hash_one(bytes), |i| table.get(i) == bytes).unwrap_or_else(|hash| {
             table.push(bytes);
             self.strings.add(hash)
         })
@@ -289,8 +281,8 @@ impl Interner {
     }
 
     fn mapping(&mut self, mapping: Mapping) -> u32 {
-        let table = &mut self.symbols.mappings;
-        let hash = || hash_numbers([mapping.start, mapping.limit, mapping.offset, mapping.build_id.into()]);
+        let (table, hasher) = (&mut self.symbols.mappings, &self.hasher);
+        let hash = || hasher.hash_one((mapping.start, mapping.limit, mapping.offset, mapping.build_id));
         self.mappings.take(hash, |i| table[i as usize] == mapping).unwrap_or_else(|hash| {
             table.push(mapping);
             self.mappings.add(hash)
@@ -298,8 +290,8 @@ impl Interner {
     }
 
     fn function(&mut self, function: Function) -> u32 {
-        let table = &mut self.symbols.functions;
-        let hash = || hash_numbers([function.name.into(), function.file.into(), function.start_line as u64]);
+        let (table, hasher) = (&mut self.symbols.functions, &self.hasher);
+        let hash = || hasher.hash_one((function.name, function.file, function.start_line));
         self.functions.take(hash, |i| table[i as usize] == function).unwrap_or_else(|hash| {
             table.push(function);
             self.functions.add(hash)
@@ -307,10 +299,10 @@ impl Interner {
     }
 
     fn location(&mut self, mut location: Location, lines: &[Line]) -> u32 {
-        let symbols = &mut self.symbols;
+        let (symbols, hasher) = (&mut self.symbols, &self.hasher);
         let hash = || {
             let first = lines.first().copied().unwrap_or_default();
-            hash_numbers([location.address, first.function.into(), first.line as u64, lines.len() as u64])
+            hasher.hash_one((location.address, first.function, first.line, lines.len()))
         };
         let equal = |i: u32| {
             let entry = symbols.locations[i as usize];
@@ -336,13 +328,8 @@ impl Interner {
         let set = &mut self.labels;
         set.clear();
         set.extend(of);
-        let symbols = &mut self.symbols;
-        let hash = || {
-            set.iter().fold(0, |hash, label| {
-                let texts = u64::from(label.str) << 32 | u64::from(label.key);
-                mix(mix(hash, texts), label.num as u64)
-            })
-        };
+        let (symbols, hasher) = (&mut self.symbols, &self.hasher);
+        let hash = || hasher.hash_one(&set[..]);
         self.label_sets.find(hash, |i| symbols.labels_of(i) == &set[..]).unwrap_or_else(|hash| {
             symbols.labels.extend_from_slice(set);
             symbols.label_ends.push(symbols.labels.len() as u32);

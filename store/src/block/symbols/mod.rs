@@ -13,6 +13,8 @@ pub(crate) mod frames;
 mod intern;
 mod predict;
 mod stacks;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use afterglow_profile::model::NONE;
 pub(crate) use intern::{Interner, Places};
@@ -68,7 +70,7 @@ pub(crate) struct Line {
 }
 
 /// A node of the tree of stacks: a location and the node of its caller. Node `n` is `nodes[n - 1]`; node 0 is the empty stack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Node {
     pub(crate) parent: u32,
     pub(crate) location: u32,
@@ -98,7 +100,7 @@ pub(crate) struct Symbols {
 }
 
 /// A sample label; its texts are indices into [`Symbols::strings`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Label {
     pub(crate) key: u32,
     pub(crate) str: u32,

@@ -5,10 +5,11 @@
 //! when the stack before was last seen. Only where both fail is the tree walked from the root. There, most nodes have one callee, which
 //! is kept beside the node; a hash table has only the second callee of a node and further ones.
 
-use afterglow_profile::model::Samples;
-use hashbrown::HashTable;
+use std::hash::BuildHasher;
 
-use super::intern::mix;
+use afterglow_profile::model::Samples;
+use hashbrown::{DefaultHashBuilder, HashTable};
+
 use super::{NONE, Node, Symbols, callers_node};
 
 /// The index of the stacks in the tables of a service.
@@ -18,6 +19,7 @@ pub(super) struct Stacks {
     first_callee: Vec<u32>,
     /// Whether it has more, which then are in `callees`.
     has_more: Vec<bool>,
+    hasher: DefaultHashBuilder,
     /// Nodes that are not the first callee of their caller.
     callees: HashTable<u32>,
     /// The stack that ends at each node and the root, or [`NONE`].
@@ -142,16 +144,14 @@ impl Stacks {
         if first == 0 {
             self.first_callee[caller] = new;
         } else {
-            let find = |callees: &HashTable<u32>| callees.find(hash(node), |&i| nodes[i as usize - 1] == node).copied();
+            let hash = self.hasher.hash_one(node);
             if self.has_more[caller]
-                && let Some(found) = find(&self.callees)
+                && let Some(&found) = self.callees.find(hash, |&i| nodes[i as usize - 1] == node)
             {
                 return found;
             }
             self.has_more[caller] = true;
-            // The node itself is not in the table yet.
-            let hash_of = |&i: &u32| hash(nodes[i as usize - 1]);
-            self.callees.insert_unique(hash(node), new, hash_of);
+            self.callees.insert_unique(hash, new, |&i| self.hasher.hash_one(nodes[i as usize - 1]));
         }
         nodes.push(node);
         self.grow(nodes.len() + 1);
@@ -169,7 +169,7 @@ impl Stacks {
             if *first == new {
                 *first = 0;
             } else {
-                let entry = self.callees.find_entry(hash(*node), |&i| i == new);
+                let entry = self.callees.find_entry(self.hasher.hash_one(node), |&i| i == new);
                 entry.expect("a node is the first callee or in the table").remove();
             }
         }
@@ -181,8 +181,4 @@ impl Stacks {
         self.history.clear();
         self.last_at.clear();
     }
-}
-
-fn hash(node: Node) -> u64 {
-    mix(0, u64::from(node.parent) << 32 | u64::from(node.location))
 }
