@@ -203,9 +203,11 @@ impl Committer {
         let mut flushes = FuturesUnordered::new();
         loop {
             tokio::select! {
+                // What is rarest comes first, so that none starves the next; by chance would be no fairer, and would not replay.
+                biased;
+                _ = ticks.tick() => self.shared.tick(),
                 Some(()) = flushes.next(), if !flushes.is_empty() => {}
                 () = self.shared.wake.notified() => {}
-                _ = ticks.tick() => self.shared.tick(),
             }
             flushes.extend(self.shared.cut_due());
         }

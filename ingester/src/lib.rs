@@ -67,6 +67,13 @@ pub fn build(config: &Config, server: &Limits, store: Store, metrics: &Metrics) 
     assemble(config, server, store, Pool::of_cores(), metrics)
 }
 
+/// Builds an ingester as [`build`] does whose work is done by whoever polls it, on no thread of its own: for simulations on one
+/// thread, where a seed decides what happens when.
+#[cfg(feature = "testing")]
+pub fn build_without_threads(config: &Config, server: &Limits, store: Store, metrics: &Metrics) -> Ingester {
+    assemble(config, server, store, Pool::here(), metrics)
+}
+
 fn assemble(config: &Config, server: &Limits, store: Store, pool: Pool, metrics: &Metrics) -> Ingester {
     let (clock, random) = (Arc::clone(store.clock()), Arc::clone(store.random()));
     let budget = Budget::new(config.memory_budget().bytes(), Arc::clone(&random));
@@ -118,6 +125,7 @@ impl Ingester {
             drained_within(&ingest, drain.timeout).await
         };
         tokio::select! {
+            biased;
             drained = drained => drained,
             never = committer.run() => match never {},
         }

@@ -31,11 +31,25 @@ pub(crate) struct Pool {
     slots: Arc<Semaphore>,
     threads: usize,
     last_free: Arc<Mutex<Instant>>,
+    place: Place,
 }
 
 /// The right to run one piece of work now.
 #[derive(Debug)]
-pub(crate) struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct Slot {
+    _permit: OwnedSemaphorePermit,
+    place: Place,
+}
+
+/// Where work runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// On threads of the runtime that may block.
+    Threads,
+    /// Where it is asked for: when a thread would be done is nothing that a seed decides.
+    #[cfg(feature = "testing")]
+    Here,
+}
 
 /// No core became free in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +70,13 @@ impl Pool {
     pub(crate) fn new(threads: usize) -> Self {
         let threads = threads.max(1);
         let last_free = Arc::new(Mutex::new(Instant::now()));
-        Self { slots: Arc::new(Semaphore::new(threads)), threads, last_free }
+        Self { slots: Arc::new(Semaphore::new(threads)), threads, last_free, place: Place::Threads }
+    }
+
+    /// Creates a pool without threads, which does one piece of work after the other where it is asked for.
+    #[cfg(feature = "testing")]
+    pub(crate) fn here() -> Self {
+        Self { place: Place::Here, ..Self::new(1) }
     }
 
     /// Creates a pool as wide as the machine, or as the CPU quota of the container allows.
@@ -77,7 +97,7 @@ impl Pool {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Panicked> {
-        spawn(work).await
+        self.place.run(work).await
     }
 
     /// Waits for a slot. Who came first is served first.
@@ -88,13 +108,17 @@ impl Pool {
         // While somebody waits none is free: the semaphore hands a slot that comes back to the first in the queue.
         if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
             *self.last_free() = Instant::now();
-            return Ok(Slot(permit));
+            return Ok(self.slot_of(permit));
         }
         let waited = if self.last_free().elapsed() < BURST { BURST } else { PATIENCE };
         match timeout(waited, Arc::clone(&self.slots).acquire_owned()).await {
-            Ok(permit) => Ok(Slot(permit.expect("the semaphore is never closed"))),
+            Ok(permit) => Ok(self.slot_of(permit.expect("the semaphore is never closed"))),
             Err(_) => Err(Busy { waited }),
         }
+    }
+
+    fn slot_of(&self, permit: OwnedSemaphorePermit) -> Slot {
+        Slot { _permit: permit, place: self.place }
     }
 
     fn last_free(&self) -> MutexGuard<'_, Instant> {
@@ -110,17 +134,29 @@ impl Slot {
     /// # Errors
     /// [`Panicked`] when it panics.
     pub(crate) async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
-        spawn(move || {
+        let place = self.place;
+        let work = move || {
             let _slot = self;
             work()
-        })
-        .await
+        };
+        place.run(work).await
     }
 }
 
-async fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
-    let span = tracing::Span::current();
-    tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(Panicked::from)
+// === impl Place ===
+
+impl Place {
+    async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
+        match self {
+            Self::Threads => {
+                let span = tracing::Span::current();
+                tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(Panicked::from)
+            }
+            #[cfg(feature = "testing")]
+            Self::Here => std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+                .map_err(|payload| Panicked::from_payload(payload.as_ref())),
+        }
+    }
 }
 
 // === impl Panicked ===

@@ -269,6 +269,7 @@ async fn closes(ingest: &Ingest, closing: Option<&Closing>) -> Failure {
         }
     };
     tokio::select! {
+        biased;
         () = ingest.draining().cancelled() => Failure::shutting_down(),
         () = connection => match closing {
             Some(closing) if closing.is_draining() => Failure::shutting_down(),
