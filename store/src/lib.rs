@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! catalog   what can be found: the profiles of a tenant as of a listing that is fresh enough
+//! commit    which blocks are live: the numbered record of what compactions and retention add and remove
 //! block     the form in which profiles lie in the bucket: writing a segment, reading a block
 //! open      a storage URL becomes a Store: the real client under the wrappers that count, retry and prefix
 //! put       the ack path: a segment becomes durable, or the caller learns what is known of it
@@ -17,6 +18,7 @@ pub mod block;
 pub mod bucket;
 pub mod catalog;
 pub mod clock;
+pub mod commit;
 mod error;
 mod fault;
 pub mod location;

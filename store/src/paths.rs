@@ -2,6 +2,12 @@
 //!
 //! ```text
 //! v1/t/<tenant>/l0/<unix ms, 13 digits>-<writer>-<nonce>.agb    a segment: one flush of one ingester
+//! v1/t/<tenant>/b/<hash2>/<level>-<yyyymmdd>-<ulid>.agb         a compacted block: profiles of one day
+//! v1/t/<tenant>/commit/<20 digits>                              what one compaction or retention adds and removes
+//! v1/t/<tenant>/snap/<20 digits>                                the state after the commit of that number
+//! v1/t/<tenant>/day/<yyyymmdd>-<20 digits>                      a part of it: the live blocks of a day
+//! v1/t/<tenant>/gc/boundary                                     below this time no segment is read
+//! v1/t/<tenant>/quarantine/<name>                               a note that a block or segment is damaged
 //! v1/probe/<unix ms, 13 digits>-<nonce>                         lives for the time of a start-up probe
 //! ```
 //!
@@ -9,12 +15,16 @@
 //! time of its writer's clock, so the order of keys is about the order of writing; about, for clocks differ, and a PUT may land
 //! seconds after its key was made. Keys are unique by their nonce alone. A name that this module did not make does not parse.
 
+mod block;
+mod log;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use object_store::path::{Path, PathPart};
+use object_store::path::Path;
 
+pub use self::block::{BlockKey, BlockName, BlockRef, Day, LEVELS, NotABlock, NotADay};
 use crate::clock::Random;
 
 /// The layout of keys. A new layout would live beside this one, under another word.
@@ -81,7 +91,7 @@ impl TenantId {
 
     /// Returns the folder of this tenant's segments.
     pub fn segments(&self) -> Path {
-        Path::from_iter([PathPart::from(LAYOUT), "t".into(), self.as_str().into(), "l0".into()])
+        self.folder("l0")
     }
 
     /// Returns the offset after which a listing of [`TenantId::segments`] finds all whose key says `millis` or later.
@@ -177,6 +187,16 @@ impl SegmentName {
     pub fn millis(&self) -> u64 {
         self.0[..MILLIS_DIGITS].parse().expect("a name begins with 13 digits")
     }
+
+    /// Returns its writer's name, which is a [`WriterId`]'s.
+    pub fn writer(&self) -> &str {
+        &self.0[MILLIS_DIGITS + 1..self.0.len() - NONCE_DIGITS - 1]
+    }
+
+    /// Returns what makes it unique.
+    pub fn nonce(&self) -> u64 {
+        u64::from_str_radix(&self.0[self.0.len() - NONCE_DIGITS..], 16).expect("a name ends with 16 digits")
+    }
 }
 
 impl FromStr for SegmentName {
@@ -267,7 +287,7 @@ mod tests {
         let key = key(1_700_000_000_123, "w1", 0xfe);
         assert_eq!(key.path().as_ref(), "v1/t/anonymous/l0/1700000000123-w1-00000000000000fe.agb");
         assert_eq!(SegmentKey::parse(&key.tenant, &key.path()), Ok(key.clone()));
-        assert_eq!(key.name.millis(), 1_700_000_000_123);
+        assert_eq!((key.name.millis(), key.name.writer(), key.name.nonce()), (1_700_000_000_123, "w1", 0xfe));
         assert_eq!(key.name.as_str().parse(), Ok(key.name));
     }
 

@@ -27,7 +27,7 @@ mod rows;
 mod sink;
 mod symbols;
 mod toc;
-mod varint;
+pub(crate) mod varint;
 mod writer;
 
 pub use aggregate::Aggregate;
