@@ -1,4 +1,4 @@
-//! Chunks: the columns of up to [`PROFILES_MAX`] profiles of a dataset, compressed together.
+//! Chunks: the columns of some tens of profiles of a dataset, compressed together.
 //!
 //! A chunk has a frame for the stacks, one for the labels, one for each value type, and one for everything that only an exact copy
 //! needs. So a merge of one value type reads two frames, three where samples have labels, and a fetch reads all.
@@ -6,22 +6,18 @@
 //! Rows are sorted by series, so most chunks hold one series. Small series share a chunk: in a flush of a second a series has one or two
 //! profiles, and a frame for each would cost more than it holds.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
-use super::columns::{Columns, Head, Meta, Multiple, Samples};
+use super::columns::{Head, Meta, Multiple, Samples};
 use super::frame::{Frame, Packer};
 use super::symbols::Symbols;
 use super::toc::{Chunk, Values};
 use super::varint::{self, Cursor, Damage, Delta};
 
-/// The most profiles in a chunk: enough for zstd to see what repeats, few enough that a fetch of one is cheap.
-pub(crate) const PROFILES_MAX: usize = 64;
-
-/// The most bytes a chunk holds before compression, unless one profile alone has more.
-pub(crate) const BYTES_MAX: usize = 4096 << 10;
-
 /// From this size on a chunk ends where its series ends.
-pub(crate) const BYTES_SHARED_MAX: usize = 32 << 10;
+const BYTES_SHARED_MAX: usize = 32 << 10;
 
 /// A profile as it waits to be gathered.
 #[derive(Debug)]
@@ -34,7 +30,8 @@ pub(crate) enum Stored {
         /// The stacks, labels, meta, and the values of each type, one after the other.
         bytes: Box<[u8]>,
         ends: SmallVec<[u32; 8]>,
-        multiples: SmallVec<[Option<Multiple>; 4]>,
+        /// How the values of each type are said.
+        forms: SmallVec<[Form; 4]>,
     },
 }
 
@@ -52,24 +49,24 @@ impl Stored {
         Self::Blob { packed, frame }
     }
 
-    /// Keeps columns.
-    pub(crate) fn columns(columns: &Columns) -> Self {
-        let parts = || [&columns.stacks, &columns.labels, &columns.meta].into_iter().chain(&columns.values);
-        let mut bytes = Vec::with_capacity(parts().map(Vec::len).sum());
+    /// Keeps the columns of a profile: the stacks, the labels, the meta, and for each value type its bytes and their form.
+    pub(crate) fn columns<'a>(
+        head: Head,
+        [stacks, labels, meta]: [&'a [u8]; 3],
+        values: impl Iterator<Item = (&'a [u8], Form)> + Clone,
+    ) -> Self {
+        let parts = || [stacks, labels, meta].into_iter().chain(values.clone().map(|(bytes, _)| bytes));
+        let mut bytes = Vec::with_capacity(parts().map(<[u8]>::len).sum());
         let mut ends = SmallVec::new();
         for part in parts() {
             bytes.extend_from_slice(part);
             ends.push(bytes.len() as u32);
         }
-        Self::Columns {
-            head: columns.head,
-            bytes: bytes.into(),
-            ends,
-            multiples: columns.multiples.iter().copied().collect(),
-        }
+        Self::Columns { head, bytes: bytes.into(), ends, forms: values.map(|(_, form)| form).collect() }
     }
 
-    fn len(&self) -> usize {
+    /// Returns how many bytes it takes before they are compressed with others'.
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Blob { packed, .. } => packed.len(),
             Self::Columns { bytes, .. } => bytes.len(),
@@ -80,7 +77,14 @@ impl Stored {
     fn types(&self) -> Option<usize> {
         match self {
             Self::Blob { .. } => None,
-            Self::Columns { multiples, .. } => Some(multiples.len()),
+            Self::Columns { forms, .. } => Some(forms.len()),
+        }
+    }
+
+    fn head(&self) -> Head {
+        match self {
+            Self::Blob { .. } => Head::default(),
+            Self::Columns { head, .. } => *head,
         }
     }
 
@@ -93,51 +97,99 @@ impl Stored {
             }
         }
     }
+
+    fn form(&self, t: usize) -> Form {
+        match self {
+            Self::Blob { .. } => Form::Plain,
+            Self::Columns { forms, .. } => forms[t],
+        }
+    }
+
+    /// Reads the samples of columns; `numbers` are those of the label sets of their service.
+    pub(crate) fn samples(&self, numbers: &[i64], into: &mut Samples) -> Result<Head, Damage> {
+        let Self::Columns { head, forms, .. } = self else { return Err(Damage("is no columns")) };
+        let (mut stacks, mut labels) = (Cursor::new(self.part(STACKS)), Cursor::new(self.part(LABELS)));
+        read_samples(head.samples, &mut stacks, &mut labels, self.part(LABELS).is_empty(), into)?;
+        into.values.resize_with(forms.len(), Vec::new);
+        for (t, form) in forms.iter().enumerate() {
+            let values = &mut Cursor::new(self.part(VALUES + t));
+            read_values(head.samples, values, *form, t, numbers, into)?;
+        }
+        Ok(*head)
+    }
+
+    /// Reads the [`Meta`] of columns.
+    pub(crate) fn meta(&self) -> Result<Meta, Damage> {
+        Meta::read(&mut Cursor::new(self.part(META)), self.head().samples)
+    }
 }
 
-/// Decides which profiles share a chunk. `profiles` are those of a dataset in the order of its rows, each with its series; the result
-/// holds for each chunk the indices of its profiles.
-pub(crate) fn plan<'a>(profiles: impl Iterator<Item = (u32, &'a Stored)>) -> Vec<Vec<usize>> {
-    let mut chunks: Vec<Vec<usize>> = Vec::new();
-    // The chunk that takes more, its last series, its size and its number of value types.
-    let mut open: Option<(usize, u32, usize, usize)> = None;
-    for (i, (series, stored)) in profiles.enumerate() {
-        let Some(types) = stored.types() else {
-            chunks.push(vec![i]);
-            continue;
-        };
-        let fits = |&(chunk, last, bytes, of): &(usize, u32, usize, usize)| {
-            of == types
-                && chunks[chunk].len() < PROFILES_MAX
-                && bytes + stored.len() <= BYTES_MAX
-                && (last == series || bytes < BYTES_SHARED_MAX)
-        };
-        let (chunk, bytes) = match open.filter(fits) {
-            Some((chunk, _, bytes, _)) => (chunk, bytes),
-            None => {
-                chunks.push(Vec::new());
-                (chunks.len() - 1, 0)
-            }
-        };
-        chunks[chunk].push(i);
-        open = Some((chunk, series, bytes + stored.len(), types));
+/// How many profiles a chunk takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// The most profiles.
+    pub(crate) profiles: usize,
+    /// The most bytes before compression, unless one profile alone has more.
+    pub(crate) bytes: usize,
+}
+
+/// Those of a segment: enough for zstd to see what repeats, few enough that a fetch of one is cheap.
+pub(crate) const LIMITS: Limits = Limits { profiles: 64, bytes: 4096 << 10 };
+
+/// The profiles that will share the next chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    profiles: Vec<Stored>,
+    /// The series of the last.
+    series: u32,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Returns whether a profile of this series may join.
+    pub(crate) fn takes(&self, series: u32, stored: &Stored, limits: Limits) -> bool {
+        let Some(last) = self.profiles.last() else { return true };
+        last.types() == stored.types()
+            && self.profiles.len() < limits.profiles
+            && self.bytes + stored.len() <= limits.bytes
+            && (self.series == series || self.bytes < BYTES_SHARED_MAX)
     }
-    chunks
+
+    /// Adds a profile.
+    pub(crate) fn push(&mut self, series: u32, stored: Stored) {
+        self.bytes += stored.len();
+        self.series = series;
+        self.profiles.push(stored);
+    }
+
+    /// Returns how many bytes the profiles take before they are compressed.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes all profiles.
+    pub(crate) fn take(&mut self) -> Vec<Stored> {
+        std::mem::take(self).profiles
+    }
 }
 
 /// Appends a chunk of `profiles` to `out`; `numbers` are those of the label sets of their service.
-pub(crate) fn write(profiles: &[&Stored], numbers: &[i64], packer: &mut Packer, out: &mut Vec<u8>) -> Chunk {
+///
+/// # Errors
+/// The values of a profile are not as many as its samples.
+pub(crate) fn write(
+    profiles: &[Stored],
+    numbers: &[i64],
+    packer: &mut Packer,
+    out: &mut Vec<u8>,
+) -> Result<Chunk, Damage> {
     if let [Stored::Blob { packed, frame }] = profiles {
         let offset = out.len() as u64;
         out.extend_from_slice(packed);
-        return Chunk::Blob(Frame { offset, ..*frame });
+        return Ok(Chunk::Blob(Frame { offset, ..*frame }));
     }
-    let head = |stored: &Stored| match stored {
-        Stored::Blob { .. } => Head::default(),
-        Stored::Columns { head, .. } => *head,
-    };
     let mut buffer = Vec::new();
-    profiles.iter().for_each(|stored| head(stored).put(&mut buffer));
+    profiles.iter().for_each(|stored| stored.head().put(&mut buffer));
     profiles.iter().for_each(|stored| buffer.extend_from_slice(stored.part(STACKS)));
     let stacks = packer.pack(out, &buffer);
 
@@ -146,7 +198,7 @@ pub(crate) fn write(profiles: &[&Stored], numbers: &[i64], packer: &mut Packer, 
         for stored in profiles {
             match stored.part(LABELS) {
                 // A profile without labels has the empty set at each sample.
-                [] => buffer.resize(buffer.len() + head(stored).samples, 0),
+                [] => buffer.resize(buffer.len() + stored.head().samples, 0),
                 labels => buffer.extend_from_slice(labels),
             }
         }
@@ -154,72 +206,104 @@ pub(crate) fn write(profiles: &[&Stored], numbers: &[i64], packer: &mut Packer, 
     let labels = packer.pack(out, &buffer);
 
     let types = profiles[0].types().unwrap_or_default();
-    let values = (0..types)
-        .map(|t| {
-            if let Some(multiple) = shared_multiple(profiles, t) {
-                return Values::Multiple(multiple);
-            }
-            if let Some(rest) = rest_of_product(profiles, t, numbers) {
-                return Values::Product { of: t as u32 - 1, rest: packer.pack(out, &rest) };
-            }
-            buffer.clear();
-            profiles.iter().for_each(|stored| buffer.extend_from_slice(stored.part(VALUES + t)));
-            Values::Frame(packer.pack(out, &buffer))
-        })
-        .collect();
+    let mut values = Vec::with_capacity(types);
+    for t in 0..types {
+        values.push(write_values(profiles, t, numbers, &mut buffer, packer, out)?);
+    }
 
     buffer.clear();
     profiles.iter().for_each(|stored| varint::put_bytes(&mut buffer, stored.part(META)));
     let meta = packer.pack(out, &buffer);
-    Chunk::Columns { profiles: profiles.len() as u32, stacks, labels, values, meta }
+    Ok(Chunk::Columns { profiles: profiles.len() as u32, stacks, labels, values, meta })
 }
 
-/// Returns how value type `t` is a multiple of another in the same way in all profiles.
-fn shared_multiple(profiles: &[&Stored], t: usize) -> Option<Multiple> {
-    let of = |stored: &Stored| match stored {
-        Stored::Columns { multiples, .. } => multiples[t],
-        Stored::Blob { .. } => None,
-    };
-    let first = of(profiles[0])?;
-    profiles.iter().all(|stored| of(stored) == Some(first)).then_some(first)
+/// Appends the values of type `t`, in the form that all profiles have, or else the one that takes the least.
+fn write_values(
+    profiles: &[Stored],
+    t: usize,
+    numbers: &[i64],
+    buffer: &mut Vec<u8>,
+    packer: &mut Packer,
+    out: &mut Vec<u8>,
+) -> Result<Values, Damage> {
+    let form = profiles[0].form(t);
+    let is_shared = profiles.iter().all(|stored| stored.form(t) == form);
+    buffer.clear();
+    match form {
+        Form::Multiple(multiple) if is_shared => return Ok(Values::Multiple(multiple)),
+        Form::Product { of } if is_shared => {
+            profiles.iter().for_each(|stored| buffer.extend_from_slice(stored.part(VALUES + t)));
+            return Ok(Values::Product { of, rest: packer.pack(out, buffer) });
+        }
+        _ => {}
+    }
+    let plain = |t: usize| profiles.iter().map(|stored| plain(stored, t, numbers)).collect::<Result<Vec<_>, _>>();
+    let values = plain(t)?;
+    if t > 0
+        && numbers.iter().any(|&number| number != 0)
+        && rest_of_product(profiles, &plain(t - 1)?, &values, numbers, buffer)?
+    {
+        return Ok(Values::Product { of: t as u32 - 1, rest: packer.pack(out, buffer) });
+    }
+    buffer.clear();
+    values.iter().for_each(|values| buffer.extend_from_slice(values));
+    Ok(Values::Frame(packer.pack(out, buffer)))
 }
 
-/// Returns what is left of the values of type `t` when each is said as the product of the value before it and the number of the sample's
-/// label; nothing where that is not shorter.
+/// Returns the values of type `t` as they are.
+fn plain<'a>(stored: &'a Stored, t: usize, numbers: &[i64]) -> Result<Cow<'a, [u8]>, Damage> {
+    if stored.form(t) == Form::Plain {
+        return Ok(stored.part(VALUES + t).into());
+    }
+    let (mut samples, mut out) = (Samples::default(), Vec::new());
+    stored.samples(numbers, &mut samples)?;
+    samples.values[t].iter().for_each(|&value| varint::put(&mut out, value as u64));
+    Ok(out.into())
+}
+
+/// Puts into `out` what is left of values when each is said as the product of the value `before` it and the number of the sample's label;
+/// returns whether that is shorter.
 ///
 /// A heap profile of Go counts objects and bytes of one size, and has the size as a label. As it scales what it sampled, the bytes
 /// are not quite objects times size, but nearly.
-fn rest_of_product(profiles: &[&Stored], t: usize, numbers: &[i64]) -> Option<Vec<u8>> {
-    if t == 0 || numbers.iter().all(|&number| number == 0) {
-        return None;
-    }
-    let (mut out, mut plain) = (Vec::new(), 0);
-    for stored in profiles {
-        let Stored::Columns { head, .. } = stored else { return None };
+fn rest_of_product(
+    profiles: &[Stored],
+    before: &[Cow<'_, [u8]>],
+    values: &[Cow<'_, [u8]>],
+    numbers: &[i64],
+    out: &mut Vec<u8>,
+) -> Result<bool, Damage> {
+    out.clear();
+    let mut plain = 0;
+    for ((stored, before), values) in profiles.iter().zip(before).zip(values) {
         let mut labels = Cursor::new(stored.part(LABELS));
-        let [mut before, mut values] = [t - 1, t].map(|t| Cursor::new(stored.part(VALUES + t)));
-        for _ in 0..head.samples {
-            let set = if labels.left() == 0 { 0 } else { labels.index(numbers.len()).ok()? };
-            let product = (before.varint().ok()? as i64).wrapping_mul(numbers[set as usize]);
-            varint::put_signed(&mut out, (values.varint().ok()? as i64).wrapping_sub(product));
+        plain += values.len();
+        let [mut before, mut values] = [before, values].map(|bytes| Cursor::new(bytes));
+        for _ in 0..stored.head().samples {
+            let set = if labels.left() == 0 { 0 } else { labels.index(numbers.len())? };
+            let product = (before.varint()? as i64).wrapping_mul(numbers[set as usize]);
+            varint::put_signed(out, (values.varint()? as i64).wrapping_sub(product));
         }
-        plain += stored.part(VALUES + t).len();
         // One profile tells of the others; it would be a waste to go through all of them in vain.
         if out.len() > plain - plain / 16 {
-            return None;
+            return Ok(false);
         }
     }
-    Some(out)
+    Ok(true)
 }
 
 /// Returns the number of each label set: that of its first label, or 0.
 pub(crate) fn numbers(symbols: &Symbols) -> Vec<i64> {
-    let number = |set| symbols.labels_of(set).first().map_or(0, |label| label.num);
-    (0..symbols.label_ends.len() as u32).map(number).collect()
+    (0..symbols.label_ends.len() as u32).map(|set| number(symbols, set)).collect()
+}
+
+/// Returns the number of a label set.
+pub(crate) fn number(symbols: &Symbols, set: u32) -> i64 {
+    symbols.labels_of(set).first().map_or(0, |label| label.num)
 }
 
 /// How the values of a type are said in an unpacked chunk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// As they are.
     Plain,
@@ -371,42 +455,43 @@ mod tests {
     use super::*;
 
     fn profile(bytes: usize, types: usize) -> Stored {
-        Stored::Columns {
-            head: Head::default(),
-            bytes: vec![0; bytes].into(),
-            ends: SmallVec::new(),
-            multiples: SmallVec::from_elem(None, types),
-        }
+        let values = std::iter::repeat_n((&[][..], Form::Plain), types);
+        Stored::columns(Head::default(), [&vec![0; bytes], &[], &[]], values)
     }
 
-    fn planned(profiles: &[(u32, Stored)]) -> Vec<Vec<usize>> {
-        plan(profiles.iter().map(|(series, stored)| (*series, stored)))
+    /// Returns which profiles share a chunk.
+    fn chunks(profiles: impl IntoIterator<Item = (u32, Stored)>) -> Vec<usize> {
+        let (mut chunks, mut waiting) = (Vec::new(), Waiting::default());
+        for (series, stored) in profiles {
+            if !waiting.takes(series, &stored, LIMITS) {
+                chunks.push(waiting.take().len());
+            }
+            waiting.push(series, stored);
+        }
+        chunks.push(waiting.take().len());
+        chunks
     }
 
     #[test]
     fn small_series_share_a_chunk() {
-        let profiles: Vec<_> = (0..10).map(|series| (series, profile(1000, 2))).collect();
-        assert_eq!(planned(&profiles), [(0..10).collect::<Vec<_>>()]);
+        assert_eq!(chunks((0..10).map(|series| (series, profile(1000, 2)))), [10]);
     }
 
     #[test]
     fn a_large_series_has_its_own() {
-        let profiles = [(0, BYTES_SHARED_MAX), (0, 1), (1, 1), (1, 1)].map(|(series, len)| (series, profile(len, 1)));
-        assert_eq!(planned(&profiles), [vec![0, 1], vec![2, 3]]);
+        let profiles = [(0, BYTES_SHARED_MAX), (0, 1), (1, 1), (1, 1)];
+        assert_eq!(chunks(profiles.map(|(series, len)| (series, profile(len, 1)))), [2, 2]);
     }
 
     #[test]
     fn a_chunk_is_bounded() {
-        let profiles: Vec<_> = (0..PROFILES_MAX * 2 + 1).map(|_| (0, profile(10, 1))).collect();
-        assert_eq!(planned(&profiles).iter().map(Vec::len).collect::<Vec<_>>(), [PROFILES_MAX, PROFILES_MAX, 1]);
-        let profiles = [BYTES_MAX * 2, 1, BYTES_MAX].map(|len| (0, profile(len, 1)));
-        assert_eq!(planned(&profiles), [[0], [1], [2]]);
+        let many = LIMITS.profiles;
+        assert_eq!(chunks((0..many * 2 + 1).map(|_| (0, profile(10, 1)))), [many, many, 1]);
+        assert_eq!(chunks([LIMITS.bytes * 2, 1, LIMITS.bytes].map(|len| (0, profile(len, 1)))), [1, 1, 1]);
     }
 
     #[test]
-    fn profiles_of_other_types_and_blobs_do_not_join() {
-        let blob = Stored::blob(&mut Packer::new(1), b"raw");
-        let profiles = [(0, profile(1, 1)), (0, blob), (0, profile(1, 1)), (0, profile(1, 2))];
-        assert_eq!(planned(&profiles), [vec![0, 2], vec![1], vec![3]]);
+    fn profiles_with_other_types_do_not_join() {
+        assert_eq!(chunks([(0, profile(1, 1)), (0, profile(1, 1)), (0, profile(1, 2))]), [2, 1]);
     }
 }

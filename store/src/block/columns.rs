@@ -6,7 +6,7 @@
 
 use afterglow_profile::model::Profile;
 
-use super::chunk::{self, Form};
+use super::chunk::{self, Form, Stored};
 use super::order::Orders;
 use super::rebuild::{self, Parts};
 use super::sink::Compare;
@@ -40,7 +40,7 @@ pub(crate) struct Columns {
     pub(crate) stacks: Vec<u8>,
     /// The label set of each sample; empty where no sample has labels.
     pub(crate) labels: Vec<u8>,
-    /// For each value type the value of each sample.
+    /// For each value type the value of each sample; empty where it is a multiple.
     pub(crate) values: Vec<Vec<u8>>,
     /// For each value type, the earlier one it is a constant multiple of, and the factor.
     pub(crate) multiples: Vec<Option<Multiple>>,
@@ -138,6 +138,13 @@ impl Columns {
         rebuild::write(parts, &header, orders, &mut Compare::new(raw))
     }
 
+    /// Returns the columns as they wait for others.
+    pub(crate) fn stored(&self) -> Stored {
+        let form = |multiple: Option<Multiple>| multiple.map_or(Form::Plain, Form::Multiple);
+        let values = self.values.iter().zip(&self.multiples).map(|(values, &multiple)| (&values[..], form(multiple)));
+        Stored::columns(self.head, [&self.stacks, &self.labels, &self.meta], values)
+    }
+
     /// Reads the samples, as a reader of the block will.
     fn read(&self, samples: &mut Samples) -> Result<(), Damage> {
         let (mut stacks, mut labels) = (Cursor::new(&self.stacks), Cursor::new(&self.labels));
@@ -170,13 +177,15 @@ impl Columns {
         let types = profile.sample_types.len();
         self.values.resize_with(types, Vec::new);
         self.values.iter_mut().for_each(Vec::clear);
-        for row in profile.samples.values.chunks_exact(types.max(1)) {
-            row.iter().zip(&mut self.values).for_each(|(&value, out)| varint::put(out, value as u64));
-        }
         let column = |t: usize| profile.samples.values.iter().skip(t).step_by(types).copied();
         let multiple = |t: usize| (0..t).find_map(|of| multiple(column(of), column(t), of));
         self.multiples.clear();
         self.multiples.extend((0..types).map(multiple));
+        for row in profile.samples.values.chunks_exact(types.max(1)) {
+            let said =
+                row.iter().zip(&self.multiples).zip(&mut self.values).filter(|((_, multiple), _)| multiple.is_none());
+            said.for_each(|((&value, _), out)| varint::put(out, value as u64));
+        }
     }
 }
 

@@ -42,6 +42,14 @@ pub enum Error {
         /// What it cannot hold.
         what: &'static str,
     },
+    /// Merging blocks would take more memory than it may.
+    #[error("merging these blocks takes {needed} bytes of memory for their tables, more than the {max} it may")]
+    Memory {
+        /// How many bytes their tables take.
+        needed: u64,
+        /// How many they may.
+        max: u64,
+    },
     /// The rows could not be written as Parquet.
     #[error("the rows of a segment could not be written as parquet")]
     Rows(#[from] parquet::errors::ParquetError),

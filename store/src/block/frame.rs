@@ -121,6 +121,11 @@ impl Frame {
         Self { offset, stored: stored.len() as u64, unpacked, codec, crc: crc32c::crc32c(stored) }
     }
 
+    /// Returns it as it is when what it lies in starts at `offset`.
+    pub(crate) fn shifted(self, offset: u64) -> Self {
+        Self { offset: self.offset + offset, ..self }
+    }
+
     /// Returns where it lies in the object.
     pub(crate) fn range(&self) -> Range<u64> {
         self.offset..self.offset + self.stored
@@ -156,14 +161,20 @@ impl Frame {
         Ok(Self { offset, stored, unpacked, codec, crc: from.u32_fixed()? })
     }
 
-    /// Checks `bytes`, read from where the frame lies, and returns what they unpack to.
-    pub(crate) fn unpack(&self, bytes: &[u8]) -> Result<Vec<u8>, Damage> {
+    /// Checks `bytes`, read from where the frame lies.
+    pub(crate) fn check(&self, bytes: &[u8]) -> Result<(), Damage> {
         if bytes.len() as u64 != self.stored {
             return Err(Damage("has another length than the table of contents says"));
         }
         if crc32c::crc32c(bytes) != self.crc {
             return Err(Damage("has a wrong checksum"));
         }
+        Ok(())
+    }
+
+    /// Checks `bytes`, read from where the frame lies, and returns what they unpack to.
+    pub(crate) fn unpack(&self, bytes: &[u8]) -> Result<Vec<u8>, Damage> {
+        self.check(bytes)?;
         let unpacked = self.unpacked as usize;
         match self.codec {
             Codec::Stored => Ok(bytes.to_vec()),

@@ -7,8 +7,9 @@
 //! - `varint`, `frame`: numbers and checked, compressed runs of bytes;
 //! - `symbols`: the tables all profiles of a service share; `columns`, `chunk`: what is left of a profile then, alone and with others;
 //! - `order`, `pattern`, `rebuild`, `sink`: a profile's exact protobuf bytes from both;
-//! - `rows`, `toc`, `layout`: what is known of a profile and a block without either, and where everything lies;
-//! - [`SegmentWriter`] writes a block of level 0, [`Block`] reads one of any level, [`Aggregate`] is the sum of many profiles.
+//! - `gather`, `rows`, `toc`, `layout`: the profiles of a dataset together, what is known of a profile and a block without either, and where everything lies;
+//! - [`SegmentWriter`] writes a block of level 0, [`Merge`] makes larger ones of several, [`Block`] reads one of any level,
+//!   [`Aggregate`] is the sum of many profiles.
 //!
 //! Invariants: what is read is checked before it is used; a profile comes back as the bytes that were added, proven by their SHA-256.
 //! Must not enter: object keys, commits, caching between blocks, clocks.
@@ -18,7 +19,9 @@ mod chunk;
 mod columns;
 mod error;
 mod frame;
+mod gather;
 mod layout;
+mod merge;
 mod order;
 mod pattern;
 mod reader;
@@ -32,6 +35,7 @@ mod writer;
 
 pub use aggregate::Aggregate;
 pub use error::Error;
+pub use merge::{Input, Merge, MergeOptions, Merged, Stats, Summary};
 pub use reader::Block;
 pub use rows::Row;
 pub use toc::{Dataset, SampleType, Section, Toc};

@@ -220,8 +220,13 @@ impl Block {
         if complete { Ok(parts) } else { Err(Error::corrupt(&self.path, "object", SHORT)) }
     }
 
+    /// Reads a part of the object.
+    pub(crate) async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        get(&self.store, &self.path, range).await
+    }
+
     /// Checks and decodes the symbol tables of a dataset, of which `bytes` is the section.
-    fn symbols(&self, dataset: &Dataset, bytes: Bytes) -> Result<Arc<Symbols>, Error> {
+    pub(crate) fn symbols(&self, dataset: &Dataset, bytes: Bytes) -> Result<Arc<Symbols>, Error> {
         let tables = &self.toc.symbols[dataset.symbols as usize];
         let start = tables.range().start;
         let corrupt = |name: &str, damage| {
@@ -234,7 +239,7 @@ impl Block {
         frames::decode(&unpacked).map(Arc::new).map_err(|(name, damage)| corrupt(name, damage))
     }
 
-    fn corrupt_row(&self, row: &Row, damage: Damage) -> Error {
+    pub(crate) fn corrupt_row(&self, row: &Row, damage: Damage) -> Error {
         Error::corrupt(&self.path, format!("profile {}", row.id), damage)
     }
 }
@@ -273,7 +278,7 @@ fn place_rows(dataset: &Dataset, rows: &mut [Row]) -> Result<(), Damage> {
 }
 
 /// Unpacks the frames of a chunk of columns, of which `bytes` is the part from the stacks on.
-fn unpack(chunk: &Chunk, bytes: &[u8], with_meta: bool) -> Result<Unpacked, Damage> {
+pub(crate) fn unpack(chunk: &Chunk, bytes: &[u8], with_meta: bool) -> Result<Unpacked, Damage> {
     let Chunk::Columns { profiles, stacks, labels, values, meta } = chunk else {
         return Err(Damage("is no chunk of columns"));
     };

@@ -24,7 +24,7 @@ use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::{ColumnPath, TypePtr};
 use ulid::Ulid;
 
-use super::toc::SampleType;
+use super::toc::{Dataset, SampleType, Toc};
 
 /// What a block says of one profile without its samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,16 +57,20 @@ pub struct Row {
 
 /// A row and the names that stand beside it for other readers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Named<'a> {
-    pub(crate) row: &'a Row,
-    pub(crate) service: &'a str,
-    pub(crate) profile_type: &'a str,
-    pub(crate) labels: &'a Labels,
-    pub(crate) sample_types: &'a [SampleType],
+struct Named<'a> {
+    row: &'a Row,
+    of: &'a Dataset,
 }
 
-/// The compression level of the columns; a higher one saves nothing in columns this short.
-const ZSTD_LEVEL: i32 = 1;
+impl Named<'_> {
+    fn labels(&self) -> &Labels {
+        &self.of.series[self.row.series as usize]
+    }
+
+    fn sample_types(&self) -> &[SampleType] {
+        &self.of.sample_types[self.row.sample_types as usize]
+    }
+}
 
 static SCHEMA: LazyLock<TypePtr> = LazyLock::new(|| {
     let schema = parse_message_type(
@@ -96,10 +100,11 @@ static SCHEMA: LazyLock<TypePtr> = LazyLock::new(|| {
     Arc::new(schema.expect("the schema is well formed"))
 });
 
-static PROPERTIES: LazyLock<WriterPropertiesPtr> = LazyLock::new(|| {
+/// Returns how the columns are written.
+fn properties(level: i32) -> Result<WriterPropertiesPtr> {
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("afterglow ", env!("CARGO_PKG_VERSION")).into())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).expect("a level that zstd has")))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(level)?))
         .set_dictionary_enabled(false)
         .set_offset_index_disabled(true)
         .set_statistics_enabled(EnabledStatistics::None)
@@ -115,28 +120,30 @@ static PROPERTIES: LazyLock<WriterPropertiesPtr> = LazyLock::new(|| {
     for counted in ["time", "duration", "samples", "raw_bytes"] {
         properties = properties.set_column_encoding(ColumnPath::from(counted), Encoding::DELTA_BINARY_PACKED);
     }
-    Arc::new(properties.build())
-});
-
-/// Starts a Parquet file of rows: writes the magic to `out`.
-pub(crate) fn begin(out: Vec<u8>) -> Result<SerializedFileWriter<Vec<u8>>> {
-    SerializedFileWriter::new(out, SCHEMA.clone(), PROPERTIES.clone())
+    Ok(Arc::new(properties.build()))
 }
 
-/// Writes `rows` as one row group.
-pub(crate) fn write(file: &mut SerializedFileWriter<Vec<u8>>, rows: &[Named<'_>]) -> Result<()> {
+/// Starts a Parquet file of rows, which will be compressed with zstd's `level`.
+pub(crate) fn begin(level: i32) -> Result<SerializedFileWriter<Vec<u8>>> {
+    SerializedFileWriter::new(Vec::new(), SCHEMA.clone(), properties(level)?)
+}
+
+/// Writes `rows`, of the datasets of `toc`, as one row group.
+pub(crate) fn write(file: &mut SerializedFileWriter<Vec<u8>>, rows: &[Row], toc: &Toc) -> Result<()> {
+    let named = |row| Named { row, of: &toc.datasets[row.dataset as usize] };
+    let rows = &rows.iter().map(named).collect::<Vec<_>>()[..];
     let mut group = file.next_row_group()?;
     let group_ref = &mut group;
     let text = |text: &str| ByteArray::from(text);
     flat::<ByteArrayType>(group_ref, rows, |r| text(&r.row.id.to_string()))?;
-    flat::<ByteArrayType>(group_ref, rows, |r| text(r.service))?;
-    flat::<ByteArrayType>(group_ref, rows, |r| text(r.profile_type))?;
+    flat::<ByteArrayType>(group_ref, rows, |r| text(&r.of.service))?;
+    flat::<ByteArrayType>(group_ref, rows, |r| text(r.of.profile_type.as_str()))?;
     flat::<Int64Type>(group_ref, rows, |r| r.row.time_nanos)?;
     flat::<Int64Type>(group_ref, rows, |r| r.row.duration_nanos)?;
-    nested::<ByteArrayType>(group_ref, rows, |r| r.labels.iter().map(|(name, _)| text(name)).collect())?;
-    nested::<ByteArrayType>(group_ref, rows, |r| r.labels.iter().map(|(_, value)| text(value)).collect())?;
-    nested::<ByteArrayType>(group_ref, rows, |r| r.sample_types.iter().map(|t| text(&t.kind)).collect())?;
-    nested::<ByteArrayType>(group_ref, rows, |r| r.sample_types.iter().map(|t| text(&t.unit)).collect())?;
+    nested::<ByteArrayType>(group_ref, rows, |r| r.labels().iter().map(|(name, _)| text(name)).collect())?;
+    nested::<ByteArrayType>(group_ref, rows, |r| r.labels().iter().map(|(_, value)| text(value)).collect())?;
+    nested::<ByteArrayType>(group_ref, rows, |r| r.sample_types().iter().map(|t| text(&t.kind)).collect())?;
+    nested::<ByteArrayType>(group_ref, rows, |r| r.sample_types().iter().map(|t| text(&t.unit)).collect())?;
     nested::<Int64Type>(group_ref, rows, |r| r.row.totals.to_vec())?;
     flat::<Int64Type>(group_ref, rows, |r| r.row.samples as i64)?;
     flat::<Int64Type>(group_ref, rows, |r| r.row.raw_bytes as i64)?;

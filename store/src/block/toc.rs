@@ -507,6 +507,31 @@ impl Chunk {
         }
     }
 
+    /// Moves it to where what it lies in starts at `offset`.
+    pub(crate) fn shift(&mut self, offset: u64) {
+        let shift = |frame: &mut Frame| *frame = frame.shifted(offset);
+        match self {
+            Self::Blob(frame) => shift(frame),
+            Self::Columns { stacks, labels, values, meta, .. } => {
+                [stacks, labels, meta].into_iter().for_each(shift);
+                for values in values {
+                    match values {
+                        Values::Frame(frame) | Values::Product { rest: frame, .. } => shift(frame),
+                        Values::Multiple(_) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns where all of it lies.
+    pub(crate) fn range(&self) -> Range<u64> {
+        match self {
+            Self::Blob(frame) => frame.range(),
+            Self::Columns { stacks, meta, .. } => stacks.offset..meta.range().end,
+        }
+    }
+
     /// Returns where all that a merge needs lies.
     pub(crate) fn range_to_merge(&self) -> Range<u64> {
         match self {

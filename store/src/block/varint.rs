@@ -109,6 +109,11 @@ impl<'a> Cursor<'a> {
         rest
     }
 
+    /// Returns how many bytes were read.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     /// Returns how many bytes are left.
     pub(crate) fn left(&self) -> usize {
         self.bytes.len() - self.at

@@ -14,6 +14,7 @@ use super::chunk::{self, Stored};
 use super::columns::{Columns, Scratch};
 use super::error::Error;
 use super::frame::Packer;
+use super::gather::Gathering;
 use super::layout::Layout;
 use super::rows::Row;
 use super::symbols::Interner;
@@ -64,17 +65,23 @@ pub struct SegmentWriter {
 
 /// A profile that was added.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) meta: ProfileMeta,
+struct Entry {
+    meta: ProfileMeta,
     service: usize,
-    pub(crate) sample_types: Vec<SampleType>,
-    pub(crate) row: Row,
-    pub(crate) stored: Stored,
+    sample_types: Vec<SampleType>,
+    row: Row,
+    stored: Stored,
 }
 
 /// The most sample types of a profile that is kept as columns: each has a frame of its own in the table of contents, and real profiles
 /// have four.
 const SAMPLE_TYPES_MAX: usize = 64;
+
+/// The compression level of the rows; a higher one saves nothing in columns as short as those of a segment.
+const ROWS_ZSTD_LEVEL: i32 = 1;
+
+/// Why columns of this writer can be gathered.
+const SOUND: &str = "the columns were read when the profile was added";
 
 /// How a profile was taken into a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +131,7 @@ impl SegmentWriter {
         let sha256 = Sha256::digest(raw).into();
         let service = self.service(meta.labels.service());
         let columns = self.columns(service, &meta, raw, profile);
-        let stored = if columns { Stored::columns(&self.columns) } else { Stored::blob(&mut self.packer, raw) };
+        let stored = if columns { self.columns.stored() } else { Stored::blob(&mut self.packer, raw) };
         let text = |index: u32| String::from_utf8_lossy(profile.string(index)).into();
         self.raw_bytes += raw.len() as u64;
         self.entries.push(Entry {
@@ -176,21 +183,33 @@ impl SegmentWriter {
     /// The rows cannot be written.
     pub fn finish(mut self) -> Result<Finished, Error> {
         let mut entries = std::mem::take(&mut self.entries);
+        let (profiles, columns) = (entries.len(), entries.iter().filter(|entry| entry.row.columns).count());
         entries.sort_by(|a, b| a.order().cmp(&b.order()));
-        let mut layout = Layout::new(&mut self.packer);
-        for of_service in entries.chunk_by(|a, b| a.service == b.service) {
-            let tables = &self.services[of_service[0].service].symbols;
-            let (symbols, numbers) = (layout.symbols(tables), chunk::numbers(tables));
-            for of_dataset in of_service.chunk_by(|a, b| a.meta.profile_type == b.meta.profile_type) {
-                layout.dataset(of_dataset, symbols, &numbers);
+        let mut layout = Layout::new(ROWS_ZSTD_LEVEL)?;
+        let mut entries = entries.into_iter().peekable();
+        while let Some(Entry { service, .. }) = entries.peek() {
+            let service = *service;
+            let tables = &self.services[service].symbols;
+            let (symbols, numbers) = (layout.symbols(tables, &mut self.packer)?, chunk::numbers(tables));
+            while let Some(first) = entries.next_if(|entry| entry.service == service) {
+                let (labels, profile_type) = (first.meta.labels.clone(), first.meta.profile_type.clone());
+                let mut gathering = Gathering::new(chunk::LIMITS);
+                let mut gather = |entry: Entry| {
+                    let Entry { meta, sample_types, row, stored, .. } = entry;
+                    let gathered =
+                        gathering.push(row, &meta.labels, &sample_types, stored, (&numbers, &mut self.packer));
+                    gathered.expect(SOUND);
+                };
+                gather(first);
+                let same = |entry: &Entry| entry.service == service && entry.meta.profile_type == profile_type;
+                while let Some(entry) = entries.next_if(same) {
+                    gather(entry);
+                }
+                gathering.close(&numbers, &mut self.packer).expect(SOUND);
+                layout.dataset((labels.service(), &profile_type), gathering, symbols)?;
             }
         }
-        Ok(Finished {
-            bytes: layout.finish(&entries)?,
-            profiles: entries.len(),
-            columns: entries.iter().filter(|entry| entry.row.columns).count(),
-            raw_bytes: self.raw_bytes,
-        })
+        Ok(Finished { bytes: layout.finish(&mut self.packer)?, profiles, columns, raw_bytes: self.raw_bytes })
     }
 
     /// Returns the index of the tables of a service, and makes them if it has none.

@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod damage;
+mod merge;
 mod odd;
 mod real;
 mod rows;

@@ -89,8 +89,13 @@ pub(crate) fn add(writer: &mut SegmentWriter, meta: ProfileMeta, raw: &[u8]) -> 
 
 /// Writes a segment of real profiles; the `n`th file gets the `n`th id.
 pub(crate) fn segment(files: &[File]) -> Finished {
+    segment_from(files, 0)
+}
+
+/// Writes a segment of real profiles; they get the ids from the `first` on.
+pub(crate) fn segment_from(files: &[File], first: u64) -> Finished {
     let mut writer = SegmentWriter::new(Options::default());
-    for (file, n) in files.iter().zip(0..) {
+    for (file, n) in files.iter().zip(first..) {
         let (service, profile_type) = file.names();
         let meta = meta(n, &service, &profile_type, &decoded(&file.raw));
         add(&mut writer, meta, &file.raw);

@@ -5,12 +5,14 @@
 //! contents are compared, never hashes alone.
 //!
 //! What one profile defines twice (two functions that differ in nothing but their id) must stay two entries. [`Index`] remembers which
-//! entries the present profile has taken, and an entry is taken once a profile.
+//! entries the present profile has taken, and an entry is taken once a profile. Equal entries are copies of the first of them; of the
+//! copies that are free, the earliest is taken, so that equal profiles make equal tables.
 
 use std::hash::BuildHasher;
 
 use afterglow_profile::model::{self, Profile, SampleLabel, Samples};
 use hashbrown::{DefaultHashBuilder, HashTable};
+use rustc_hash::FxHashMap;
 
 use super::stacks::Stacks;
 use super::{Function, Header, Label, Line, Location, Mapping, NONE, Symbols, ValueType};
@@ -20,16 +22,16 @@ use super::{Function, Header, Label, Line, Location, Mapping, NONE, Symbols, Val
 pub(crate) struct Interner {
     pub(crate) symbols: Symbols,
     /// Seeded by chance, so that no sender can choose contents whose hashes are equal.
-    hasher: DefaultHashBuilder,
-    strings: Index,
-    functions: Index,
-    mappings: Index,
-    locations: Index,
-    stacks: Stacks,
-    label_sets: Index,
-    headers: Index,
-    shapes: Index,
-    patterns: Index,
+    pub(super) hasher: DefaultHashBuilder,
+    pub(super) strings: Index,
+    pub(super) functions: Index,
+    pub(super) mappings: Index,
+    pub(super) locations: Index,
+    pub(super) stacks: Stacks,
+    pub(super) label_sets: Index,
+    pub(super) headers: Index,
+    pub(super) shapes: Index,
+    pub(super) patterns: Index,
     /// A label set while it is looked for.
     labels: Vec<Label>,
 }
@@ -61,15 +63,26 @@ pub(crate) struct Mark {
 
 /// The hash side of one table: from the hash of an entry to its index.
 #[derive(Debug, Default)]
-struct Index {
+pub(super) struct Index {
+    /// The first of equal entries.
     table: HashTable<u32>,
     hashes: Vec<u64>,
+    /// The next copy of an entry that has more.
+    copies: FxHashMap<u32, u32>,
     /// The number of the last profile that took each entry.
     taken: Vec<u32>,
     /// The number of the present profile.
     profile: u32,
     /// Where the next entry of the present profile is expected.
     expected: u32,
+}
+
+/// What is known of an entry that is not there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missing {
+    hash: u64,
+    /// The last of the equal entries, none of which is free.
+    last_copy: Option<u32>,
 }
 
 // === impl Index ===
@@ -83,48 +96,60 @@ impl Index {
 
     /// Returns the entry that `equal` accepts and that the present profile has not taken, if any, and takes it.
     #[inline]
-    fn take(&mut self, hash: impl FnOnce() -> u64, equal: impl Fn(u32) -> bool) -> Result<u32, u64> {
+    fn take(&mut self, hash: impl FnOnce() -> u64, equal: impl Fn(u32) -> bool) -> Result<u32, Missing> {
         let free = |i: u32| self.taken[i as usize] != self.profile;
-        let expected = self.expected;
-        let found = if (expected as usize) < self.taken.len() && free(expected) && equal(expected) {
-            expected
-        } else {
-            let hash = hash();
-            match self.table.find(hash, |&i| free(i) && equal(i)) {
-                Some(&i) => i,
-                None => return Err(hash),
-            }
-        };
+        let found = self.find_free(self.expected, free, hash, equal)?;
         self.taken[found as usize] = self.profile;
         self.expected = found + 1;
         Ok(found)
     }
 
+    /// Returns the entry that `equal` and `free` accept, if any: that at `expected`, else the earliest copy.
+    #[inline]
+    pub(super) fn find_free(
+        &self,
+        expected: u32,
+        free: impl Fn(u32) -> bool,
+        hash: impl FnOnce() -> u64,
+        equal: impl Fn(u32) -> bool,
+    ) -> Result<u32, Missing> {
+        if (expected as usize) < self.hashes.len() && free(expected) && equal(expected) {
+            return Ok(expected);
+        }
+        let hash = hash();
+        let mut copy = self.table.find(hash, |&i| equal(i)).copied();
+        let mut last_copy = None;
+        while let Some(i) = copy {
+            if free(i) {
+                return Ok(i);
+            }
+            last_copy = copy;
+            copy = self.copies.get(&i).copied();
+        }
+        Err(Missing { hash, last_copy })
+    }
+
     /// Returns the entry that `equal` accepts, if any; the present profile may have it several times.
     #[inline]
-    fn find(&mut self, hash: impl FnOnce() -> u64, equal: impl Fn(u32) -> bool) -> Result<u32, u64> {
-        let expected = self.expected;
-        let found = if (expected as usize) < self.hashes.len() && equal(expected) {
-            expected
-        } else {
-            let hash = hash();
-            match self.table.find(hash, |&i| equal(i)) {
-                Some(&i) => i,
-                None => return Err(hash),
-            }
-        };
+    fn find(&mut self, hash: impl FnOnce() -> u64, equal: impl Fn(u32) -> bool) -> Result<u32, Missing> {
+        let found = self.find_free(self.expected, |_| true, hash, equal)?;
         self.expected = found + 1;
         Ok(found)
     }
 
     /// Adds the entry after the last, taken by the present profile.
     #[inline]
-    fn add(&mut self, hash: u64) -> u32 {
+    pub(super) fn add(&mut self, Missing { hash, last_copy }: Missing) -> u32 {
         let index = self.hashes.len() as u32;
         self.hashes.push(hash);
         self.taken.push(self.profile);
-        let hashes = &self.hashes;
-        self.table.insert_unique(hash, index, |&i| hashes[i as usize]);
+        match last_copy {
+            Some(last) => _ = self.copies.insert(last, index),
+            None => {
+                let hashes = &self.hashes;
+                self.table.insert_unique(hash, index, |&i| hashes[i as usize]);
+            }
+        }
         self.expected = index + 1;
         index
     }
@@ -132,9 +157,12 @@ impl Index {
     /// Forgets all entries from `len` on.
     fn truncate(&mut self, len: usize) {
         for index in len..self.hashes.len() {
-            let entry = self.table.find_entry(self.hashes[index], |&i| i as usize == index);
-            entry.expect("every entry is in the table").remove();
+            // Copies are not in the table.
+            if let Ok(entry) = self.table.find_entry(self.hashes[index], |&i| i as usize == index) {
+                entry.remove();
+            }
         }
+        self.copies.retain(|_, next| (*next as usize) < len);
         self.hashes.truncate(len);
         self.taken.truncate(len);
     }
@@ -254,24 +282,28 @@ impl Interner {
         }
     }
 
-    fn byte_string(&mut self, of: impl FnOnce(&mut Self) -> (&mut super::ByteTable, &mut Index), bytes: &[u8]) -> u32 {
+    pub(super) fn byte_string(
+        &mut self,
+        of: impl FnOnce(&mut Self) -> (&mut super::ByteTable, &mut Index),
+        bytes: &[u8],
+    ) -> u32 {
         let hasher = self.hasher.clone();
         let (table, index) = of(self);
-        index.find(|| hasher.hash_one(bytes), |i| table.get(i) == bytes).unwrap_or_else(|hash| {
+        index.find(|| hasher.hash_one(bytes), |i| table.get(i) == bytes).unwrap_or_else(|missing| {
             table.push(bytes);
-            index.add(hash)
+            index.add(missing)
         })
     }
 
     fn string(&mut self, bytes: &[u8]) -> u32 {
         let (table, hasher) = (&mut self.symbols.strings, &self.hasher);
-        self.strings.take(|| hasher.hash_one(bytes), |i| table.get(i) == bytes).unwrap_or_else(|hash| {
+        self.strings.take(|| hasher.hash_one(bytes), |i| table.get(i) == bytes).unwrap_or_else(|missing| {
             table.push(bytes);
-            self.strings.add(hash)
+            self.strings.add(missing)
         })
     }
 
-    fn shape(&mut self, keys: &[u8]) -> u32 {
+    pub(super) fn shape(&mut self, keys: &[u8]) -> u32 {
         self.byte_string(|s| (&mut s.symbols.shapes, &mut s.shapes), keys)
     }
 
@@ -282,39 +314,28 @@ impl Interner {
 
     fn mapping(&mut self, mapping: Mapping) -> u32 {
         let (table, hasher) = (&mut self.symbols.mappings, &self.hasher);
-        let hash = || hasher.hash_one((mapping.start, mapping.limit, mapping.offset, mapping.build_id));
-        self.mappings.take(hash, |i| table[i as usize] == mapping).unwrap_or_else(|hash| {
+        let hash = || mapping.hash_with(hasher);
+        self.mappings.take(hash, |i| table[i as usize] == mapping).unwrap_or_else(|missing| {
             table.push(mapping);
-            self.mappings.add(hash)
+            self.mappings.add(missing)
         })
     }
 
     fn function(&mut self, function: Function) -> u32 {
         let (table, hasher) = (&mut self.symbols.functions, &self.hasher);
-        let hash = || hasher.hash_one((function.name, function.file, function.start_line));
-        self.functions.take(hash, |i| table[i as usize] == function).unwrap_or_else(|hash| {
+        let hash = || function.hash_with(hasher);
+        self.functions.take(hash, |i| table[i as usize] == function).unwrap_or_else(|missing| {
             table.push(function);
-            self.functions.add(hash)
+            self.functions.add(missing)
         })
     }
 
-    fn location(&mut self, mut location: Location, lines: &[Line]) -> u32 {
+    fn location(&mut self, location: Location, lines: &[Line]) -> u32 {
         let (symbols, hasher) = (&mut self.symbols, &self.hasher);
-        let hash = || {
-            let first = lines.first().copied().unwrap_or_default();
-            hasher.hash_one((location.address, first.function, first.line, lines.len()))
-        };
-        let equal = |i: u32| {
-            let entry = symbols.locations[i as usize];
-            entry.address == location.address
-                && Location { lines_end: 0, ..entry } == location
-                && symbols.lines_of(i) == lines
-        };
-        self.locations.take(hash, equal).unwrap_or_else(|hash| {
-            symbols.lines.extend_from_slice(lines);
-            location.lines_end = symbols.lines.len() as u32;
-            symbols.locations.push(location);
-            self.locations.add(hash)
+        let hash = || location.hash_with(lines, hasher);
+        self.locations.take(hash, |i| symbols.is_location(i, &location, lines)).unwrap_or_else(|missing| {
+            symbols.push_location(location, lines);
+            self.locations.add(missing)
         })
     }
 
@@ -324,16 +345,16 @@ impl Interner {
     }
 
     /// Finds or adds a set of labels.
-    fn label_set(&mut self, of: impl Iterator<Item = Label>) -> u32 {
+    pub(super) fn label_set(&mut self, of: impl Iterator<Item = Label>) -> u32 {
         let set = &mut self.labels;
         set.clear();
         set.extend(of);
         let (symbols, hasher) = (&mut self.symbols, &self.hasher);
         let hash = || hasher.hash_one(&set[..]);
-        self.label_sets.find(hash, |i| symbols.labels_of(i) == &set[..]).unwrap_or_else(|hash| {
+        self.label_sets.find(hash, |i| symbols.labels_of(i) == &set[..]).unwrap_or_else(|missing| {
             symbols.labels.extend_from_slice(set);
             symbols.label_ends.push(symbols.labels.len() as u32);
-            self.label_sets.add(hash)
+            self.label_sets.add(missing)
         })
     }
 
@@ -370,5 +391,42 @@ impl Interner {
         let mut bytes = Vec::new();
         header.put(&mut bytes);
         self.byte_string(|s| (&mut s.symbols.headers, &mut s.headers), &bytes)
+    }
+}
+
+// What entries are looked for by; what they are compared by is all of them.
+
+impl Mapping {
+    pub(super) fn hash_with(&self, hasher: &DefaultHashBuilder) -> u64 {
+        hasher.hash_one((self.start, self.limit, self.offset, self.build_id))
+    }
+}
+
+impl Function {
+    pub(super) fn hash_with(&self, hasher: &DefaultHashBuilder) -> u64 {
+        hasher.hash_one((self.name, self.file, self.start_line))
+    }
+}
+
+impl Location {
+    pub(super) fn hash_with(&self, lines: &[Line], hasher: &DefaultHashBuilder) -> u64 {
+        let first = lines.first().copied().unwrap_or_default();
+        hasher.hash_one((self.address, first.function, first.line, lines.len()))
+    }
+}
+
+impl Symbols {
+    /// Returns whether location `index` is this one, whatever its `lines_end`.
+    #[inline]
+    pub(super) fn is_location(&self, index: u32, location: &Location, lines: &[Line]) -> bool {
+        let entry = self.locations[index as usize];
+        entry.address == location.address
+            && Location { lines_end: 0, ..entry } == Location { lines_end: 0, ..*location }
+            && self.lines_of(index) == lines
+    }
+
+    pub(super) fn push_location(&mut self, location: Location, lines: &[Line]) {
+        self.lines.extend_from_slice(lines);
+        self.locations.push(Location { lines_end: self.lines.len() as u32, ..location });
     }
 }

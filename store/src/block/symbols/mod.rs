@@ -9,6 +9,7 @@
 //! stacks) and a node only to nodes before it; entry 0 of the strings and of the label sets is empty. Equal entries may stand twice:
 //! a profile that defines a function twice needs both.
 
+mod adopt;
 pub(crate) mod frames;
 mod intern;
 mod predict;
@@ -16,6 +17,7 @@ mod stacks;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use adopt::{Adopted, Adopting, Listed};
 pub(crate) use afterglow_profile::model::NONE;
 pub(crate) use intern::{Interner, Places};
 

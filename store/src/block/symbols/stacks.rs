@@ -110,15 +110,20 @@ impl Stacks {
         let nodes = &mut symbols.nodes;
         self.path.truncate(shared);
         let mut at = self.path.last().copied().unwrap_or(0);
-        self.grow(nodes.len() + 1);
         for &local in own.iter().rev() {
             at = self.callee(nodes, Node { parent: at, location: places[local as usize] });
             self.path.push(at);
         }
+        self.stack_at(&mut symbols.leaves, at)
+    }
+
+    /// Finds or adds the stack that ends at a node or the root.
+    pub(super) fn stack_at(&mut self, leaves: &mut Vec<u32>, at: u32) -> u32 {
+        self.grow(at as usize + 1);
         let stack = &mut self.stack_at[at as usize];
         if *stack == NONE {
-            *stack = symbols.leaves.len() as u32;
-            symbols.leaves.push(at);
+            *stack = leaves.len() as u32;
+            leaves.push(at);
         }
         *stack
     }
@@ -134,8 +139,9 @@ impl Stacks {
 
     /// Finds or adds a node.
     #[inline]
-    fn callee(&mut self, nodes: &mut Vec<Node>, node: Node) -> u32 {
+    pub(super) fn callee(&mut self, nodes: &mut Vec<Node>, node: Node) -> u32 {
         let caller = node.parent as usize;
+        self.grow(caller + 1);
         let first = self.first_callee[caller];
         if first != 0 && nodes[first as usize - 1].location == node.location {
             return first;
