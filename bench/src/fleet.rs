@@ -1,11 +1,13 @@
 //! A fleet: real profiles, perturbed, as if S services ran in I instances each.
 //!
-//! A base series is the files `<server>-<type>-*.pb.gz` of one folder, in the order of their names: one instance over time. Instance i of
-//! a service walks that series from an offset of its own, and every value is scaled by a factor of its own around 1, so that no two
-//! profiles are equal and each has the structure, the stacks and the sizes of a real one. The same seed gives the same bytes.
+//! A base series is the files `<server>-<type>-*.pb.gz` of one folder, in the order of their names: one instance over time. Each service
+//! runs one of the recorded servers and sends every type that was recorded of it. Instance i of a service walks the series from an
+//! offset of its own, and every value is scaled by a factor of its own around 1, so that no two profiles are equal and each has the
+//! structure, the stacks and the sizes of a real one. The same seed gives the same bytes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use afterglow_profile::compress::{gzip, inflate};
 use afterglow_profile::decode::decode;
@@ -37,15 +39,17 @@ const ROUND_NANOS: i64 = 15_000_000_000;
 /// A source of profiles.
 pub struct Fleet {
     options: Options,
-    /// By profile type, then by server: the protobufs of one instance over time.
-    series: Vec<Series>,
+    /// What one instance of each service sends in a round: the number of the service, and the series.
+    sends: Vec<(usize, Series)>,
     rng: SmallRng,
     next: usize,
 }
 
+/// The protobufs of one type of one instance over time.
+#[derive(Clone)]
 struct Series {
     profile_type: String,
-    raw: Vec<Vec<u8>>,
+    raw: Arc<[Vec<u8>]>,
 }
 
 /// One profile to send.
@@ -65,7 +69,7 @@ impl Fleet {
     /// # Errors
     /// Says which file cannot be read or decoded, or that the folder holds none.
     pub fn open(folder: &Path, options: Options) -> anyhow::Result<Self> {
-        let mut by_name: BTreeMap<(String, String), Vec<Vec<u8>>> = BTreeMap::new();
+        let mut servers: BTreeMap<String, BTreeMap<String, Vec<Vec<u8>>>> = BTreeMap::new();
         let mut paths: Vec<_> = std::fs::read_dir(folder)
             .with_context(|| format!("cannot list {}", folder.display()))?
             .map(|entry| entry.map(|e| e.path()))
@@ -77,26 +81,28 @@ impl Fleet {
             let profile_type = rest.split('-').next().unwrap_or_default();
             let body = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let raw = inflate(&body, &Limits::default()).with_context(|| format!("{}", path.display()))?.into_owned();
-            by_name.entry((profile_type.to_owned(), server.to_owned())).or_default().push(raw);
+            servers.entry(server.to_owned()).or_default().entry(profile_type.to_owned()).or_default().push(raw);
         }
-        anyhow::ensure!(!by_name.is_empty(), "{} holds no <server>-<type>-*.pb.gz", folder.display());
-        let series = by_name.into_iter().map(|((profile_type, _), raw)| Series { profile_type, raw }).collect();
+        anyhow::ensure!(!servers.is_empty(), "{} holds no <server>-<type>-*.pb.gz", folder.display());
+        let series = |(profile_type, raw): (String, Vec<Vec<u8>>)| Series { profile_type, raw: raw.into() };
+        let servers: Vec<Vec<Series>> =
+            servers.into_values().map(|types| types.into_iter().map(series).collect()).collect();
+        let of_service = |service: usize| servers[service % servers.len()].iter().map(move |s| (service, s.clone()));
+        let sends = (0..options.services).flat_map(of_service).collect();
         let rng = SmallRng::seed_from_u64(options.seed);
-        Ok(Self { options, series, rng, next: 0 })
+        Ok(Self { options, sends, rng, next: 0 })
     }
 
-    /// Returns the next profile: all types of all instances of all services, then the next round.
+    /// Returns the next profile: all types of an instance of each service, instance by instance, then the next round.
     ///
     /// # Errors
     /// Says that a base profile cannot be decoded, or is one whose bytes cannot be written anew.
     pub fn next_item(&mut self) -> anyhow::Result<Item> {
         let n = self.next;
         self.next += 1;
-        let series = &self.series[n % self.series.len()];
-        let instance_of_all = n / self.series.len();
-        let service = instance_of_all % self.options.services;
-        let instance = instance_of_all / self.options.services % self.options.instances;
-        let round = instance_of_all / (self.options.services * self.options.instances);
+        let (service, series) = &self.sends[n % self.sends.len()];
+        let instance = n / self.sends.len() % self.options.instances;
+        let round = n / (self.sends.len() * self.options.instances);
 
         let raw = &series.raw[(round + 7 * instance + 3 * service) % series.raw.len()];
         let mut profile = decode(raw, &Limits::default())?;
