@@ -1,5 +1,5 @@
 # `make run` shows it, `make test` proves it; CI calls the same.
-.PHONY: run build test check lint unit e2e go-test parquet-test tools goldens bench docs clean
+.PHONY: run build test check lint unit e2e go-test parquet-test tools goldens bench bench-inputs docs clean
 
 # Where `make run` listens and stores.
 LISTEN ?= 127.0.0.1:4100
@@ -57,6 +57,10 @@ docs:
 ## bench: the benchmarks; see bench/README.md
 bench:
 	bench/run.sh
+
+## bench-inputs: record real profiles for the benchmarks into .cache/profiles; takes an hour
+bench-inputs:
+	bench/inputs/record.sh
 
 clean:
 	cargo clean
