@@ -9,11 +9,11 @@
 //! bounded.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use afterglow_service::Failure;
 use afterglow_store::paths::{SegmentName, TenantId};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use ulid::Ulid;
 
 /// How many acknowledged ids are remembered at least, once there were as many. At 1,000 profiles a second they are
@@ -36,7 +36,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     /// Bounded by the byte budget: each has a profile that pays for it.
-    in_flight: HashMap<Key, watch::Receiver<Option<Outcome>>>,
+    in_flight: HashMap<Key, Pending>,
     /// Ids acknowledged since the last change of generations.
     young: HashMap<Key, Durable>,
     /// Those of the generation before. Forgetting a generation at once needs no order among ids and costs nothing.
@@ -74,12 +74,18 @@ pub(crate) enum Seen {
 pub(crate) struct Claim {
     recent: Recent,
     key: Key,
-    outcome: watch::Sender<Option<Outcome>>,
+    pending: Pending,
 }
 
-/// Waits for how a push ends.
-#[derive(Clone, Debug)]
-pub(crate) struct Pending(watch::Receiver<Option<Outcome>>);
+/// Waits for how a push ends. All who wait are woken in the order in which they came, so that a simulation can replay it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pending(Arc<Ending>);
+
+#[derive(Debug, Default)]
+struct Ending {
+    outcome: OnceLock<Result<Outcome, GivenUp>>,
+    ended: Notify,
+}
 
 /// Whoever pushed the id gave up before there was an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,15 +109,15 @@ impl Recent {
     pub(crate) fn claim(&self, tenant: &TenantId, id: Ulid) -> Seen {
         let key = (tenant.clone(), id);
         let mut state = self.lock();
-        if let Some(outcome) = state.in_flight.get(&key) {
-            return Seen::InFlight(Pending(outcome.clone()));
+        if let Some(pending) = state.in_flight.get(&key) {
+            return Seen::InFlight(pending.clone());
         }
         if let Some(durable) = state.young.get(&key).or_else(|| state.old.get(&key)) {
             return Seen::Durable(durable.clone());
         }
-        let (sender, receiver) = watch::channel(None);
-        state.in_flight.insert(key.clone(), receiver.clone());
-        Seen::Never(Claim { recent: self.clone(), key, outcome: sender }, Pending(receiver))
+        let pending = Pending::default();
+        state.in_flight.insert(key.clone(), pending.clone());
+        Seen::Never(Claim { recent: self.clone(), key, pending: pending.clone() }, pending)
     }
 
     /// Returns how many ids are in flight.
@@ -139,8 +145,8 @@ impl Claim {
             state.young.insert(self.key.clone(), durable.clone());
             state.in_flight.remove(&self.key);
         }
-        // Nobody may be waiting any more. The rest is done by drop.
-        self.outcome.send_replace(Some(outcome));
+        // The rest is done by drop.
+        self.pending.end(Ok(outcome));
     }
 
     /// Returns the id.
@@ -152,6 +158,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.recent.lock().in_flight.remove(&self.key);
+        self.pending.end(Err(GivenUp));
     }
 }
 
@@ -162,9 +169,19 @@ impl Pending {
     ///
     /// # Errors
     /// [`GivenUp`] when there will be none.
-    pub(crate) async fn outcome(mut self) -> Result<Outcome, GivenUp> {
-        let outcome = self.0.wait_for(Option::is_some).await.map_err(|_| GivenUp)?;
-        Ok(outcome.clone().expect("waited for Some"))
+    pub(crate) async fn outcome(self) -> Result<Outcome, GivenUp> {
+        let ended = self.0.ended.notified();
+        if self.0.outcome.get().is_none() {
+            ended.await;
+        }
+        self.0.outcome.get().cloned().expect("it is set before anybody is woken")
+    }
+
+    /// Says how it ended, the first time that it is called.
+    fn end(&self, outcome: Result<Outcome, GivenUp>) {
+        if self.0.outcome.set(outcome).is_ok() {
+            self.0.ended.notify_waiters();
+        }
     }
 }
 

@@ -1,0 +1,127 @@
+//! The real catalog as a process: it asks again and again, and every answer is checked.
+
+use std::time::Duration;
+
+use afterglow_profile::Selector;
+use afterglow_store::catalog::{self, Catalog, Freshness, Match, Query, View};
+use afterglow_store::paths::TenantId;
+use futures::future::BoxFuture;
+use tokio::time::{Instant, sleep};
+
+use crate::oracle::Oracle;
+use crate::process::{Life, Process};
+use crate::world::Chance;
+
+/// The mean time between two questions.
+const EVERY: Duration = Duration::from_secs(5);
+/// How many profiles of an answer are read.
+const FETCHES: usize = 2;
+
+/// A querier.
+#[derive(Debug)]
+pub struct Querier {
+    /// Its name.
+    pub name: String,
+    /// Who checks its answers.
+    pub oracle: Oracle,
+}
+
+impl Process for Querier {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn live(&self, life: Life) -> BoxFuture<'static, ()> {
+        let (name, oracle) = (self.name.clone(), self.oracle.clone());
+        Box::pin(async move {
+            let Life { store, mut chance, stop } = life;
+            let catalog = Catalog::new(store, catalog::Options::default());
+            while !stop.is_cancelled() {
+                sleep(chance.interval(EVERY)).await;
+                ask(&name, &catalog, &oracle, &mut chance).await;
+            }
+        })
+    }
+}
+
+/// Asks for all there is.
+async fn ask(name: &str, catalog: &Catalog, oracle: &Oracle, chance: &mut Chance) {
+    let acks = oracle.acks();
+    let (freshness, due) = match chance.number(0..3) {
+        0 => (Freshness::Now, acks),
+        1 if acks > 0 => {
+            let number = chance.number(0..acks as u64) as usize;
+            (Freshness::AtLeast(oracle.ack(number).segment), 0)
+        }
+        _ => {
+            let age = catalog::Options::default().list_age_max;
+            let then = Instant::now().checked_sub(age);
+            (Freshness::AtMostOld, then.map_or(0, |then| oracle.acks_by(then)))
+        }
+    };
+    let token = match &freshness {
+        Freshness::AtLeast(segment) => Some(segment.clone()),
+        Freshness::Now | Freshness::AtMostOld => None,
+    };
+    // Who is not answered asks again another time.
+    let Ok(view) = catalog.view(&TenantId::anonymous(), freshness).await else { return };
+    if let Some(token) = token
+        && view.problems().is_empty()
+        && !view.names().any(|name| *name == token)
+    {
+        oracle.wrong(format!("{name} does not see {token}, whose token it brought"));
+    }
+    check(name, &view, oracle, Some(due)).await;
+    let found = view.select(&everything()).await.matches;
+    for _ in 0..FETCHES.min(found.len()) {
+        // What cannot be read now is not wrong; what is read is checked.
+        fetch(name, chance.choose(&found), oracle).await.ok();
+    }
+}
+
+/// Checks all that a view answers; returns whether it was complete.
+async fn check(name: &str, view: &View, oracle: &Oracle, due: Option<usize>) -> bool {
+    let selection = view.select(&everything()).await;
+    let is_complete = selection.problems.is_empty();
+    let found = selection.matches.iter().map(|found| (found.row().id, found.row().sha256));
+    oracle.check(name, found, due.filter(|_| is_complete));
+    let series = view.series(&everything()).await;
+    let counted: u64 = series.series.iter().map(|series| series.profiles).sum();
+    if is_complete && series.problems.is_empty() && counted != selection.matches.len() as u64 {
+        oracle.wrong(format!("{name} counts {counted} profiles in series and {} one by one", selection.matches.len()));
+    }
+    is_complete
+}
+
+/// Reads a profile back; says why where it cannot.
+async fn fetch(name: &str, found: &Match, oracle: &Oracle) -> Result<(), String> {
+    use sha2::Digest;
+    let id = found.row().id;
+    let raw = found.block().fetch(found.row()).await.map_err(|error| error.to_string())?;
+    let sha256: [u8; 32] = sha2::Sha256::digest(&raw).into();
+    if oracle.sha256(id) != Some(sha256) {
+        oracle.wrong(format!("{name} reads other bytes under {id} than were sent"));
+    }
+    Ok(())
+}
+
+/// Checks, when nothing fails any more, that every acknowledged profile is there and is what was sent.
+pub async fn check_all(name: &str, catalog: &Catalog, oracle: &Oracle) {
+    let view = match catalog.view(&TenantId::anonymous(), Freshness::Now).await {
+        Ok(view) => view,
+        Err(error) => return oracle.wrong(format!("{name} cannot list though all is well: {error:?}")),
+    };
+    if !check(name, &view, oracle, Some(oracle.acks())).await {
+        oracle.wrong(format!("{name} cannot read all though all is well: {:?}", view.problems()));
+    }
+    for found in view.select(&everything()).await.matches {
+        if let Err(error) = fetch(name, &found, oracle).await {
+            oracle.wrong(format!("{name} cannot read {} though all is well: {error}", found.row().id));
+        }
+    }
+}
+
+fn everything() -> Query {
+    let selector = Selector::parse("{}").expect("it selects all");
+    Query { selector, profile_type: None, start_nanos: i64::MIN, end_nanos: i64::MAX }
+}

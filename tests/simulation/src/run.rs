@@ -1,0 +1,178 @@
+//! A run: a world of processes made from a seed, its trouble, its peace, and what is checked then.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afterglow_store::catalog::{self, Catalog};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::agent::{Agent, Plan as AgentPlan};
+use crate::ingester::Ingester;
+use crate::network::{Losses, Network};
+use crate::oracle::Oracle;
+use crate::process::{Chaos, Process, open, supervise};
+use crate::querier::{Querier, check_all};
+use crate::store::SimStore;
+use crate::store::faults::Faults;
+use crate::world::{Calm, Traced, World};
+
+/// How long the trouble lasts at most, whatever agents have left to send.
+const TROUBLE_MAX: Duration = Duration::from_secs(20 * 60);
+/// How long writes may still land once nobody sends any: five minutes, and a little for clocks of whole milliseconds.
+const LANDING_MAX: Duration = Duration::from_secs(310);
+/// How long agents have to get rid of what is left, when nothing fails any more.
+const LAST_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many ingesters there are.
+    pub ingesters: usize,
+    /// How many queriers.
+    pub queriers: usize,
+    /// What each agent does.
+    pub agents: Vec<AgentPlan>,
+    /// How the store fails.
+    pub faults: Faults,
+    /// What happens to processes.
+    pub chaos: Chaos,
+}
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// Profiles that were acknowledged.
+    pub acked: usize,
+    /// Acknowledgements, those of profiles sent again among them.
+    pub acks: usize,
+    /// Requests to the store.
+    pub requests: u64,
+    /// Objects at the end.
+    pub objects: usize,
+    /// What is wrong: nothing, if all is well.
+    pub wrongs: Vec<String>,
+    /// What happened.
+    pub traced: Traced,
+}
+
+impl Plan {
+    /// Draws a plan.
+    pub fn draw(world: &World) -> Self {
+        let mut chance = world.chance("plan");
+        let losses = Losses { calls: *chance.choose(&[0.0, 0.05, 0.2]), answers: *chance.choose(&[0.0, 0.05, 0.2]) };
+        let agents = (0..chance.number(1..5)).map(|_| AgentPlan {
+            profiles: chance.number(10..60),
+            every: Duration::from_millis(*chance.choose(&[100, 1_000, 5_000])),
+            resends: *chance.choose(&[0.0, 0.1, 0.5]),
+            losses,
+        });
+        let agents = agents.collect();
+        Self {
+            ingesters: chance.number(1..4) as usize,
+            queriers: chance.number(1..3) as usize,
+            agents,
+            faults: Faults::draw(&mut chance),
+            chaos: Chaos::draw(&mut chance),
+        }
+    }
+}
+
+/// Runs a seed. `keeps_lines` keeps the text of the trace; `change` may change what the seed planned.
+pub fn run(seed: u64, keeps_lines: bool, change: impl FnOnce(&mut Plan)) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime of one thread");
+    runtime.block_on(async {
+        let world = World::new(seed, keeps_lines);
+        let mut plan = Plan::draw(&world);
+        change(&mut plan);
+        live(seed, world, plan).await
+    })
+}
+
+async fn live(seed: u64, world: World, plan: Plan) -> Report {
+    world.note(format_args!("{plan:?}"));
+    let objects = SimStore::new(&world);
+    objects.set_faults(plan.faults);
+    let oracle = Oracle::new(&world);
+    let network = Network::new(plan.ingesters);
+    let calm = Calm::default();
+
+    let ingesters = (0..plan.ingesters).map(|port| -> Arc<dyn Process> {
+        Arc::new(Ingester {
+            name: format!("ingester{port}"),
+            port,
+            network: network.clone(),
+            oracle: oracle.clone(),
+            objects: objects.clone(),
+        })
+    });
+    let queriers = (0..plan.queriers).map(|number| -> Arc<dyn Process> {
+        Arc::new(Querier { name: format!("querier{number}"), oracle: oracle.clone() })
+    });
+    let mut processes = JoinSet::new();
+    for process in ingesters.chain(queriers) {
+        let (world, objects, oracle) = (world.clone(), objects.clone(), oracle.clone());
+        processes.spawn(supervise(process, world, objects, oracle, plan.chaos.clone(), calm.clone()));
+    }
+    let mut agents = JoinSet::new();
+    for (number, plan) in plan.agents.into_iter().enumerate() {
+        let name = format!("agent{number}");
+        let agent = Agent::new(name, world.clone(), network.clone(), oracle.clone(), plan);
+        agents.spawn(agent.run(calm.clone()));
+    }
+
+    // Trouble, until all is sent that shall be; agents then wait for peace.
+    let expected = agents.len();
+    let all_wait = async {
+        while oracle.waiting() < expected {
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let _ = timeout(TROUBLE_MAX, all_wait).await;
+    world.note(format_args!("peace"));
+    objects.set_faults(Faults::none());
+    calm.begin();
+    let ended = timeout(LAST_MAX, async {
+        while let Some(ended) = agents.join_next().await {
+            if let Err(error) = ended {
+                oracle.wrong(format!("an agent panicked: {error}"));
+            }
+        }
+    });
+    if ended.await.is_err() {
+        oracle.wrong("agents cannot get rid of their profiles though all is well".to_owned());
+    }
+    sleep(LANDING_MAX).await;
+    let store = open(&world, &objects, &world.clock(), "judge");
+    check_all("judge", &Catalog::new(store, catalog::Options::default()), &oracle).await;
+    drop(processes);
+
+    Report {
+        seed,
+        acked: oracle.acked_profiles(),
+        acks: oracle.acks(),
+        requests: objects.requests(),
+        objects: objects.objects(),
+        wrongs: oracle.wrongs(),
+        traced: world.traced(),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, acked, acks, requests, objects, wrongs, traced } = self;
+        write!(
+            f,
+            "seed {seed}: {acked} profiles acked, {acks} acks, {requests} requests, {objects} objects, {} events, trace {:016x}",
+            traced.events, traced.hash
+        )?;
+        wrongs.iter().try_for_each(|wrong| write!(f, "\n  {wrong}"))
+    }
+}

@@ -1,0 +1,428 @@
+//! An object store in memory that fails as clouds do, by a seed.
+//!
+//! Without faults it keeps what S3 promises: a read sees the last write that was answered, listings are in the order of keys and go by
+//! pages, of several creates of one key one succeeds, an ETag tells versions apart. What happens to a request is drawn when it is sent. A
+//! write is carried out by the store, not by its sender: who gives up or dies changes nothing, or ends it before it began, by chance.
+
+pub mod faults;
+mod listing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use afterglow_store::testing::faults::refusal;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::client::{HttpError, HttpErrorKind};
+use object_store::path::Path;
+use object_store::{
+    Attributes, CopyOptions, Extensions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+use self::faults::{Answer, BROWN_OUT, Fate, Faults};
+use crate::world::{Chance, World};
+
+/// The keys of a page of a listing: few, so that small runs have several pages.
+const PAGE_KEYS: usize = 16;
+
+/// The store as one of its users sees it; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SimStore {
+    shared: Arc<Shared>,
+    /// Who asks, for the trace.
+    user: Arc<str>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    world: World,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    objects: BTreeMap<Path, Object>,
+    /// Every key that was ever written.
+    written: BTreeSet<Path>,
+    version: u64,
+    faults: Faults,
+    chance: Chance,
+    /// Until when most requests fail.
+    browned_out: Option<Instant>,
+    requests: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Object {
+    bytes: Bytes,
+    modified: SystemTime,
+    version: u64,
+}
+
+/// A write that the store has taken.
+#[derive(Clone, Debug)]
+enum Write {
+    Put { key: Path, bytes: Bytes, mode: PutMode },
+    Delete { key: Path },
+}
+
+impl SimStore {
+    /// Makes an empty store in good order.
+    pub fn new(world: &World) -> Self {
+        let state = State {
+            objects: BTreeMap::new(),
+            written: BTreeSet::new(),
+            version: 0,
+            faults: Faults::none(),
+            chance: world.chance("store"),
+            browned_out: None,
+            requests: 0,
+        };
+        Self { shared: Arc::new(Shared { world: world.clone(), state: Mutex::new(state) }), user: "world".into() }
+    }
+
+    /// Returns the same store for another user.
+    pub fn of(&self, user: &str) -> Self {
+        Self { shared: Arc::clone(&self.shared), user: user.into() }
+    }
+
+    /// Sets how requests fail from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        let mut state = self.state();
+        state.faults = faults;
+        state.browned_out = None;
+    }
+
+    /// Returns whether this object was durable at some time up to now, without asking the store as its users do.
+    pub fn was_written(&self, key: &Path) -> bool {
+        self.state().written.contains(key)
+    }
+
+    /// Returns how many objects there are.
+    pub fn objects(&self) -> usize {
+        self.state().objects.len()
+    }
+
+    /// Returns how many requests were made.
+    pub fn requests(&self) -> u64 {
+        self.state().requests
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().expect("nothing panics while it holds the lock")
+    }
+
+    /// Draws what happens to a request, and notes it.
+    fn draw(&self, what: &str, key: &dyn fmt::Display, is_write: bool, is_create: bool) -> Fate {
+        let mut state = self.state();
+        let State { faults, chance, browned_out, requests, .. } = &mut *state;
+        *requests += 1;
+        let now = Instant::now();
+        if browned_out.is_none_or(|until| until <= now) {
+            *browned_out = chance.is(faults.brown_out).then(|| now + BROWN_OUT);
+        }
+        let fate = Fate::draw(faults, chance, is_write, is_create, browned_out.is_some());
+        self.shared.world.note(format_args!("{} {what} {key}: {}", self.user, Told(&fate)));
+        fate
+    }
+
+    /// Does a write when its time comes, whether its sender waits or not, and answers.
+    async fn write(&self, fate: Fate, write: Write) -> Result<PutResult> {
+        let (answer, answered) = oneshot::channel();
+        let store = self.clone();
+        tokio::spawn(async move {
+            let mut truth = None;
+            if let Some(after) = fate.done_after {
+                sleep(after).await;
+                if answer.is_closed() {
+                    // Where nobody waits, the rest of the request may never have been sent.
+                    let Some(after) = fate.orphaned_after else { return };
+                    sleep(after).await;
+                }
+                truth = Some(store.apply(&write));
+                if fate.is_forgotten {
+                    drop(store.apply(&Write::Delete { key: write.key().clone() }));
+                }
+            }
+            sleep(fate.answer_after).await;
+            let heard = match (fate.answer, truth) {
+                (Answer::Truth, Some(truth)) => Some(truth),
+                (Answer::Success, _) => Some(Ok(written(0))),
+                (told, _) => store.told(told, write.key()).map(Err),
+            };
+            let Some(again) = fate.again_after else {
+                match heard {
+                    Some(heard) => drop(answer.send(heard)),
+                    // Waits as long as its sender does.
+                    None => std::future::pending().await,
+                }
+                return;
+            };
+            heard.map(|heard| answer.send(heard));
+            sleep(again).await;
+            drop(store.apply(&write));
+        });
+        match answered.await {
+            Ok(heard) => heard,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Does a write now.
+    fn apply(&self, write: &Write) -> Result<PutResult> {
+        let now = self.shared.world.now();
+        let mut state = self.state();
+        let result = match write {
+            Write::Put { key, bytes, mode } => {
+                let there = state.objects.get(key).map(|object| object.version);
+                let refused = match mode {
+                    PutMode::Overwrite => None,
+                    PutMode::Create => there.map(|_| refusal(409, key)),
+                    PutMode::Update(expected) => {
+                        let is_expected = there.is_some_and(|version| expected.e_tag == Some(e_tag(version)));
+                        (!is_expected).then(|| refusal(412, key))
+                    }
+                };
+                match refused {
+                    Some(error) => Err(error),
+                    None => {
+                        state.version += 1;
+                        let version = state.version;
+                        state.objects.insert(key.clone(), Object { bytes: bytes.clone(), modified: now, version });
+                        state.written.insert(key.clone());
+                        Ok(written(version))
+                    }
+                }
+            }
+            Write::Delete { key } => {
+                state.objects.remove(key);
+                Ok(written(0))
+            }
+        };
+        drop(state);
+        let outcome = if result.is_ok() { "done" } else { "refused" };
+        self.shared.world.note(format_args!("{} {} {outcome}", self.user, write.key()));
+        result
+    }
+
+    /// Returns the error that an answer is; none where there is no answer.
+    fn told(&self, answer: Answer, key: &Path) -> Option<object_store::Error> {
+        match answer {
+            Answer::Status(status) => Some(refusal(status, key)),
+            Answer::Broken => Some(broken(HttpErrorKind::Interrupted, "connection reset")),
+            Answer::Unreachable => Some(broken(HttpErrorKind::Connect, "connection refused")),
+            // A truth that never came to be is an answer that never comes.
+            Answer::Truth | Answer::Success | Answer::Never => None,
+        }
+    }
+
+    /// Waits until a request that changes nothing is done, or fails.
+    async fn wait(&self, fate: &Fate, key: &Path) -> Result<()> {
+        let Some(after) = fate.done_after else {
+            sleep(fate.answer_after).await;
+            return match self.told(fate.answer, key) {
+                Some(error) => Err(error),
+                None => std::future::pending().await,
+            };
+        };
+        sleep(after).await;
+        Ok(())
+    }
+
+    /// Draws whether and how a body is damaged on its way.
+    fn damage(&self, whole: &Bytes, range: &Range<u64>) -> Option<Vec<Result<Bytes>>> {
+        let mut state = self.state();
+        let State { faults, chance, .. } = &mut *state;
+        let body = whole.slice(range.start as usize..range.end as usize);
+        if body.is_empty() || !chance.is(faults.damage) {
+            return None;
+        }
+        let at = chance.number(0..body.len() as u64) as usize;
+        Some(match chance.number(0..3) {
+            0 => vec![Ok(body.slice(..at)), Err(broken(HttpErrorKind::Interrupted, "connection reset"))],
+            // A range that is shifted: as many bytes, of another place.
+            1 if range.end < whole.len() as u64 => {
+                vec![Ok(whole.slice(range.start as usize + 1..range.end as usize + 1))]
+            }
+            _ => {
+                let mut wrong = body.to_vec();
+                wrong[at] ^= 1 << chance.number(0..8);
+                vec![Ok(wrong.into())]
+            }
+        })
+    }
+}
+
+fn e_tag(version: u64) -> String {
+    format!("\"{version:x}\"")
+}
+
+fn written(version: u64) -> PutResult {
+    PutResult { e_tag: Some(e_tag(version)), version: None, extensions: Extensions::default() }
+}
+
+fn broken(kind: HttpErrorKind, what: &'static str) -> object_store::Error {
+    let source = HttpError::new(kind, std::io::Error::other(what));
+    object_store::Error::Generic { store: "simulated", source: source.into() }
+}
+
+fn meta(key: &Path, object: &Object) -> ObjectMeta {
+    ObjectMeta {
+        location: key.clone(),
+        last_modified: object.modified.into(),
+        size: object.bytes.len() as u64,
+        e_tag: Some(e_tag(object.version)),
+        version: None,
+    }
+}
+
+impl Write {
+    fn key(&self) -> &Path {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
+/// A fate as the trace tells it.
+struct Told<'a>(&'a Fate);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |duration: Duration| duration.as_micros() as f64 / 1e3;
+        match self.0.done_after {
+            Some(after) => write!(f, "after {} ms", millis(after))?,
+            None => f.write_str("not done")?,
+        }
+        if let Some(again) = self.0.again_after {
+            write!(f, ", again after {} ms", millis(again))?;
+        }
+        if self.0.answer != Answer::Truth {
+            write!(f, ", answer {:?}", self.0.answer)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for SimStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "simulated store of {}", self.user)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for SimStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let is_create = options.mode != PutMode::Overwrite;
+        let what = if is_create { "create" } else { "put" };
+        let mut mode = options.mode;
+        let fate = self.draw(what, location, true, is_create);
+        let ignores = {
+            let mut state = self.state();
+            let State { faults, chance, .. } = &mut *state;
+            is_create && chance.is(faults.ignore_condition)
+        };
+        if ignores {
+            mode = PutMode::Overwrite;
+        }
+        self.write(fate, Write::Put { key: location.clone(), bytes: payload.into(), mode }).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        _location: &Path,
+        _options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        Err(object_store::Error::NotImplemented { operation: "multipart".to_owned(), implementer: self.to_string() })
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let what = if options.head { "head" } else { "get" };
+        let fate = self.draw(what, location, false, false);
+        self.wait(&fate, location).await?;
+        let object = self.state().objects.get(location).cloned();
+        sleep(fate.answer_after).await;
+        let object = object.ok_or_else(|| refusal(404, location))?;
+        let meta = meta(location, &object);
+        options.check_preconditions(&meta)?;
+        let range = match &options.range {
+            None => 0..meta.size,
+            Some(range) => range
+                .as_range(meta.size)
+                .map_err(|error| object_store::Error::Generic { store: "simulated", source: error.into() })?,
+        };
+        let body = if options.head {
+            Vec::new()
+        } else {
+            let whole = || vec![Ok(object.bytes.slice(range.start as usize..range.end as usize))];
+            self.damage(&object.bytes, &range).unwrap_or_else(whole)
+        };
+        Ok(GetResult {
+            payload: GetResultPayload::Stream(futures::stream::iter(body).boxed()),
+            meta,
+            range,
+            attributes: Attributes::default(),
+            extensions: Extensions::default(),
+        })
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let store = self.clone();
+        let delete = move |location: Result<Path>| {
+            let store = store.clone();
+            async move {
+                let key = location?;
+                let mut fate = store.draw("delete", &key, true, false);
+                let (is_odd, is_late) = {
+                    let mut state = store.state();
+                    let State { faults, chance, .. } = &mut *state;
+                    (chance.is(faults.odd_delete), chance.is(0.5))
+                };
+                if is_odd && !is_late {
+                    fate.answer = Answer::Status(500);
+                }
+                if is_odd && is_late && fate.answer == Answer::Truth {
+                    // Acknowledged at once, done later.
+                    let (late, key) = (store.clone(), key.clone());
+                    let after = faults::TWICE_MAX;
+                    tokio::spawn(async move {
+                        sleep(after).await;
+                        drop(late.apply(&Write::Delete { key }));
+                    });
+                    sleep(fate.answer_after).await;
+                } else {
+                    store.write(fate, Write::Delete { key: key.clone() }).await?;
+                }
+                Ok(key)
+            }
+        };
+        locations.then(delete).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        listing::list(self.clone(), prefix.cloned(), None)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        listing::list(self.clone(), prefix.cloned(), Some(offset.clone()))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        listing::folder(self, prefix).await
+    }
+
+    async fn copy_opts(&self, _from: &Path, _to: &Path, _options: CopyOptions) -> Result<()> {
+        Err(object_store::Error::NotImplemented { operation: "copy".to_owned(), implementer: self.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests;
