@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Records profiles of the size that big programs have (0.3 to 2 MB of gzip), each from a real program at real work.
+# Records profiles of the size that big programs have (0.1 to 2 MB of gzip), each from a real program at real work.
 #
 #   bench/inputs/large.sh OUT [gopls|compile|servers|jvm|node …]
 #
 # OUT/<program>-<type>-<n>.pb.gz, bytes as the program wrote them. Build first with build.sh. Runs some minutes on one core each.
 #   gopls    loads and checks a module of hundreds of packages: heap, allocs and CPU
 #   compile  the Go compiler on MinIO's largest package: CPU
-#   servers  those of fleet.sh with a heap sampled as finely as one under load for days: heap, allocs and the rest
+#   servers  some of fleet.sh with a heap sampled so finely that it shows what days of load would: heap and allocs
 #   jvm      the Closure compiler on 9 MB of JavaScript under async-profiler, as its converter writes pprof: cpu and alloc
 #   node     the TypeScript compiler on its own declarations: wall and heap
 set -euo pipefail
@@ -68,8 +68,9 @@ record_compile() {
 
 record_servers() {
   local file
-  HEAP_RATE=2048 MINUTES=6 LIFE=6 EVERY=60 PORT_BASE=${PORT_BASE:-26100} "$here/fleet.sh" "$work/servers" vegeta \
+  HEAP_RATE=128 MINUTES=6 LIFE=6 EVERY=60 PORT_BASE=${PORT_BASE:-26100} "$here/fleet.sh" "$work/servers" vegeta \
     node_exporter caddy etcd victoria-metrics minio prometheus
+  rm -r "$work/servers/vegeta"
   for file in "$work"/servers/*/a1-{heap,allocs}-*.pb.gz; do
     mv "$file" "$out/$(basename "$(dirname "$file")")-$(basename "$file" | cut -d - -f 2-)"
   done
@@ -84,7 +85,7 @@ record_jvm() {
   done
   unzip -oq "$work/jvm/async-profiler-$async_profiler.jar" linux-x64/libasyncProfiler.so -d "$work/jvm"
   java -Xmx2g "-agentpath:$work/jvm/linux-x64/libasyncProfiler.so=start,event=itimer,alloc=64k,interval=2ms,file=$work/jvm/out.jfr" \
-    -jar "$work/jvm/closure-compiler-$closure_compiler.jar" -O SIMPLE --warning_level QUIET --js "$input" --js_output_file /dev/null
+    -jar "$work/jvm/closure-compiler-$closure_compiler.jar" -O ADVANCED --jscomp_off='*' --js "$input" --js_output_file /dev/null
   for event in cpu alloc; do
     java -cp "$work/jvm/jfr-converter-$async_profiler.jar" Main --$event --threads --lines -o pb.gz "$work/jvm/out.jfr" \
       "$out/jvm-$event-001.pb.gz"
