@@ -1,9 +1,11 @@
 # `make run` shows it, `make test` proves it; CI calls the same.
-.PHONY: run build test check lint unit e2e go-test parquet-test tools goldens bench bench-inputs docs clean
+.PHONY: run build test check lint unit e2e go-test parquet-test sim tools goldens bench bench-inputs docs clean
 
 # Where `make run` listens and stores.
 LISTEN ?= 127.0.0.1:4100
 STORAGE ?= file://$(CURDIR)/afterglow-data
+# What `make sim` runs.
+SEEDS ?= 0..1000
 
 ## run: build and start everything in one process over a local folder; it profiles itself, so data show at once
 run:
@@ -41,6 +43,10 @@ go-test:
 parquet-test: tools
 	cargo build --locked --bin afterglow
 	.cache/venv/bin/python -m pytest -q tests/parquet
+
+## sim: seeds of the simulation, each twice; docs/testing.md says what they show
+sim:
+	SIM_SEEDS=$(SEEDS) cargo test --locked -p afterglow-simulation --test seeds -- --nocapture nothing_is_lost
 
 ## tools: what the tests need beside Rust, Go, Node and Python, into .cache/
 tools:

@@ -3,6 +3,7 @@
 //! A frame's bytes lie in a section; what they are (codec, lengths, checksum) lies in the table of contents, so that a reader knows
 //! what it will get before it asks, and notices bytes from the wrong place as surely as damaged ones.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use super::varint::{self, Cursor, Damage};
@@ -12,6 +13,13 @@ pub(crate) const FRAME_BYTES_MAX: u64 = 1 << 30;
 
 /// From this length on a column of a frame is compressed by itself: it pays for the header, as the statistics of columns differ.
 const APART_MIN: usize = 1 << 10;
+
+thread_local! {
+    /// Made once a thread: making a context asks the processor what it can do, which a virtual machine answers in microseconds. Small
+    /// frames took longer to begin than to unpack.
+    static UNZSTD: RefCell<zstd::bulk::Decompressor<'static>> =
+        RefCell::new(zstd::bulk::Decompressor::new().expect("zstd has memory for a context"));
+}
 
 /// How the bytes of a frame are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +187,7 @@ impl Frame {
         match self.codec {
             Codec::Stored => Ok(bytes.to_vec()),
             Codec::Run => Ok(vec![bytes[0]; unpacked]),
-            Codec::Zstd => match zstd::bulk::decompress(bytes, unpacked) {
+            Codec::Zstd => match UNZSTD.with_borrow_mut(|zstd| zstd.decompress(bytes, unpacked)) {
                 Ok(out) if out.len() == unpacked => Ok(out),
                 _ => Err(Damage("does not unpack to the length it should have")),
             },
