@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Records a fleet: real servers under a light, changing load, asked for their profiles once a minute, restarted twice.
+# Records a fleet: real servers under a light, changing load, asked for their profiles once a minute and restarted now and then.
 #
 #   bench/inputs/fleet.sh OUT [PROGRAM…]
 #
