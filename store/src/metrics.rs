@@ -23,6 +23,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
+use crate::commit::log::Appended;
 use crate::fault::Fault;
 
 /// The keys of one page of a listing.
@@ -125,10 +126,21 @@ pub struct Metrics {
     pub(crate) blocks_damaged: Counter,
     /// Segments that the catalogs hold.
     pub(crate) segments: Gauge,
+    /// Compacted blocks that the catalogs know as live.
+    pub(crate) live_blocks: Gauge,
     /// Profiles that a second segment held too.
     pub(crate) duplicates: Counter,
     /// Profiles whose id another profile had before.
     pub(crate) conflicts: Counter,
+    commits: Family<Commit, Counter>,
+    /// Snapshots of the state that were written.
+    pub(crate) snapshots_written: Counter,
+}
+
+/// How an attempt to make a commit ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Commit {
+    outcome: &'static str,
 }
 
 impl Default for Metrics {
@@ -157,7 +169,10 @@ impl Metrics {
             blocks_damaged: Counter::default(),
             segments: Gauge::default(),
             duplicates: Counter::default(),
+            live_blocks: Gauge::default(),
             conflicts: Counter::default(),
+            commits: Family::default(),
+            snapshots_written: Counter::default(),
         };
         let m = &metrics;
         let store = registry.sub_registry_with_prefix("afterglow_store");
@@ -186,8 +201,12 @@ impl Metrics {
         );
         catalog.register("blocks_damaged", "Blocks that could not be read", m.blocks_damaged.clone());
         catalog.register("segments", "Segments known", m.segments.clone());
+        catalog.register("live_blocks", "Compacted blocks known", m.live_blocks.clone());
         catalog.register("duplicate_profiles", "Profiles that a second segment held too", m.duplicates.clone());
         catalog.register("conflicting_profiles", "Profiles whose id named another profile before", m.conflicts.clone());
+        let commit = registry.sub_registry_with_prefix("afterglow_commit");
+        commit.register("attempts", "Attempts to make a commit by how they ended", m.commits.clone());
+        commit.register("snapshots_written", "Snapshots of the live blocks written", m.snapshots_written.clone());
         metrics
     }
 
@@ -198,6 +217,17 @@ impl Metrics {
             .flat_map(|operation| ALL_OUTCOMES.map(|outcome| Request { operation: *operation, outcome }))
             .filter_map(|request| self.requests.get(&request).map(|counter| counter.get()))
             .sum()
+    }
+
+    /// Counts an attempt to make a commit.
+    pub(crate) fn count_commit(&self, appended: &Appended) {
+        let outcome = match appended {
+            Appended::Committed => "committed",
+            Appended::Rejected => "rejected",
+            Appended::Unknown(_) => "unknown",
+            Appended::Failed(_) => "failed",
+        };
+        self.commits.get_or_create(&Commit { outcome }).inc();
     }
 
     fn finish(&self, operation: Operation, outcome: Outcome) {

@@ -33,7 +33,7 @@ use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::error::Error;
 use crate::location::StorageUrl;
 use crate::metrics::{Metered, Metrics};
-use crate::paths::WriterId;
+use crate::paths::{TenantId, WriterId};
 use crate::patient::{self, Patient};
 use crate::put;
 
@@ -90,6 +90,8 @@ pub(crate) struct Inner {
     pub(crate) pace: put::Pace,
     /// The latest time in the name of a segment of this writer.
     pub(crate) last_millis: AtomicU64,
+    /// What is known of each tenant's boundary, in milliseconds.
+    pub(crate) boundaries: Mutex<HashMap<TenantId, u64>>,
 }
 
 /// Opens the store at `url`; a local folder is made if need be.
@@ -190,6 +192,7 @@ impl Store {
                 writer,
                 pace,
                 last_millis: AtomicU64::new(0),
+                boundaries: Mutex::default(),
             }),
         }
     }

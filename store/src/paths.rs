@@ -6,7 +6,6 @@
 //! v1/t/<tenant>/commit/<20 digits>                              what one compaction or retention adds and removes
 //! v1/t/<tenant>/snap/<20 digits>                                the state after the commit of that number
 //! v1/t/<tenant>/day/<yyyymmdd>-<20 digits>                      a part of it: the live blocks of a day
-//! v1/t/<tenant>/gc/boundary                                     below this time no segment is read
 //! v1/t/<tenant>/quarantine/<name>                               a note that a block or segment is damaged
 //! v1/probe/<unix ms, 13 digits>-<nonce>                         lives for the time of a start-up probe
 //! ```

@@ -5,7 +5,8 @@
 //! Up to three attempts share five seconds; a second one starts beside the first when that is slower than nearly all before it.
 //! A retry budget keeps a store in trouble from being asked thrice as often. Three outcomes: durable, [`PutError::Unknown`]
 //! (an attempt may have happened or may yet), [`PutError::Failed`] (no attempt can have happened). The retries of `object_store`
-//! itself are off, for they would hide time.
+//! itself are off, for they would hide time. A writer that slept for a minute in between, by either clock, acknowledges nothing: what
+//! it wrote may be compacted and deleted by then, or lie below the boundary.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +20,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::Store;
+use crate::commit::boundary::NAMES_ABOVE;
 use crate::fault::Fault;
 use crate::paths::{SegmentKey, SegmentName, TenantId};
 
@@ -32,6 +34,9 @@ const LATENCIES_NEEDED: usize = 16;
 const HEDGE_QUANTILE: f64 = 0.95;
 /// The pause after a failed attempt; doubled for each one before it, and shortened by chance to spread the callers.
 const BACKOFF: Duration = Duration::from_millis(50);
+/// The longest time between the naming of a segment and the answer to its put that is acknowledged. Within it, no boundary can pass
+/// a name (see `commit::boundary`). No put is given as long, but a machine may sleep.
+const ACKNOWLEDGED_AGE_MAX: Duration = Duration::from_secs(60);
 /// The pause after the store asked to slow down.
 const BACKOFF_THROTTLED: Duration = Duration::from_millis(250);
 
@@ -107,6 +112,12 @@ pub enum Cause {
     #[error("no answer within {after:?}")]
     NoAnswer {
         /// How long was waited.
+        after: Duration,
+    },
+    /// The answer came so late that what was written may count as removed already.
+    #[error("the answer came after {after:?}, too late to rely on")]
+    TooSlow {
+        /// How long it took, by the clock that says more.
         after: Duration,
     },
     /// There was no time left for any attempt.
@@ -185,7 +196,8 @@ impl Store {
         deadline: Instant,
     ) -> Result<SegmentKey, PutError> {
         let pace = &self.inner.pace;
-        let key = SegmentKey { tenant: tenant.clone(), name: self.next_segment_name() };
+        let named_millis = self.inner.clock.unix_millis();
+        let key = SegmentKey { tenant: tenant.clone(), name: self.next_segment_name(tenant, named_millis) };
         let path = key.path();
         let began = Instant::now();
         let deadline = deadline.min(began + pace.policy.timeout);
@@ -206,7 +218,12 @@ impl Store {
                     let (fault, cause) = match result {
                         Ok(latency) => {
                             pace.record(latency);
-                            return Ok(key);
+                            let passed = self.inner.clock.unix_millis().saturating_sub(named_millis);
+                            let after = began.elapsed().max(Duration::from_millis(passed));
+                            if after < ACKNOWLEDGED_AGE_MAX {
+                                return Ok(key);
+                            }
+                            return Err(PutError::Unknown { key, attempts, source: Cause::TooSlow { after } });
                         }
                         Err(Cause::Store(error)) => (Fault::of(&error), Cause::Store(error)),
                         Err(cause) => (Fault::Ambiguous, cause),
@@ -263,12 +280,24 @@ impl Store {
         longest.mul_f64(0.5 + self.inner.random.next_unit() / 2.0)
     }
 
-    /// The time in the names of one writer never goes back, whatever its clock does: listings rely on it.
-    fn next_segment_name(&self) -> SegmentName {
+    /// The time in the names of one writer never goes back, whatever its clock does: listings rely on it. And it lies well above the
+    /// boundary, as far as that is known.
+    fn next_segment_name(&self, tenant: &TenantId, now_millis: u64) -> SegmentName {
         let inner = &self.inner;
-        let now = inner.clock.unix_millis();
-        let millis = inner.last_millis.fetch_max(now, Ordering::Relaxed).max(now);
+        let boundary = inner.boundaries.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).copied();
+        let least = boundary.map_or(0, |boundary| boundary.saturating_add(NAMES_ABOVE.as_millis() as u64));
+        let millis = now_millis.max(least);
+        let millis = inner.last_millis.fetch_max(millis, Ordering::Relaxed).max(millis);
         SegmentName::new(millis, &inner.writer, inner.random.next_u64())
+    }
+
+    /// Notes where a tenant's boundary is, so that segments are named above it.
+    pub(crate) fn note_boundary(&self, tenant: &TenantId, millis: u64) {
+        if millis > 0 {
+            let mut boundaries = self.inner.boundaries.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = boundaries.entry(tenant.clone()).or_default();
+            *known = millis.max(*known);
+        }
     }
 }
 

@@ -54,7 +54,9 @@ pub enum Reason {
     /// Blocks are too old, or too many, and go; what stays of one that was rewritten is added.
     Retention,
     /// The boundary moves, or blocks that no commit ever added are fenced off before they are deleted.
-    Collection,
+    Garbage,
+    /// What cannot be read is taken out of all views. Its object stays, for whoever may mend it.
+    Quarantine,
 }
 
 impl Reason {
@@ -62,12 +64,14 @@ impl Reason {
         match self {
             Self::Compaction => 1,
             Self::Retention => 2,
-            Self::Collection => 3,
+            Self::Garbage => 3,
+            Self::Quarantine => 4,
         }
     }
 
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Compaction, Self::Retention, Self::Collection].into_iter().find(|reason| reason.number() == number)
+        let all = [Self::Compaction, Self::Retention, Self::Garbage, Self::Quarantine];
+        all.into_iter().find(|reason| reason.number() == number)
     }
 }
 
@@ -251,7 +255,8 @@ pub(crate) mod tests {
     }
 
     fn any_commit() -> impl Strategy<Value = Commit> {
-        let reason = prop::sample::select(&[Reason::Compaction, Reason::Retention, Reason::Collection][..]);
+        let reasons = [Reason::Compaction, Reason::Retention, Reason::Garbage, Reason::Quarantine];
+        let reason = prop::sample::select(reasons.to_vec());
         let removed = prop_oneof![any_segment().prop_map(BlockRef::from), any_name().prop_map(BlockRef::from)];
         let (adds, removes) = (prop::collection::vec(any_entry(), 0..4), prop::collection::btree_set(removed, 0..8));
         (reason, adds, removes, prop::option::of(0..u64::MAX)).prop_map(|(reason, adds, removes, boundary)| Commit {

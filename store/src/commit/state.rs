@@ -40,6 +40,7 @@ pub(super) struct DayBlocks {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     pub(super) number: u64,
+    pub(super) at_millis: u64,
     pub(super) boundary: u64,
     pub(super) days: BTreeMap<Day, DayBlocks>,
     /// When each was removed, in milliseconds by the store's clock.
@@ -72,6 +73,11 @@ impl State {
     /// Returns the number of the last commit; 0 where there is none.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Returns when the store took the last commit, in milliseconds by its clock; 0 where there is none.
+    pub fn at_millis(&self) -> u64 {
+        self.at_millis
     }
 
     /// Returns the time, in milliseconds, below which no segment is read; 0 at first.
@@ -148,6 +154,7 @@ impl State {
     pub fn apply(&mut self, commit: &Commit, at_millis: u64) -> Result<(), Conflict> {
         self.check(commit)?;
         self.number += 1;
+        self.at_millis = self.at_millis.max(at_millis);
         for entry in &commit.adds {
             let day = self
                 .days
@@ -191,7 +198,7 @@ impl State {
                     return Err(Conflict::BelowBoundary(segment.clone()));
                 }
                 // What no commit added may be fenced off: from then on none can add it.
-                BlockRef::Block(block) if self.block(block).is_none() && commit.reason != Reason::Collection => {
+                BlockRef::Block(block) if self.block(block).is_none() && commit.reason != Reason::Garbage => {
                     return Err(Conflict::NotLive(*block));
                 }
                 BlockRef::Block(block) if added.contains(block) => return Err(Conflict::NotLive(*block)),
@@ -268,7 +275,7 @@ pub(crate) mod tests {
     }
 
     fn boundary(millis: u64) -> Commit {
-        Commit { reason: Reason::Collection, adds: Vec::new(), removes: Vec::new(), boundary: Some(millis) }
+        Commit { reason: Reason::Garbage, adds: Vec::new(), removes: Vec::new(), boundary: Some(millis) }
     }
 
     #[test]
@@ -319,10 +326,10 @@ pub(crate) mod tests {
 
     /// A compactor that slept between its PUT and its commit must not find that its block was collected meanwhile.
     #[test]
-    fn what_collection_fenced_off_cannot_be_added() {
+    fn what_was_fenced_off_cannot_be_added() {
         let mut state = State::default();
         let garbage = entry(1, 10);
-        let fence = Commit { reason: Reason::Collection, ..commit(&[], &[garbage.name.into()]) };
+        let fence = Commit { reason: Reason::Garbage, ..commit(&[], &[garbage.name.into()]) };
         state.apply(&fence, NOW).expect("a block that is not live may be fenced off");
         assert_eq!(state.apply(&commit(&[garbage.clone()], &[]), NOW), Err(Conflict::Added(garbage.name)));
     }

@@ -38,11 +38,6 @@ impl TenantId {
         self.days().join(format!("{day}-{}", number_text(number)))
     }
 
-    /// Returns where the boundary lies, below which no segment is read.
-    pub fn boundary(&self) -> Path {
-        self.folder("gc").join("boundary")
-    }
-
     /// Returns the folder of the notes on damaged blocks.
     pub fn quarantined(&self) -> Path {
         self.folder("quarantine")
@@ -104,7 +99,6 @@ mod tests {
             (tenant.commit(7), "v1/t/anonymous/commit/00000000000000000007"),
             (tenant.snapshot(64), "v1/t/anonymous/snap/00000000000000000064"),
             (tenant.day(day, 64), "v1/t/anonymous/day/20261124-00000000000000000064"),
-            (tenant.boundary(), "v1/t/anonymous/gc/boundary"),
             (tenant.quarantine(&block), "v1/t/anonymous/quarantine/1700000000123-w1-00000000000000fe"),
         ];
         for (path, text) in texts {

@@ -254,3 +254,42 @@ async fn a_put_that_is_dropped_counts_its_request() {
     assert!(tokio::time::timeout(Duration::from_millis(100), put).await.is_err());
     assert_eq!(world.store.metrics().requests(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn names_lie_well_above_the_boundary_though_the_clock_does_not() {
+    let world = world([]);
+    let tenant = TenantId::anonymous();
+    let put = async |tenant: &TenantId| {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        world.store.put_segment(tenant, Bytes::new(), deadline).await.expect("the store works").name.millis()
+    };
+    let before = put(&tenant).await;
+    let half_a_day = NAMES_ABOVE.as_millis() as u64;
+    world.store.note_boundary(&tenant, before - 2 * half_a_day);
+    assert!(put(&tenant).await < before + 1_000, "a clock that is right is above it");
+    world.clock.leap(-100 * 3_600_000);
+    world.store.note_boundary(&tenant, before);
+    world.store.note_boundary(&tenant, 7);
+    assert_eq!(put(&tenant).await, before + half_a_day);
+}
+
+/// A machine sleeps during a put: its own clock stands still, that on the wall tells.
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_slept_acknowledges_nothing() {
+    for (ahead, is_acknowledged) in [(59_000, true), (60_000, false)] {
+        let world = world([Slow(Duration::from_millis(100))]);
+        let sleeper = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            world.clock.leap(ahead);
+        };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let tenant = TenantId::anonymous();
+        let put = world.store.put_segment(&tenant, Bytes::from_static(b"segment"), deadline);
+        let (result, ()) = futures::future::join(put, sleeper).await;
+        match result {
+            Ok(_) => assert!(is_acknowledged, "{ahead}"),
+            Err(PutError::Unknown { source: Cause::TooSlow { .. }, .. }) => assert!(!is_acknowledged, "{ahead}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

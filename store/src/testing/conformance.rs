@@ -10,7 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use crate::commit::log::{Appended, Log, Nonce};
+use crate::paths::TenantId;
+use crate::{Store, StoreOptions};
 
 /// How many writers race to create one object.
 const RACING: usize = 16;
@@ -47,6 +52,7 @@ pub async fn check(objects: Arc<dyn ObjectStore>, prefix: Path, order: Order) {
     suite.odd_names_stay_as_they_are().await;
     suite.a_second_create_fails().await;
     suite.of_racing_creates_one_wins().await;
+    suite.of_racing_commits_one_wins().await;
     suite.clear().await;
     assert_eq!(suite.list(&suite.prefix).await, [] as [Path; 0], "what is deleted is not listed");
 }
@@ -267,6 +273,33 @@ impl Suite {
             }
             assert_eq!(winners.len(), 1, "of racing creates one wins: {winners:?}");
             assert_eq!(self.get(&path).await, format!("racer {}", winners[0]), "the winner's content stays");
+        }
+    }
+
+    /// The log of commits over this store: each number has one maker, who is told so; all others are told that they are not.
+    async fn of_racing_commits_one_wins(&self) {
+        let objects = Arc::new(PrefixStore::new(Arc::clone(&self.objects), self.path("log")));
+        let store = Store::new(objects, "conformance".to_owned(), StoreOptions::default());
+        for number in 1..=ROUNDS as u64 {
+            let racers = (0..RACING).map(|racer| {
+                let log = Log::new(store.clone(), TenantId::anonymous());
+                let nonce = Nonce::draw(&**store.random());
+                tokio::spawn(async move { (racer, log.append(number, nonce, racer.to_string().as_bytes()).await) })
+            });
+            let mut winners = Vec::new();
+            for result in futures::future::join_all(racers).await {
+                match result.expect("a racer does not panic") {
+                    (racer, Appended::Committed) => winners.push(racer),
+                    (_, Appended::Rejected) => {}
+                    (racer, outcome) => panic!("a lost race is rejected: racer {racer} is told {outcome:?}"),
+                }
+            }
+            assert_eq!(winners.len(), 1, "of racing commits one wins: {winners:?}");
+            let found = Log::new(store.clone(), TenantId::anonymous()).read(number).await;
+            let found = found.unwrap_or_else(|error| panic!("read commit {number}: {error}"));
+            let found = found.unwrap_or_else(|| panic!("commit {number} is there"));
+            assert_eq!(found.payload, winners[0].to_string(), "the winner's commit stays");
+            assert!(found.at_millis > 0, "the store says when it took a commit");
         }
     }
 }
