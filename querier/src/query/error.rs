@@ -188,7 +188,8 @@ impl Error {
             Self::Budget(Refused::Busy { .. }) => Kind::Exhausted,
             Self::NoProfile { .. } | Self::NoMatch { .. } => Kind::NotFound,
             Self::Deadline { .. } => Kind::DeadlineExceeded,
-            Self::Catalog(catalog::Error::List { .. })
+            Self::Catalog(catalog::Error::Commits { source, .. }) if source.is_damage() => Kind::Corrupt,
+            Self::Catalog(catalog::Error::List { .. } | catalog::Error::Commits { .. })
             | Self::Block(block::Error::Read { .. })
             | Self::Unread { .. } => Kind::Unavailable,
             Self::Block(_) | Self::Damaged { .. } => Kind::Corrupt,

@@ -191,7 +191,7 @@ mod tests {
         ids.sort_by_key(|id| (id.id, id.row));
         Arc::new(Segment {
             name: SegmentName::new(name, &"w".parse().expect("valid"), 0),
-            location: Location { path: Path::ROOT, bytes: 0 },
+            location: Location { path: Path::ROOT, bytes: 0, by_id: false },
             entries: Box::default(),
             ids: ids.into(),
             first_nanos: 0,

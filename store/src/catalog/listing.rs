@@ -80,7 +80,8 @@ impl Lister {
         }
     }
 
-    /// Plans a listing for a reader who knows these many segments, the newest among them, and may wait for one by its token.
+    /// Plans a listing for a reader who knows these many segments, has seen this newest name, and may wait for one by its token. What was
+    /// removed is listed until it is collected, so there may be more keys than segments.
     pub(super) fn plan(
         &self,
         now: Instant,
@@ -91,11 +92,12 @@ impl Lister {
         let (Some(began), Some(full_began), Some(newest)) = (self.began_millis, self.full_began, newest) else {
             return Scope::All;
         };
+        let keys = known.max(self.full_keys);
         let pages = (self.full_keys / PAGE_KEYS) as u32;
         let full_due = full_began + self.full_list_age_max.max(PAUSE_PER_PAGE * pages);
         let from = offset(began, newest, self.late_max);
         let is_before = token.is_some_and(|token| token.millis() < from);
-        if self.is_stale || known < PAGE_KEYS || now >= full_due || is_before { Scope::All } else { Scope::From(from) }
+        if self.is_stale || keys < PAGE_KEYS || now >= full_due || is_before { Scope::All } else { Scope::From(from) }
     }
 
     /// Notes that a listing is done that began at these times; what it found is held now.
@@ -189,7 +191,9 @@ fn sort(tenant: &TenantId, listed: Vec<ObjectMeta>) -> Found {
     let mut strangers = BTreeSet::new();
     for meta in listed {
         match SegmentKey::parse(tenant, &meta.location) {
-            Ok(key) => found.segments.push((key.name, Location { path: meta.location, bytes: meta.size })),
+            Ok(key) => {
+                found.segments.push((key.name, Location { path: meta.location, bytes: meta.size, by_id: false }))
+            }
             Err(_) => drop(strangers.insert(meta.location)),
         }
     }

@@ -1,18 +1,22 @@
-//! What can be found: the profiles of a tenant, known by their rows, as of a listing that is fresh enough.
+//! What can be found: the profiles of a tenant, as of a listing and of commits that are fresh enough.
 //!
 //! ```text
-//! Catalog::view ─▶ refresh: one LIST for all who wait (listing) ─▶ new blocks opened (segment) ─▶ ids indexed (dedupe) ─▶ View
-//! View::select ─▶ segments by time and series ─▶ their rows, from the cache or one GET each ─▶ Selection
+//! Catalog::view ─▶ refresh: one LIST for all who wait (listing) ─▶ then the commits ─▶ new segments opened (segment) ─▶ ids indexed
+//!                  (dedupe), compared with those of compacted blocks (cover) ─▶ View
+//! View::select ─▶ blocks by time, segments by time and series ─▶ their rows, from the cache or a GET each ─▶ Selection
 //! ```
 //!
-//! Invariants. A view holds every segment that was acknowledged before its listing began (see [`listing`] for what that rests on).
-//! Each id counts once in it: of several profiles with one id, that of the earliest segment. A view never changes. What cannot be
-//! read is a [`Problem`] that names it; the rest answers.
+//! Invariants. A view is what is live after a commit, and the segments listed before that no commit removed. So it holds all that was
+//! acknowledged before its listing began (see [`listing`] for what that rests on), and a compaction changes it in one step. Each id counts
+//! once: in the compacted block that has it, else in the earliest segment. A view never changes. What cannot be read is a
+//! [`Problem`] that names it; the rest answers. What was collected since is none: the question is asked again, of a new view.
 //!
-//! Memory: a segment that is listed costs about 500 bytes, and 50 for each of its profiles and of its series, as long as it is listed, and
-//! [`Options::segments_max`] bounds their number; opened blocks, with all that rows say, share [`Options::cache_bytes_max`] and are
+//! Memory: a segment that is listed and not removed costs about 500 bytes, and 50 for each of its profiles and of its series, and
+//! [`Options::segments_max`] bounds their number. A compacted block costs about 250 bytes, and a removed segment 100 for a day; their
+//! profiles cost nothing until they are asked for. Opened blocks, with all that rows say, share [`Options::cache_bytes_max`] and are
 //! opened again when asked for. Nothing happens unasked: a catalog that nobody asks makes no requests.
 
+mod cover;
 mod dedupe;
 mod listing;
 mod refresh;
@@ -29,8 +33,9 @@ use quick_cache::sync::Cache;
 use self::refresh::Tenant;
 use self::segment::Blocks;
 pub use self::segment::{OpenBlock, Series};
-pub use self::view::{Match, Query, Selection, SeriesCount, Summary, View};
+pub use self::view::{Match, Query, SegmentInfo, Selection, SeriesCount, Summary, View};
 use crate::Store;
+use crate::commit::{self, Commits};
 use crate::paths::{SegmentName, TenantId};
 
 /// The tenants that are kept at once; one that was not asked about for long is listed and opened anew.
@@ -72,7 +77,8 @@ impl Default for Options {
 pub enum Freshness {
     /// Its listing began no longer ago than [`Options::list_age_max`].
     AtMostOld,
-    /// It holds this segment, which an acknowledgement named, or its listing began after it was asked for: reads its own writes.
+    /// It holds this segment, which an acknowledgement named, or the block that took its place, or its listing began after it was asked
+    /// for: reads its own writes.
     AtLeast(SegmentName),
     /// Its listing began after it was asked for.
     Now,
@@ -88,6 +94,14 @@ pub enum Error {
         tenant: TenantId,
         /// Why.
         source: Arc<object_store::Error>,
+    },
+    /// What compactions did could not be read; unless the commits are damaged, a retry may help.
+    #[error("the commits of tenant {tenant} could not be read")]
+    Commits {
+        /// The tenant.
+        tenant: TenantId,
+        /// Why.
+        source: commit::Error,
     },
     /// There are too many segments to know them all.
     #[error(
@@ -139,15 +153,25 @@ impl Catalog {
 
     /// Returns a view of the tenant's profiles that is as fresh as asked.
     ///
-    /// Costs nothing where the last view is fresh enough; else one LIST (see [`listing`]) and one GET for each segment that is new,
-    /// shared by all who wait. Dropping the future keeps what was opened so far.
+    /// Costs nothing where the last view is fresh enough; else one LIST (see [`listing`]), the GETs of [`Commits::refresh`], one for each
+    /// segment that is new, and a GET or two for each block whose ids may be those of such; shared by all who wait. Dropping the
+    /// future keeps what was opened so far.
     ///
     /// # Errors
-    /// [`Error::List`] where the store does not answer, [`Error::TooManySegments`] over the limit.
+    /// [`Error::List`] and [`Error::Commits`] where the store does not answer, [`Error::TooManySegments`] over the limit.
     pub async fn view(&self, tenant: &TenantId, freshness: Freshness) -> Result<Arc<View>, Error> {
+        self.tenant(tenant).view(&freshness).await
+    }
+
+    /// Returns the commits of the tenant, which share what they read with the views.
+    pub fn commits(&self, tenant: &TenantId) -> Commits {
+        self.tenant(tenant).commits().clone()
+    }
+
+    fn tenant(&self, tenant: &TenantId) -> Arc<Tenant> {
         let make = || Arc::new(Tenant::new(tenant.clone(), Arc::clone(&self.inner.blocks), self.inner.options.clone()));
         let Ok(tenant) = self.inner.tenants.get_or_insert_with(tenant, || Ok::<_, std::convert::Infallible>(make()));
-        tenant.view(&freshness).await
+        tenant
     }
 }
 

@@ -1,29 +1,32 @@
 //! A tenant's state, and how it is brought up to date.
 //!
-//! One refresh is under way at a time: list, open what is new, publish a view. Whoever comes meanwhile waits for it and then looks
+//! One refresh is under way at a time: list, then replay commits, open what is new, publish a view of both in one step. In this order
+//! nothing is missed: what a commit removed after the listing is in the blocks that it added. Whoever comes meanwhile waits for it and then looks
 //! whether its view is fresh enough, so any number of readers cost one LIST, or two where some came after it had begun. A refresh
 //! runs in the future of a reader. If that is dropped, the next one in line starts anew; what was opened by then is kept.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
 use object_store::path::Path;
 use tokio::time::Instant;
 
+use super::cover::{Comparison, Cover};
 use super::dedupe::{Doubles, Index, Slot};
 use super::listing::{self, Found, Lister, Scope};
 use super::segment::{Blocks, Interner, Location, OpenBlock, Segment, Unopened};
 use super::view::{Listed, View};
 use super::{Error, Freshness, Options, Problem};
+use crate::commit::{self, Commits};
 use crate::paths::{SegmentName, TenantId};
 
 /// How soon a block that could not be read is tried again; doubled for each failure before.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// How long at most until then.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+pub(super) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 /// The most problems that a view names.
 const PROBLEMS_MAX: usize = 100;
 
@@ -32,6 +35,7 @@ pub(super) struct Tenant {
     id: TenantId,
     options: Options,
     blocks: Arc<Blocks>,
+    commits: Commits,
     /// How many listings have begun.
     begun: AtomicU64,
     /// Held by who refreshes.
@@ -43,7 +47,10 @@ pub(super) struct Tenant {
 struct State {
     segments: BTreeMap<SegmentName, Slot>,
     index: Index,
+    cover: Cover,
     interner: Interner,
+    /// The newest name that a listing showed, removed or not.
+    newest: Option<SegmentName>,
     /// Segments that could not be read.
     troubled: BTreeMap<SegmentName, Troubled>,
     /// What lies among the segments and is none.
@@ -91,14 +98,24 @@ impl Tenant {
         let state = State {
             segments: BTreeMap::new(),
             index: Index::new(blocks.store.random().next_u64()),
+            cover: Cover::default(),
+            newest: None,
             interner: Interner::default(),
             troubled: BTreeMap::new(),
             strangers: Vec::new(),
-            is_changed: false,
-            view: Arc::new(View::new(Vec::new(), Vec::new(), Arc::clone(&blocks))),
+            is_changed: true,
+            view: Arc::new(View::new(
+                Vec::new(),
+                Vec::new(),
+                Arc::clone(&blocks),
+                Arc::default(),
+                id.clone(),
+                Weak::new(),
+            )),
             listed: None,
         };
         Self {
+            commits: Commits::new(blocks.store.clone(), id.clone()),
             id,
             begun: AtomicU64::new(0),
             lister: tokio::sync::Mutex::new(Lister::new(&options)),
@@ -112,8 +129,12 @@ impl Tenant {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn commits(&self) -> &Commits {
+        &self.commits
+    }
+
     /// Returns a view that is as fresh as asked.
-    pub(super) async fn view(&self, freshness: &Freshness) -> Result<Arc<View>, Error> {
+    pub(super) async fn view(self: &Arc<Self>, freshness: &Freshness) -> Result<Arc<View>, Error> {
         let asked = Asked { begun: self.begun.load(Ordering::SeqCst), at: Instant::now() };
         if let Some(view) = self.fresh(freshness, asked) {
             return Ok(view);
@@ -136,20 +157,20 @@ impl Tenant {
         let is_fresh = listed.number > asked.begun
             || match freshness {
                 Freshness::AtMostOld => asked.at - listed.began <= self.options.list_age_max,
-                Freshness::AtLeast(name) => state.segments.contains_key(name) || state.troubled.contains_key(name),
+                // What was taken in since the view was made does not count: the view does not have it.
+                Freshness::AtLeast(name) => state.view.holds(name) || state.troubled.contains_key(name),
                 Freshness::Now => false,
             };
         is_fresh.then(|| Arc::clone(&state.view))
     }
 
-    async fn refresh(&self, lister: &mut Lister, token: Option<&SegmentName>) -> Result<Arc<View>, Error> {
+    async fn refresh(self: &Arc<Self>, lister: &mut Lister, token: Option<&SegmentName>) -> Result<Arc<View>, Error> {
         let store = &self.blocks.store;
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let (began, began_millis) = (Instant::now(), store.clock().unix_millis());
         let (scope, newest) = {
             let state = self.state();
-            let newest = state.segments.last_key_value().map(|(name, _)| name.clone());
-            (lister.plan(began, state.segments.len(), newest.as_ref(), token), newest)
+            (lister.plan(began, state.segments.len(), state.newest.as_ref(), token), state.newest.clone())
         };
         let metrics = store.metrics();
         let lists = if scope == Scope::All { &metrics.lists_full } else { &metrics.lists_incremental };
@@ -157,7 +178,10 @@ impl Tenant {
         let found = listing::list(&*store.objects(), &self.id, scope).await;
         let found = found.map_err(|source| Error::List { tenant: self.id.clone(), source: Arc::new(source) })?;
         let keys = found.segments.len() + found.strangers.len();
-        let Changes { new, due } = self.compare(scope, found, began);
+        let newest_found = found.segments.last().map(|(name, _)| name.clone());
+        let commits = self.commits.refresh().await;
+        let commits = commits.map_err(|source| Error::Commits { tenant: self.id.clone(), source })?;
+        let Changes { new, due } = self.compare(scope, found, &commits, began);
         let segments = self.state().segments.len() + new.len();
         if segments > self.options.segments_max {
             return Err(Error::TooManySegments { tenant: self.id.clone(), segments, max: self.options.segments_max });
@@ -166,37 +190,83 @@ impl Tenant {
             lister.learn(newest.as_ref(), new.iter().map(|(name, _)| name));
         }
         let is_stale = self.open(new.into_iter().chain(due)).await;
+        self.cover(&commits).await;
         // Only now: what a refresh listed and was dropped before it had opened must be listed again.
         lister.done(scope, began, began_millis, keys);
         if is_stale {
             lister.is_stale();
         }
-        Ok(self.publish(Listing { number, began }))
+        Ok(self.publish(Listing { number, began }, newest_found, commits))
     }
 
-    /// Forgets what is no longer listed, and returns what is to be opened.
-    fn compare(&self, scope: Scope, found: Found, now: Instant) -> Changes {
+    /// Forgets what is no longer listed or was removed, and returns what is to be opened: never what was removed, listed or not.
+    fn compare(&self, scope: Scope, found: Found, commits: &commit::State, now: Instant) -> Changes {
         let mut state = self.state();
+        if commits.number() != state.view.state().number() {
+            let removed = state.segments.keys().filter(|name| commits.is_removed(name)).cloned().collect();
+            self.forget(&mut state, removed);
+            let troubled = state.troubled.len();
+            state.troubled.retain(|name, _| !commits.is_removed(name));
+            state.is_changed |= state.troubled.len() != troubled;
+        }
         if scope == Scope::All {
             let is_listed =
                 |name: &SegmentName| found.segments.binary_search_by(|(listed, _)| listed.cmp(name)).is_ok();
-            let gone: Vec<SegmentName> = state.segments.keys().filter(|name| !is_listed(name)).cloned().collect();
-            for name in gone {
-                let slot = state.segments.remove(&name).expect("the name was found there");
-                state.index.remove(slot);
-                self.blocks.store.metrics().segments.dec();
-                state.is_changed = true;
-            }
+            let gone = state.segments.keys().filter(|name| !is_listed(name)).cloned().collect();
+            self.forget(&mut state, gone);
             let troubled = state.troubled.len();
             state.troubled.retain(|name, _| is_listed(name));
             state.is_changed |= state.troubled.len() != troubled || state.strangers != found.strangers;
             state.strangers = found.strangers;
         }
         let is_known = |name: &SegmentName| state.segments.contains_key(name) || state.troubled.contains_key(name);
-        let new = found.segments.into_iter().filter(|(name, _)| !is_known(name));
+        let new = found.segments.into_iter().filter(|(name, _)| !is_known(name) && !commits.is_removed(name));
         let due = state.troubled.iter().filter(|(_, troubled)| troubled.retry_at <= now);
         let due = due.map(|(name, troubled)| (name.clone(), troubled.location.clone()));
         Changes { new: new.collect(), due: due.collect() }
+    }
+
+    fn forget(&self, state: &mut State, segments: Vec<SegmentName>) {
+        for name in segments {
+            let slot = state.segments.remove(&name).expect("the name was found there");
+            state.index.remove(slot);
+            state.cover.remove(&name);
+            self.blocks.store.metrics().segments.dec();
+            state.is_changed = true;
+        }
+    }
+
+    /// Finds out which profiles of segments compacted blocks have too. Opens the blocks whose ids may be those of a segment.
+    async fn cover(&self, commits: &commit::State) {
+        let plan = {
+            let mut state = self.state();
+            let is_uncovered = state.cover.retain(commits);
+            state.is_changed |= is_uncovered;
+            let State { segments, index, cover, .. } = &*state;
+            cover.plan(commits, segments.values().map(|slot| index.slots.get(*slot)), Instant::now())
+        };
+        let open = async |comparison: Comparison| {
+            let opened = self.blocks.get(&Location::of(&self.id, &comparison.entry)).await;
+            (comparison, opened)
+        };
+        let mut opening = futures::stream::iter(plan.into_iter().map(open)).buffer_unordered(self.options.opens_max);
+        while let Some((Comparison { entry, segments }, opened)) = opening.next().await {
+            let mut state = self.state();
+            match opened {
+                Ok(open) => {
+                    let metrics = self.blocks.store.metrics();
+                    for segment in segments {
+                        let (duplicates, conflicts) = state.cover.compare(entry.name, &open, &segment);
+                        state.is_changed |= duplicates > 0;
+                        metrics.duplicates.inc_by(duplicates);
+                        metrics.conflicts.inc_by(conflicts);
+                    }
+                }
+                // Whoever asks for what it holds is told.
+                Err(_) => state.cover.unread(entry.name, Instant::now()),
+            }
+        }
+        self.state().cover.done(commits);
     }
 
     /// Opens segments, many at once, and takes each in as soon as it is read. Returns whether one was not there any more: deleted since
@@ -227,6 +297,7 @@ impl Tenant {
         let segment = Segment::new(name.clone(), location, block, &mut state.interner);
         let (slot, Doubles { duplicates, conflicts }) = state.index.insert(Arc::new(segment));
         state.troubled.remove(&name);
+        state.cover.insert(name.clone());
         state.segments.insert(name, slot);
         state.is_changed = true;
         let metrics = self.blocks.store.metrics();
@@ -247,16 +318,27 @@ impl Tenant {
         state.is_changed = true;
     }
 
-    /// Makes the view of what is held now, as of this listing.
-    fn publish(&self, listed: Listing) -> Arc<View> {
+    /// Makes the view of what is held now, as of this listing and these commits.
+    fn publish(
+        self: &Arc<Self>,
+        listed: Listing,
+        newest: Option<SegmentName>,
+        commits: Arc<commit::State>,
+    ) -> Arc<View> {
         let mut state = self.state();
-        if state.is_changed {
-            let segments = state.segments.values().map(|slot| Listed {
+        state.newest = state.newest.take().max(newest);
+        let before = state.view.state();
+        if state.is_changed || commits.number() != before.number() {
+            let blocks = commits.len() as i64 - before.len() as i64;
+            self.blocks.store.metrics().live_blocks.inc_by(blocks);
+            let segments = state.segments.iter().map(|(name, slot)| Listed {
                 segment: Arc::clone(state.index.slots.get(*slot)),
-                hidden: state.index.hidden(*slot).cloned(),
+                hidden: state.cover.hidden(name, state.index.hidden(*slot)),
             });
             let segments = segments.collect();
-            state.view = Arc::new(View::new(segments, state.problems(), Arc::clone(&self.blocks)));
+            let (blocks, origin) = (Arc::clone(&self.blocks), Arc::downgrade(self));
+            let view = View::new(segments, state.problems(), blocks, commits, self.id.clone(), origin);
+            state.view = Arc::new(view);
             state.is_changed = false;
         }
         state.listed = Some(listed);
@@ -282,7 +364,9 @@ impl State {
 
 impl Drop for Tenant {
     fn drop(&mut self) {
-        let segments = self.state().segments.len();
-        self.blocks.store.metrics().segments.dec_by(segments as i64);
+        let state = self.state();
+        let metrics = self.blocks.store.metrics();
+        metrics.segments.dec_by(state.segments.len() as i64);
+        metrics.live_blocks.dec_by(state.view.state().len() as i64);
     }
 }

@@ -1,5 +1,5 @@
 //! What is known of one segment: little and for as long as it is listed ([`Segment`]), or all its rows while they are asked for
-//! ([`OpenBlock`], in the cache of [`Blocks`]).
+//! ([`OpenBlock`], in the cache of [`Blocks`]). Of a compacted block only the latter.
 //!
 //! A segment's rows are summed up by series: how many, and from when to when. That and the ids suffice to leave out a segment, to
 //! count profiles, to find one by its id and to see duplicates; labels are shared by all segments that have them ([`Interner`]).
@@ -18,8 +18,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Problem;
 use crate::Store;
 use crate::block::{self, Block, Row, SampleType};
+use crate::commit::BlockEntry;
 use crate::fault::Fault;
-use crate::paths::SegmentName;
+use crate::paths::{BlockRef, SegmentName, TenantId};
 
 /// What an opened block takes by itself, each of its datasets, and each of its small allocations besides what is asked for: as
 /// measured on blocks of 1 to 50 datasets and 1 to 100 rows.
@@ -74,11 +75,21 @@ pub(super) struct Segment {
     pub(super) last_nanos: i64,
 }
 
-/// Where an object lies and how long it is.
+/// Where a block lies and how long it is.
 #[derive(Clone, Debug)]
 pub(super) struct Location {
     pub(super) path: Path,
     pub(super) bytes: u64,
+    /// Whether profiles are looked for by their ids in the opened block. Those of a segment are known without it.
+    pub(super) by_id: bool,
+}
+
+impl Location {
+    /// Returns where a compacted block lies.
+    pub(super) fn of(tenant: &TenantId, entry: &BlockEntry) -> Self {
+        let path = BlockRef::Block(entry.name).path(tenant);
+        Self { path, bytes: entry.bytes, by_id: true }
+    }
 }
 
 impl Segment {
@@ -106,10 +117,9 @@ impl Segment {
             entries[entry].profiles += 1;
             entries[entry].first_nanos = entries[entry].first_nanos.min(row.time_nanos);
             entries[entry].last_nanos = entries[entry].last_nanos.max(row.time_nanos);
-            let (digest, _) = row.sha256.split_first_chunk().expect("a SHA-256 is longer than 8 bytes");
             ids.push(Id {
                 id: row.id.into(),
-                digest: u64::from_le_bytes(*digest),
+                digest: digest_of(row),
                 row: u32::try_from(number).expect("a block has fewer rows than 2^32"),
                 entry: entry as u32,
             });
@@ -132,6 +142,12 @@ impl Segment {
     }
 }
 
+/// Returns what tells a profile from another with the same id.
+fn digest_of(row: &Row) -> u64 {
+    let (digest, _) = row.sha256.split_first_chunk().expect("a SHA-256 is longer than 8 bytes");
+    u64::from_le_bytes(*digest)
+}
+
 // === impl OpenBlock ===
 
 /// An opened block with its rows.
@@ -139,6 +155,8 @@ impl Segment {
 pub struct OpenBlock {
     block: Arc<Block>,
     rows: Arc<Vec<Row>>,
+    /// Ids and the rows that have them, sorted; none where nobody looks for profiles by their ids here.
+    ids: Box<[(u128, u32)]>,
     /// About what it takes in memory.
     bytes: u64,
 }
@@ -158,8 +176,24 @@ impl OpenBlock {
         // The listing told the length, which spares stores without requests for an object's end a question.
         let block = Block::open_sized(store.objects(), location.path.clone(), location.bytes).await?;
         let rows = block.rows().await?;
-        let bytes = bytes_held(&block, &rows) as u64;
-        Ok(Self { block: Arc::new(block), rows, bytes })
+        let mut ids = Vec::new();
+        if location.by_id {
+            ids.extend(rows.iter().enumerate().map(|(number, row)| (row.id.into(), number as u32)));
+            ids.sort_unstable();
+        }
+        let bytes = (bytes_held(&block, &rows) + size_of_val(&*ids)) as u64;
+        Ok(Self { block: Arc::new(block), rows, ids: ids.into(), bytes })
+    }
+
+    /// Returns the first row with this id, in a block that is opened to be asked for it.
+    pub(super) fn find(&self, id: u128) -> Option<u32> {
+        let at = self.ids.partition_point(|(known, _)| *known < id);
+        self.ids.get(at).filter(|(known, _)| *known == id).map(|(_, row)| *row)
+    }
+
+    /// Returns what tells the profile of a row from another with the same id.
+    pub(super) fn digest(&self, row: u32) -> u64 {
+        digest_of(&self.rows[row as usize])
     }
 }
 
@@ -217,8 +251,8 @@ impl Blocks {
         finish(opening, location).await
     }
 
-    /// Returns a block that was opened before, from the cache or by one GET; who asks for the same at once waits for the same.
-    pub(super) async fn get(self: &Arc<Self>, location: &Location) -> Result<Arc<OpenBlock>, Problem> {
+    /// Returns a block from the cache or by a GET or two; who asks for the same at once waits for the same.
+    pub(super) async fn get(self: &Arc<Self>, location: &Location) -> Result<Arc<OpenBlock>, Unopened> {
         if let Some(open) = self.cache.get(&location.path) {
             return Ok(open);
         }
@@ -230,11 +264,7 @@ impl Blocks {
             };
             this.cache.get_or_insert_async(&place.path, open).await
         });
-        match finish(opening, location).await {
-            Ok(open) => Ok(open),
-            Err(Unopened::Gone) => Err(Problem { key: location.path.clone(), text: "is no longer there".to_owned() }),
-            Err(Unopened::Unreadable(problem)) => Err(problem),
-        }
+        finish(opening, location).await
     }
 }
 
@@ -245,6 +275,16 @@ pub(super) enum Unopened {
     Gone,
     /// It cannot be read.
     Unreadable(Problem),
+}
+
+impl Unopened {
+    /// Says it of the block that lies there.
+    pub(super) fn problem(self, location: &Location) -> Problem {
+        match self {
+            Self::Gone => Problem { key: location.path.clone(), text: "is no longer there".to_owned() },
+            Self::Unreadable(problem) => problem,
+        }
+    }
 }
 
 /// Waits for a block that is opened on a task of its own, which ends when nobody waits any more.

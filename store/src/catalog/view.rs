@@ -1,21 +1,26 @@
 //! What a question sees, and selecting in it.
 //!
-//! A [`View`] is a list of segments by their names, each with the rows that do not count because an earlier segment has their ids.
-//! Selecting goes from coarse to fine: segments and series by what is always known of them, then rows of the few blocks that are
-//! left. The selector is asked once for each series, however many segments have it.
+//! A [`View`] is the state after a commit, whose blocks are opened when they are asked for, and a list of segments by their names, each
+//! with the rows that do not count because a block or an earlier segment has their ids. Selecting goes from coarse to fine: blocks by
+//! time, segments and series by what is always known of them, then rows of the few that are left. The selector is asked once for
+//! each series of the segments, however many have it.
+//!
+//! What a view names may be collected while the view is used. Then the question is asked once more, of a view that is new.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use afterglow_profile::{Labels, ProfileType, Selector};
 use futures::StreamExt;
 use ulid::Ulid;
 
-use super::Problem;
-use super::segment::{Blocks, Entry, Id, OpenBlock, Segment, Series};
+use super::refresh::Tenant;
+use super::segment::{Blocks, Entry, Id, Location, OpenBlock, Segment, Series, Unopened};
+use super::{Freshness, Problem};
 use crate::block::{Block, Row, SampleType};
-use crate::paths::SegmentName;
+use crate::commit::{Live, State};
+use crate::paths::{BlockRef, Day, SegmentName, TenantId};
 
 /// How many blocks are opened again at once for one question.
 const OPENS_MAX: usize = 16;
@@ -35,11 +40,31 @@ pub struct Query {
     pub end_nanos: i64,
 }
 
-/// The profiles of a tenant as of a listing. It never changes.
+/// The profiles of a tenant as of a listing and the commits after it. It never changes.
 pub struct View {
+    /// By name.
     listed: Vec<Listed>,
     problems: Vec<Problem>,
     blocks: Arc<Blocks>,
+    state: Arc<State>,
+    tenant: TenantId,
+    /// Where a newer view comes from.
+    origin: Weak<Tenant>,
+}
+
+/// What is known of a segment without opening it again.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentInfo<'a> {
+    /// Its name.
+    pub name: &'a SegmentName,
+    /// The length of the object.
+    pub bytes: u64,
+    /// How many profiles it holds, those that do not count included.
+    pub rows: u64,
+    /// The time of the first and of the last profile, in nanoseconds since 1970; the first after the last where there is none.
+    pub first_nanos: i64,
+    /// See `first_nanos`.
+    pub last_nanos: i64,
 }
 
 /// A segment in a view.
@@ -87,8 +112,15 @@ pub struct Summary {
 }
 
 impl View {
-    pub(super) fn new(listed: Vec<Listed>, problems: Vec<Problem>, blocks: Arc<Blocks>) -> Self {
-        Self { listed, problems, blocks }
+    pub(super) fn new(
+        listed: Vec<Listed>,
+        problems: Vec<Problem>,
+        blocks: Arc<Blocks>,
+        state: Arc<State>,
+        tenant: TenantId,
+        origin: Weak<Tenant>,
+    ) -> Self {
+        Self { listed, problems, blocks, state, tenant, origin }
     }
 
     /// Returns what could not be read, so that answers may lack what it holds.
@@ -96,9 +128,15 @@ impl View {
         &self.problems
     }
 
-    /// Returns how many segments there are.
-    pub fn segments(&self) -> usize {
-        self.listed.len()
+    /// Returns the segments, by their names: those that can be read and that no commit removed.
+    pub fn segments(&self) -> impl ExactSizeIterator<Item = SegmentInfo<'_>> {
+        self.listed.iter().map(|Listed { segment, .. }| SegmentInfo {
+            name: &segment.name,
+            bytes: segment.location.bytes,
+            rows: segment.ids.len() as u64,
+            first_nanos: segment.first_nanos,
+            last_nanos: segment.last_nanos,
+        })
     }
 
     /// Returns the names of the segments, in their order.
@@ -106,16 +144,52 @@ impl View {
         self.listed.iter().map(|listed| &listed.segment.name)
     }
 
+    /// Returns the state whose compacted blocks are in it.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
     /// Returns how many profiles there are, each id once.
     pub fn profiles(&self) -> u64 {
         let count =
             |listed: &Listed| listed.segment.ids.len() - listed.hidden.as_ref().map_or(0, |hidden| hidden.len());
-        self.listed.iter().map(|listed| count(listed) as u64).sum()
+        let segments: u64 = self.listed.iter().map(|listed| count(listed) as u64).sum();
+        segments + self.state.blocks().map(|live| live.entry.rows).sum::<u64>()
     }
 
-    /// Selects profiles. Makes no request where their blocks are in the cache, else one GET for each that is not.
+    /// Whether it has what this segment has: the segment itself, or the block that took its place.
+    pub(super) fn holds(&self, segment: &SegmentName) -> bool {
+        self.has_segment(segment) || self.state.is_removed(segment)
+    }
+
+    fn has_segment(&self, segment: &SegmentName) -> bool {
+        self.listed.binary_search_by(|listed| listed.segment.name.cmp(segment)).is_ok()
+    }
+
+    /// Selects profiles. Makes no request where their blocks are in the cache, else a GET or two for each that is not.
     pub async fn select(&self, query: &Query) -> Selection {
+        let mut gone = Vec::new();
+        let selection = self.select_once(query, &mut gone).await;
+        match self.without(&gone).await {
+            Some(view) => view.select_once(query, &mut Vec::new()).await,
+            None => selection,
+        }
+    }
+
+    async fn select_once(&self, query: &Query, gone: &mut Vec<BlockRef>) -> Selection {
         let mut selection = Selection { matches: Vec::new(), problems: self.problems.clone() };
+        let mut opened =
+            self.open_all(self.live(query).map(|live| (BlockRef::Block(live.entry.name), self.place(live), ())));
+        while let Some((name, location, (), open)) = opened.next().await {
+            match open {
+                Ok(open) => {
+                    let rows = query.rows(&open);
+                    selection.matches.extend(rows.into_iter().map(|row| Match { open: Arc::clone(&open), row }));
+                }
+                Err(error) => selection.problems.push(note(error, name, &location, gone)),
+            }
+        }
+        drop(opened);
         let mut matcher = Matcher::new(query);
         let mut chosen = Vec::new();
         for (number, listed) in self.listed.iter().enumerate() {
@@ -127,17 +201,17 @@ impl View {
                 chosen.push((listed, entries));
             }
         }
-        let open = async |(listed, entries): (&Listed, Vec<bool>)| {
-            let open = self.blocks.get(&listed.segment.location).await?;
-            Ok::<_, Problem>((listed.rows(&open, &entries, query), open))
-        };
-        let mut opened = futures::stream::iter(chosen.into_iter().map(open)).buffered(OPENS_MAX);
-        while let Some(found) = opened.next().await {
-            match found {
-                Ok((rows, open)) => {
+        let mut opened = self.open_all(chosen.into_iter().map(|(listed, entries)| {
+            let segment = &listed.segment;
+            (BlockRef::Segment(segment.name.clone()), segment.location.clone(), (listed, entries))
+        }));
+        while let Some((name, location, (listed, entries), open)) = opened.next().await {
+            match open {
+                Ok(open) => {
+                    let rows = listed.rows(&open, &entries, query);
                     selection.matches.extend(rows.into_iter().map(|row| Match { open: Arc::clone(&open), row }));
                 }
-                Err(problem) => selection.problems.push(problem),
+                Err(error) => selection.problems.push(note(error, name, &location, gone)),
             }
         }
         selection
@@ -145,10 +219,20 @@ impl View {
 
     /// Says which series there are and how many profiles each has: what services, types, labels and their values follow from.
     ///
-    /// Makes no request but for blocks that the window cuts through and that are not in the cache.
+    /// Makes no request but for compacted blocks, and segments that the window cuts through, that are not in the cache.
     pub async fn series(&self, query: &Query) -> Summary {
+        let mut gone = Vec::new();
+        let summary = self.series_once(query, &mut gone).await;
+        match self.without(&gone).await {
+            Some(view) => view.series_once(query, &mut Vec::new()).await,
+            None => summary,
+        }
+    }
+
+    async fn series_once(&self, query: &Query, gone: &mut Vec<BlockRef>) -> Summary {
         let mut problems = self.problems.clone();
         let mut matcher = Matcher::new(query);
+        // Those of segments are known by where they lie, which is quick; blocks have others that are equal.
         let mut counts: HashMap<(usize, usize), SeriesCount> = HashMap::new();
         let mut count = |entry: &Entry, profiles: u64| {
             if profiles > 0 {
@@ -176,46 +260,136 @@ impl View {
                 }
             }
             if entries.contains(&true) {
-                cut.push((number, entries));
+                cut.push((listed, entries));
             }
         }
         // Only the rows say which of these profiles count.
-        let open = async |(number, entries): (usize, Vec<bool>)| {
-            let listed = &self.listed[number];
-            (listed, entries, self.blocks.get(&listed.segment.location).await)
-        };
-        let mut opened = futures::stream::iter(cut.into_iter().map(open)).buffered(OPENS_MAX);
-        while let Some((listed, entries, open)) = opened.next().await {
+        let mut opened = self.open_all(cut.into_iter().map(|(listed, entries)| {
+            let segment = &listed.segment;
+            (BlockRef::Segment(segment.name.clone()), segment.location.clone(), (listed, entries))
+        }));
+        while let Some((name, location, (listed, entries), open)) = opened.next().await {
             match open {
                 Ok(open) => {
                     let entry = |id: &Id| &listed.segment.entries[id.entry as usize];
                     listed.ids(&open, &entries, query).for_each(|id| count(entry(id), 1));
                 }
-                Err(problem) => problems.push(problem),
+                Err(error) => problems.push(note(error, name, &location, gone)),
             }
         }
-        Summary { series: counts.into_values().collect(), problems }
+        drop(opened);
+        let mut by_value: HashMap<(Arc<Series>, Arc<[SampleType]>), u64> = HashMap::new();
+        for SeriesCount { series, sample_types, profiles } in counts.into_values() {
+            *by_value.entry((series, sample_types)).or_default() += profiles;
+        }
+        let mut opened =
+            self.open_all(self.live(query).map(|live| (BlockRef::Block(live.entry.name), self.place(live), ())));
+        while let Some((name, location, (), open)) = opened.next().await {
+            match open {
+                Ok(open) => query.count(&open, &mut by_value),
+                Err(error) => problems.push(note(error, name, &location, gone)),
+            }
+        }
+        let series = by_value.into_iter().map(|((series, sample_types), profiles)| SeriesCount {
+            series,
+            sample_types,
+            profiles,
+        });
+        Summary { series: series.collect(), problems }
     }
 
     /// Returns the profile with this id.
     ///
-    /// Makes no request where its block is in the cache, else one GET.
+    /// Makes no request where its block is in the cache, else a GET or two; as many for each compacted block that may have the id, where
+    /// no segment has it.
     ///
     /// # Errors
     /// The [`Problem`] with its block.
     pub async fn get(&self, id: Ulid) -> Result<Option<Match>, Problem> {
-        // Segments are in the order in which they win, and within one the first row does.
-        let found = self.listed.iter().find_map(|listed| Some((listed, listed.segment.find(id.into())?.row)));
-        let Some((listed, row)) = found else { return Ok(None) };
-        let open = self.blocks.get(&listed.segment.location).await?;
-        Ok(Some(Match { open, row }))
+        let mut gone = Vec::new();
+        let found = self.get_once(id, &mut gone).await;
+        match self.without(&gone).await {
+            Some(view) => view.get_once(id, &mut Vec::new()).await,
+            None => found,
+        }
     }
+
+    async fn get_once(&self, id: Ulid, gone: &mut Vec<BlockRef>) -> Result<Option<Match>, Problem> {
+        // Segments are in the order in which they win, and within one the first row does. If that does not count, a block has it.
+        let found = self.listed.iter().find_map(|listed| Some((listed, listed.segment.find(id.into())?.row)));
+        if let Some((listed, row)) = found.filter(|(listed, row)| !listed.is_hidden(*row)) {
+            let Segment { name, location, .. } = &*listed.segment;
+            let open = self.blocks.get(location).await;
+            let open = open.map_err(|error| note(error, BlockRef::Segment(name.clone()), location, gone))?;
+            return Ok(Some(Match { open, row }));
+        }
+        let may_hold = self.state.blocks().filter(|live| live.entry.may_hold(id));
+        let mut opened = self.open_all(may_hold.map(|live| (BlockRef::Block(live.entry.name), self.place(live), ())));
+        let mut unread = None;
+        while let Some((name, location, (), open)) = opened.next().await {
+            match open {
+                Ok(open) => {
+                    if let Some(row) = open.find(id.into()) {
+                        return Ok(Some(Match { open, row }));
+                    }
+                }
+                Err(error) => unread = Some(note(error, name, &location, gone)),
+            }
+        }
+        unread.map_or(Ok(None), Err)
+    }
+
+    /// Returns the live blocks that may have profiles in the window.
+    fn live(&self, query: &Query) -> impl Iterator<Item = &Live> {
+        let days = Day::of_nanos(query.start_nanos)..=Day::of_nanos(query.end_nanos.saturating_sub(1));
+        let overlaps = |live: &&Live| query.overlaps(live.entry.first_nanos, live.entry.last_nanos);
+        self.state.blocks_of(days).filter(move |live| !query.is_empty() && overlaps(live))
+    }
+
+    fn place(&self, live: &Live) -> Location {
+        Location::of(&self.tenant, &live.entry)
+    }
+
+    /// Opens blocks, several at once, in their order.
+    fn open_all<'a, T: 'a>(
+        &'a self,
+        blocks: impl Iterator<Item = (BlockRef, Location, T)> + 'a,
+    ) -> impl futures::Stream<Item = (BlockRef, Location, T, Result<Arc<OpenBlock>, Unopened>)> + Unpin + 'a {
+        let blocks: Vec<_> = blocks.collect();
+        let open = move |(name, location, with): (BlockRef, Location, T)| async move {
+            let open = self.blocks.get(&location).await;
+            (name, location, with, open)
+        };
+        Box::pin(futures::stream::iter(blocks).map(open).buffered(OPENS_MAX))
+    }
+
+    /// Returns a view that has not all of these, which are gone from the store; none where there is none.
+    async fn without(&self, gone: &[BlockRef]) -> Option<Arc<Self>> {
+        if gone.is_empty() {
+            return None;
+        }
+        let view = self.origin.upgrade()?.view(&Freshness::Now).await.ok()?;
+        let has = |block: &BlockRef| match block {
+            BlockRef::Segment(name) => view.has_segment(name),
+            BlockRef::Block(name) => view.state.block(name).is_some(),
+        };
+        (!gone.iter().all(has)).then_some(view)
+    }
+}
+
+/// Turns what kept a block from being opened into a problem, and notes what is gone.
+fn note(error: Unopened, name: BlockRef, location: &Location, gone: &mut Vec<BlockRef>) -> Problem {
+    if matches!(error, Unopened::Gone) {
+        gone.push(name);
+    }
+    error.problem(location)
 }
 
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View")
             .field("segments", &self.listed.len())
+            .field("commit", &self.state.number())
             .field("problems", &self.problems)
             .finish_non_exhaustive()
     }
@@ -235,6 +409,48 @@ impl Query {
 
     fn holds_all(&self, entry: &Entry) -> bool {
         self.holds(entry.first_nanos) && self.holds(entry.last_nanos)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start_nanos >= self.end_nanos
+    }
+
+    fn matches(&self, labels: &Labels, profile_type: &ProfileType) -> bool {
+        self.profile_type.as_ref().is_none_or(|wanted| wanted == profile_type)
+            && self.selector.matches(labels, profile_type)
+    }
+
+    /// Returns the rows of a compacted block that are selected, in their order. All of them count.
+    fn rows(&self, open: &OpenBlock) -> Vec<u32> {
+        let datasets = open.block().toc().datasets();
+        // By dataset and series, asked once for each.
+        let mut known: Vec<Vec<Option<bool>>> =
+            datasets.iter().map(|dataset| vec![None; dataset.series().len()]).collect();
+        let mut is_selected = |row: &Row| {
+            let (dataset, series) = (row.dataset as usize, row.series as usize);
+            let of = &datasets[dataset];
+            self.holds(row.time_nanos)
+                && *known[dataset][series].get_or_insert_with(|| self.matches(&of.series()[series], of.profile_type()))
+        };
+        let rows = open.rows().iter().enumerate();
+        rows.filter_map(|(number, row)| is_selected(row).then_some(number as u32)).collect()
+    }
+
+    /// Counts the rows of a compacted block that are selected.
+    fn count(&self, open: &OpenBlock, counts: &mut HashMap<(Arc<Series>, Arc<[SampleType]>), u64>) {
+        let datasets = open.block().toc().datasets();
+        let mut rows: HashMap<(u32, u32, u32), u64> = HashMap::new();
+        for number in self.rows(open) {
+            let row = &open.rows()[number as usize];
+            *rows.entry((row.dataset, row.series, row.sample_types)).or_default() += 1;
+        }
+        for ((dataset, series, sample_types), profiles) in rows {
+            let dataset = &datasets[dataset as usize];
+            let labels = dataset.series()[series as usize].clone();
+            let series = Arc::new(Series { labels, profile_type: dataset.profile_type().clone() });
+            let sample_types = dataset.sample_types()[sample_types as usize].as_slice().into();
+            *counts.entry((series, sample_types)).or_default() += profiles;
+        }
     }
 }
 
@@ -266,11 +482,10 @@ impl<'a> Matcher<'a> {
     fn entry(&mut self, entry: &Entry) -> bool {
         let query = self.query;
         query.overlaps(entry.first_nanos, entry.last_nanos)
-            && *self.known.entry(address(&entry.series)).or_insert_with(|| {
-                let Series { labels, profile_type } = &*entry.series;
-                query.profile_type.as_ref().is_none_or(|wanted| wanted == profile_type)
-                    && query.selector.matches(labels, profile_type)
-            })
+            && *self
+                .known
+                .entry(address(&entry.series))
+                .or_insert_with(|| query.matches(&entry.series.labels, &entry.series.profile_type))
     }
 }
 
