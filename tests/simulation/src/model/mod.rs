@@ -28,4 +28,6 @@ pub use search::{Found, search, walk};
 pub use step::Step;
 
 #[cfg(test)]
+mod real;
+#[cfg(test)]
 mod tests;

@@ -30,6 +30,11 @@ pub struct Found {
 /// # Panics
 /// Where the scenario has more segments or parts than a state has room for.
 pub fn search(scenario: &Scenario) -> Found {
+    each(scenario, &mut |_| {})
+}
+
+/// Searches, and shows every state that is visited.
+pub(super) fn each(scenario: &Scenario, visit: &mut impl FnMut(&State)) -> Found {
     assert_fits(scenario);
     let mut states = vec![State::new()];
     let mut ways: Vec<(u32, Option<Step>)> = vec![(0, None)];
@@ -41,6 +46,7 @@ pub fn search(scenario: &Scenario) -> Found {
             (depth, level_end) = (depth + 1, states.len());
         }
         let state = states[at];
+        visit(&state);
         if let Some(wrong) = state.wrong(scenario) {
             return Found { states: states.len(), depth, wrong: Some((wrong, way(&ways, at))) };
         }

@@ -154,10 +154,12 @@ impl State {
     /// Replays the commits up to a number, forgetting what may be forgotten.
     pub(super) fn live(&self, scenario: &Scenario, commits: u8) -> Live {
         let numbers = 0..commits as usize;
-        self.replay(scenario, numbers.map(|number| (self.log[number] as usize, self.days[number])))
+        let newest = numbers.end.checked_sub(1).map_or(0, |last| self.days[last]);
+        self.replay(scenario, newest, numbers.map(|number| (self.log[number] as usize, self.days[number])))
     }
 
-    fn replay(&self, scenario: &Scenario, log: impl Iterator<Item = (usize, u8)>) -> Live {
+    /// What is older than a day at the time of the newest commit may be forgotten.
+    fn replay(&self, scenario: &Scenario, newest: u8, log: impl Iterator<Item = (usize, u8)>) -> Live {
         let mut live = Live::default();
         let mut old = 0;
         for (part, day) in log {
@@ -170,7 +172,7 @@ impl State {
                 live.blocks |= 1 << part;
             }
             live.boundary = live.boundary.max(job.boundary);
-            if day < self.day {
+            if day < newest {
                 old |= job.segments;
             } else {
                 live.removed_segments |= job.segments;
@@ -189,7 +191,7 @@ impl State {
             return self.live(scenario, self.commits);
         }
         // It asks for commit 1 and takes for the newest state what it finds before the first number that is missing.
-        self.replay(scenario, self.anew.map(|part| (part as usize, self.day)).into_iter())
+        self.replay(scenario, self.day, self.anew.map(|part| (part as usize, self.day)).into_iter())
     }
 
     pub(super) fn listed(&self) -> Set {

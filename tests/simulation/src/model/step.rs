@@ -219,7 +219,7 @@ impl State {
     }
 
     /// Whether what a part planned still holds.
-    fn is_valid(&self, scenario: &Scenario, part: usize, live: &Live) -> bool {
+    pub(super) fn is_valid(&self, scenario: &Scenario, part: usize, live: &Live) -> bool {
         let (job, rules) = (&self.jobs[part], &scenario.rules);
         if job.ids != 0 {
             let is_old = rules.age_of_output && job.day < self.days[self.commits as usize - 1];
