@@ -9,7 +9,7 @@ use afterglow_store::block::{Options, SegmentWriter};
 use crate::samples::{add, decoded, files, meta, number, opened, segment};
 
 /// What a profile says, without the order of its tables: its header, and the values of each stack with labels in words.
-type Meaning = (String, BTreeMap<String, Vec<i64>>);
+pub(crate) type Meaning = (String, BTreeMap<String, Vec<i64>>);
 
 fn meaning(profile: &Profile<'_>) -> Meaning {
     let text = |index: u32| String::from_utf8_lossy(profile.string(index)).into_owned();
@@ -55,7 +55,7 @@ fn meaning(profile: &Profile<'_>) -> Meaning {
     (header, samples)
 }
 
-fn merged<'a>(profiles: impl IntoIterator<Item = Profile<'a>>) -> Meaning {
+pub(crate) fn merged<'a>(profiles: impl IntoIterator<Item = Profile<'a>>) -> Meaning {
     let mut merger = Merger::new();
     for profile in profiles {
         merger.add(&profile).expect("profiles of one dataset go together");

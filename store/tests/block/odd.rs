@@ -73,7 +73,7 @@ impl Choices<'_> {
 const WORDS: [&[u8]; 8] = [b"", b"cpu", b"main", b"main", b"\xff\xfe", b"a\nb", b"", b"/bin/x"];
 
 /// Returns the bytes of a profile in which an encoder chose as `choices` say: ids, orders, duplicates, what is left out or written as 0.
-fn odd_profile(choices: &[u8]) -> Vec<u8> {
+pub(crate) fn odd_profile(choices: &[u8]) -> Vec<u8> {
     let c = &mut Choices(choices.iter());
     let strings = 1 + c.below(WORDS.len());
     let (mappings, functions, locations) = (c.below(3), c.below(5), c.below(6));

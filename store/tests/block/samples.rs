@@ -105,8 +105,13 @@ pub(crate) fn segment_from(files: &[File], first: u64) -> Finished {
 
 /// Puts a block into a store in memory and opens it.
 pub(crate) async fn opened(bytes: Bytes) -> Result<Block, afterglow_store::block::Error> {
+    opened_as("block.agb", bytes).await
+}
+
+/// Puts a block into a store in memory under this key and opens it.
+pub(crate) async fn opened_as(key: &str, bytes: Bytes) -> Result<Block, afterglow_store::block::Error> {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let key = Key::from("block.agb");
+    let key = Key::from(key);
     store.put(&key, bytes.into()).await.expect("memory takes any object");
     Block::open(store, key).await
 }
