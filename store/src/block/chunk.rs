@@ -203,7 +203,7 @@ pub(crate) fn write(
             }
         }
     }
-    let labels = packer.pack(out, &buffer);
+    let labels = packer.pack(out, &put_labels(&buffer)?);
 
     let types = profiles[0].types().unwrap_or_default();
     let mut values = Vec::with_capacity(types);
@@ -215,6 +215,51 @@ pub(crate) fn write(
     profiles.iter().for_each(|stored| varint::put_bytes(&mut buffer, stored.part(META)));
     let meta = packer.pack(out, &buffer);
     Ok(Chunk::Columns { profiles: profiles.len() as u32, stacks, labels, values, meta })
+}
+
+/// How label sets are said in a frame that has any.
+const AS_INDICES: u8 = 0;
+const AS_DELTAS: u8 = 1;
+
+/// Returns the frame of labels for the indices of the label sets of all samples: as they are, or as the difference of each to the one
+/// before where that is shorter. It is where nearly every sample has a set of its own, as with a time or the id of a span.
+fn put_labels(indices: &[u8]) -> Result<Vec<u8>, Damage> {
+    if indices.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (mut from, mut delta, mut out) = (Cursor::new(indices), Delta::default(), vec![AS_DELTAS]);
+    while from.left() > 0 && out.len() <= indices.len() {
+        delta.put(&mut out, from.u32()?.into());
+    }
+    if out.len() > indices.len() {
+        out.clear();
+        out.push(AS_INDICES);
+        out.extend_from_slice(indices);
+    }
+    Ok(out)
+}
+
+/// Returns the indices of the label sets of all samples, from the frame of labels of a section of this version.
+///
+/// # Errors
+/// No writer wrote the frame.
+pub(crate) fn read_labels(frame: Vec<u8>, version: u32) -> Result<Vec<u8>, Damage> {
+    // The first version had nothing but indices.
+    let [form, said @ ..] = &frame[..] else { return Ok(frame) };
+    if version < 2 {
+        return Ok(frame);
+    }
+    match *form {
+        AS_INDICES => Ok(said.to_vec()),
+        AS_DELTAS => {
+            let (mut from, mut delta, mut out) = (Cursor::new(said), Delta::default(), Vec::with_capacity(said.len()));
+            while from.left() > 0 {
+                varint::put(&mut out, delta.read_index(&mut from, u32::MAX as usize)?.into());
+            }
+            Ok(out)
+        }
+        _ => Err(Damage("labels are of an unknown form")),
+    }
 }
 
 /// Appends the values of type `t`, in the form that all profiles have, or else the one that takes the least.
@@ -488,6 +533,21 @@ mod tests {
         let many = LIMITS.profiles;
         assert_eq!(chunks((0..many * 2 + 1).map(|_| (0, profile(10, 1)))), [many, many, 1]);
         assert_eq!(chunks([LIMITS.bytes * 2, 1, LIMITS.bytes].map(|len| (0, profile(len, 1)))), [1, 1, 1]);
+    }
+
+    #[test]
+    fn labels_come_back_in_either_form() {
+        for (indices, form) in
+            [(vec![], None), (vec![5, 4, 5, 4], Some(AS_INDICES)), ((900..1200).collect(), Some(AS_DELTAS))]
+        {
+            let mut plain = Vec::new();
+            indices.iter().for_each(|&index| varint::put(&mut plain, index));
+            let frame = put_labels(&plain).expect("these are indices");
+            assert_eq!(frame.first().copied(), form);
+            assert_eq!(read_labels(frame, 2), Ok(plain.clone()));
+            assert_eq!(read_labels(plain.clone(), 1), Ok(plain));
+        }
+        assert!(read_labels(vec![7, 1], 2).is_err());
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Block {
                 let ranges = [symbols, stacks.offset..meta.range().end];
                 let [symbols, columns] = &*self.get_ranges(&ranges).await? else { return Err(foreign()) };
                 let symbols = self.symbols(dataset, symbols.clone())?;
-                let chunk = unpack(chunk, columns, true).map_err(corrupt)?;
+                let chunk = unpack(chunk, columns, dataset.samples_version(&self.toc), true).map_err(corrupt)?;
                 rebuild_row(&symbols, &chunk, row).map_err(corrupt)?
             }
         };
@@ -203,7 +203,7 @@ impl Block {
             match chunk {
                 Chunk::Blob(frame) => summing.add_blob(frame.unpack(bytes).map_err(corrupt)?).map_err(corrupt)?,
                 Chunk::Columns { .. } => {
-                    let chunk = unpack(chunk, bytes, false).map_err(corrupt)?;
+                    let chunk = unpack(chunk, bytes, of.samples_version(&self.toc), false).map_err(corrupt)?;
                     summing.add_chunk(&chunk, rows).map_err(corrupt)?;
                 }
             }
@@ -236,7 +236,8 @@ impl Block {
         for ((frame, out), name) in tables.frames.iter().zip(&mut unpacked).zip(frames::NAMES) {
             *out = frame.unpack(within(&bytes, start, frame)).map_err(|damage| corrupt(name, damage))?;
         }
-        frames::decode(&unpacked).map(Arc::new).map_err(|(name, damage)| corrupt(name, damage))
+        let version = self.toc.sections[tables.section as usize].version;
+        frames::decode(&unpacked, version).map(Arc::new).map_err(|(name, damage)| corrupt(name, damage))
     }
 
     pub(crate) fn corrupt_row(&self, row: &Row, damage: Damage) -> Error {
@@ -277,8 +278,8 @@ fn place_rows(dataset: &Dataset, rows: &mut [Row]) -> Result<(), Damage> {
     Ok(())
 }
 
-/// Unpacks the frames of a chunk of columns, of which `bytes` is the part from the stacks on.
-pub(crate) fn unpack(chunk: &Chunk, bytes: &[u8], with_meta: bool) -> Result<Unpacked, Damage> {
+/// Unpacks the frames of a chunk of columns, of a section of this version; `bytes` is the part of it from the stacks on.
+pub(crate) fn unpack(chunk: &Chunk, bytes: &[u8], version: u32, with_meta: bool) -> Result<Unpacked, Damage> {
     let Chunk::Columns { profiles, stacks, labels, values, meta } = chunk else {
         return Err(Damage("is no chunk of columns"));
     };
@@ -286,7 +287,7 @@ pub(crate) fn unpack(chunk: &Chunk, bytes: &[u8], with_meta: bool) -> Result<Unp
     let mut unpacked = Unpacked {
         profiles: *profiles as usize,
         stacks: frame(stacks)?,
-        labels: frame(labels)?,
+        labels: chunk::read_labels(frame(labels)?, version)?,
         values: Vec::with_capacity(values.len()),
         meta: if with_meta { frame(meta)? } else { Vec::new() },
     };

@@ -19,10 +19,10 @@ use super::symbols::frames::{self, FRAMES};
 use super::varint::{self, Cursor, Damage, Delta};
 
 /// The version of the format that this code writes, and the newest it reads.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The oldest version whose readers read what this code writes.
-pub(crate) const READER_VERSION: u32 = 1;
+pub(crate) const READER_VERSION: u32 = 2;
 
 /// Keys in the metadata of the Parquet footer.
 pub(crate) const KEY_FORMAT: &str = "afterglow.format";
@@ -45,8 +45,13 @@ pub(crate) mod kind {
     pub(crate) const ROWS: u32 = 3;
 }
 
-/// The version of every kind of section above.
-const SECTION_VERSION: u32 = 1;
+/// The version in which sections of a kind are written, and the newest that is read; older ones are read too.
+fn section_version(kind: u32) -> u32 {
+    match kind {
+        kind::SYMBOLS | kind::SAMPLES => 2,
+        _ => 1,
+    }
+}
 
 /// What a block holds: its datasets and where the parts of each lie.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -276,7 +281,7 @@ impl<'a> Texts<'a> {
 impl Section {
     /// Makes the section of this kind that ends where `file` ends now, and starts at `offset`.
     pub(crate) fn new(kind: u32, offset: u64, bytes: &[u8]) -> Self {
-        Self { kind, version: SECTION_VERSION, offset, length: bytes.len() as u64, crc: crc32c::crc32c(bytes) }
+        Self { kind, version: section_version(kind), offset, length: bytes.len() as u64, crc: crc32c::crc32c(bytes) }
     }
 
     /// Returns where it lies in the object.
@@ -304,7 +309,7 @@ impl Section {
 fn read_section(from: &mut Cursor<'_>, sections: &[Section], kind: u32) -> Result<(u32, Section), Damage> {
     let index = from.index(sections.len())?;
     let section = sections[index as usize];
-    if section.kind != kind || section.version != SECTION_VERSION {
+    if section.kind != kind || !(1..=section_version(kind)).contains(&section.version) {
         return Err(Damage("a section is of the wrong kind or of an unknown version"));
     }
     Ok((index, section))
@@ -370,6 +375,11 @@ impl Dataset {
     /// Returns the smallest time of a profile and one past the largest, in nanoseconds since 1970.
     pub fn time_nanos(&self) -> Range<i64> {
         self.time_nanos.clone()
+    }
+
+    /// Returns the version of its samples.
+    pub(crate) fn samples_version(&self, toc: &Toc) -> u32 {
+        toc.sections[self.section as usize].version
     }
 
     /// Returns which rows of the block are its profiles.

@@ -7,3 +7,4 @@ mod odd;
 mod real;
 mod rows;
 mod samples;
+mod versions;

@@ -176,7 +176,9 @@ impl Source {
             let chunk = &dataset.chunks[row.chunk as usize];
             let content = match chunk {
                 Chunk::Blob(frame) => frame.check(&bytes).map(|()| Content::Blob(*frame, bytes)),
-                Chunk::Columns { .. } => reader::unpack(chunk, &bytes, true).and_then(Split::new).map(Content::Columns),
+                Chunk::Columns { .. } => reader::unpack(chunk, &bytes, dataset.samples_version(block.toc()), true)
+                    .and_then(Split::new)
+                    .map(Content::Columns),
             };
             let content = content.map_err(|damage| block.corrupt_row(row, damage))?;
             self.open = Some(Open { part, content });

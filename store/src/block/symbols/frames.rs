@@ -14,6 +14,8 @@
 //! Only an exact copy needs the last. Columns hold varints; an index into another table is written as how far it lies from where it is
 //! expected, since entries are used first in the order in which they stand.
 
+use rustc_hash::FxHashMap;
+
 use super::predict::{Newest, Recent};
 use super::{ByteTable, Function, Header, Label, Line, Location, Mapping, Node, Symbols};
 use crate::block::frame;
@@ -350,35 +352,61 @@ fn labels(symbols: &Symbols) -> [Vec<u8>; 5] {
     for set in 0..symbols.label_ends.len() as u32 {
         varint::put(&mut counts, symbols.labels_of(set).len() as u64);
     }
-    let [mut key, mut text, mut unit] = <[Delta; 3]>::default();
-    for label in &symbols.labels {
-        key.put(&mut keys, label.key.into());
-        text.put(&mut texts, label.str.into());
-        varint::put_signed(&mut numbers, label.num);
-        unit.put(&mut units, label.num_unit.into());
+    let mut key = Delta::default();
+    symbols.labels.iter().for_each(|label| key.put(&mut keys, label.key.into()));
+    for of_key in by_key(&symbols.labels) {
+        let [mut text, mut number, mut unit] = <[Delta; 3]>::default();
+        for label in of_key.into_iter().map(|i| &symbols.labels[i as usize]) {
+            text.put(&mut texts, label.str.into());
+            number.put(&mut numbers, label.num as u64);
+            unit.put(&mut units, label.num_unit.into());
+        }
     }
     [counts, keys, texts, numbers, units]
+}
+
+/// Returns the labels of each key, the keys in the order of their first label: what one key says is much alike.
+fn by_key(labels: &[Label]) -> Vec<Vec<u32>> {
+    let (mut places, mut groups): (FxHashMap<u32, usize>, Vec<Vec<u32>>) = Default::default();
+    for (label, i) in labels.iter().zip(0..) {
+        let place = *places.entry(label.key).or_insert(groups.len());
+        if place == groups.len() {
+            groups.push(Vec::new());
+        }
+        groups[place].push(i);
+    }
+    groups
 }
 
 fn read_labels(
     [counts, keys, texts, numbers, units]: &mut [Cursor<'_>; 5],
     symbols: &mut Symbols,
+    version: u32,
 ) -> Result<(), Damage> {
     let strings = symbols.strings.len();
     let count = counts.count(1)?;
-    let [mut key, mut text, mut unit] = <[Delta; 3]>::default();
+    let mut key = Delta::default();
     for _ in 0..count {
         // Each label takes a byte at least, so that no count makes this long.
         for _ in 0..counts.u32()? {
-            symbols.labels.push(Label {
-                key: key.read_index(keys, strings)?,
-                str: text.read_index(texts, strings)?,
-                num: numbers.signed()?,
-                num_unit: unit.read_index(units, strings)?,
-                shape: 0,
-            });
+            let key = key.read_index(keys, strings)?;
+            symbols.labels.push(Label { key, str: 0, num: 0, num_unit: 0, shape: 0 });
         }
         symbols.label_ends.push(symbols.labels.len() as u32);
+    }
+    // The first version had the labels one after the other, and numbers as they are.
+    let groups = match version {
+        1 => vec![(0..symbols.labels.len() as u32).collect()],
+        _ => by_key(&symbols.labels),
+    };
+    for of_key in groups {
+        let [mut text, mut number, mut unit] = <[Delta; 3]>::default();
+        for i in of_key {
+            let label = &mut symbols.labels[i as usize];
+            label.str = text.read_index(texts, strings)?;
+            label.num = if version == 1 { numbers.signed()? } else { number.read(numbers)? as i64 };
+            label.num_unit = unit.read_index(units, strings)?;
+        }
     }
     check_first_is_empty(symbols.label_ends.first().copied())
 }
@@ -423,14 +451,14 @@ fn read_exact(
     Ok(())
 }
 
-/// Reads the tables from the unpacked bytes of the frames.
+/// Reads the tables from the unpacked bytes of the frames of a section of this version.
 ///
 /// # Errors
 /// The name of the frame that no writer wrote, and what is wrong with it.
-pub(crate) fn decode(frames: &[Vec<u8>; FRAMES]) -> Result<Symbols, (&'static str, Damage)> {
+pub(crate) fn decode(frames: &[Vec<u8>; FRAMES], version: u32) -> Result<Symbols, (&'static str, Damage)> {
     let mut symbols = Symbols::default();
     for ((frame, name), bytes) in NAMES.iter().enumerate().zip(frames) {
-        decode_frame(frame, bytes, &mut symbols).map_err(|damage| (*name, damage))?;
+        decode_frame(frame, bytes, &mut symbols, version).map_err(|damage| (*name, damage))?;
     }
     Ok(symbols)
 }
@@ -445,7 +473,7 @@ fn columns<const N: usize>(
     columns.iter().try_for_each(Cursor::finish)
 }
 
-fn decode_frame(frame: usize, bytes: &[u8], symbols: &mut Symbols) -> Result<(), Damage> {
+fn decode_frame(frame: usize, bytes: &[u8], symbols: &mut Symbols, version: u32) -> Result<(), Damage> {
     match frame {
         0 => {
             columns(bytes, |[head, bytes]| {
@@ -458,7 +486,7 @@ fn decode_frame(frame: usize, bytes: &[u8], symbols: &mut Symbols) -> Result<(),
         2 => columns(bytes, |columns| read_mappings(columns, symbols)),
         3 => columns(bytes, |columns| read_locations(columns, symbols)),
         4 => columns(bytes, |columns| read_stacks(columns, symbols)),
-        5 => columns(bytes, |columns| read_labels(columns, symbols)),
+        5 => columns(bytes, |columns| read_labels(columns, symbols, version)),
         6 => {
             columns(bytes, |[shape_head, shapes, head, headers]| {
                 symbols.shapes = read_byte_table(shape_head.rest(), shapes.rest())?;
