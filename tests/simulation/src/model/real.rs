@@ -44,7 +44,7 @@ fn commit(scenario: &Scenario, state: &State, part: usize) -> Commit {
         reason: match scenario.parts[part] {
             Part::Compact => Reason::Compaction,
             Part::Retain => Reason::Retention,
-            Part::Boundary | Part::Garbage => Reason::Collection,
+            Part::Boundary | Part::Garbage => Reason::Garbage,
         },
         adds: (ids != 0).then_some(entry).into_iter().collect(),
         removes: members(segments)
