@@ -16,3 +16,6 @@ target/release/load --profiles "$profiles" --count 2000 --streams 16
 
 echo "== ingest: as fast as two streams with 64 profiles under way each go"
 target/release/load --profiles "$profiles" --count 2000 --streams 2 --window 64
+
+echo "== what is stored, level by level"
+target/release/size "$profiles"
