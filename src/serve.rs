@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use afterglow_agent::debug::SelfProfiles;
 use afterglow_agent::{Profiler, ProfilerBuilder};
+use afterglow_service::causes::Causes;
 use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, config, shutdown, telemetry};
 use afterglow_store::{StorageUrl, Store, StoreOptions};
@@ -185,7 +186,7 @@ impl Error {
             Self::Telemetry(_) => true,
             Self::Listen(_) | Self::System(_) | Self::Profiler(_) => false,
         };
-        let text = format!("{:#}", anyhow::Error::from(self));
+        let text = Causes(&self).to_string();
         if is_bad_configuration {
             return config::Exit::Bad(vec![text]).report();
         }

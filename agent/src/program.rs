@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use afterglow_service::causes::Causes;
 use afterglow_service::config::{self, ByteSize, Secret};
 use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, shutdown, telemetry};
@@ -167,9 +168,9 @@ impl Error {
     pub fn report(self) -> ExitCode {
         let problems = match self {
             Self::File(problems) => problems,
-            Self::Target(_) | Self::Telemetry(_) => vec![format!("{:#}", anyhow::Error::from(self))],
+            Self::Target(_) | Self::Telemetry(_) => vec![Causes(&self).to_string()],
             Self::Listen(_) | Self::Signals(_) => {
-                tracing::error!("{:#}", anyhow::Error::from(self));
+                tracing::error!("{}", Causes(&self));
                 return ExitCode::FAILURE;
             }
         };

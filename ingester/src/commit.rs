@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use afterglow_profile::model::Profile;
 use afterglow_service::Failure;
+use afterglow_service::causes::Causes;
 use afterglow_store::Store;
 use afterglow_store::block::{self, ProfileMeta, SegmentWriter};
 use afterglow_store::clock::Random;
@@ -392,7 +393,7 @@ impl Shared {
             }
             Err(FlushError::Put(error)) => {
                 let may_be_stored = matches!(error, PutError::Unknown { .. });
-                tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "segment was not acknowledged");
+                tracing::warn!(error = %Causes(&error), "segment was not acknowledged");
                 let failure = if may_be_stored { outcome_unknown } else { not_stored };
                 Box::new(move |id| failure(id, self.spread(RETRY_DELAY)))
             }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use afterglow_service::causes::Causes;
 use afterglow_service::config;
 use afterglow_service::debug::Profiles;
 use afterglow_service::listen::{self, Server};
@@ -157,7 +158,7 @@ impl Error {
             Self::Telemetry(_) => true,
             Self::Listen(_) | Self::Signals(_) => false,
         };
-        let text = format!("{:#}", anyhow::Error::from(self));
+        let text = Causes(&self).to_string();
         if is_bad_configuration {
             return config::Exit::Bad(vec![text]).report();
         }

@@ -19,6 +19,8 @@ use prost::Message as _;
 use serde::Serialize;
 use tonic::Code;
 
+use crate::causes::Causes;
+
 /// Names what a failure means to the one who called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -226,7 +228,7 @@ impl Failure {
     pub fn internal(error: impl Into<anyhow::Error>) -> Self {
         let error = error.into();
         let id = format!("{:016x}", rand::random::<u64>());
-        tracing::error!(error_id = %id, error = format!("{error:#}"), "internal error");
+        tracing::error!(error_id = %id, error = %Causes(&*error), "internal error");
         Self::new(Kind::Internal, format!("internal error, id {id}"))
     }
 

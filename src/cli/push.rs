@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use afterglow_agent::{Backoff, Client, Options};
 use afterglow_proto::v1::Profile;
+use afterglow_service::causes::Causes;
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -85,7 +86,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             }
             Err(error) => {
                 failed += 1;
-                writeln!(std::io::stderr(), "{}: {error:#}", file.display())
+                writeln!(std::io::stderr(), "{}: {}", file.display(), Causes(&*error))
             }
         })?;
         bar.inc(1);

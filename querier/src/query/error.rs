@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use afterglow_profile::{merge, profile_type, selector};
+use afterglow_service::causes::Causes;
 use afterglow_service::{Failure, Kind, time};
 use afterglow_store::block;
 use afterglow_store::catalog::{self, Problem};
@@ -205,7 +206,7 @@ impl From<Error> for Failure {
             Kind::Internal => Self::internal(error),
             Kind::Unavailable => {
                 let message = "stored profiles cannot be read now";
-                tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "{message}");
+                tracing::warn!(error = %Causes(&error), "{message}");
                 Self::unavailable(message, RETRY_AFTER)
             }
             kind => Self::new(kind, error.to_string()).after(RETRY_AFTER),
