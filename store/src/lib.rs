@@ -7,6 +7,7 @@
 //! open      a storage URL becomes a Store: the real client under the wrappers that count, retry and prefix
 //! put       the ack path: a segment becomes durable, or the caller learns what is known of it
 //! probe     finds out at start whether the store keeps the promises everything here rests on
+//! watch     finds out later whether it still answers
 //! bucket    prepares a store for its first use
 //! paths     every object key; location: every storage URL
 //! clock     time and chance, handed in; nothing else here asks the machine
@@ -30,6 +31,7 @@ pub mod probe;
 pub mod put;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod watch;
 
 pub use error::Error;
 pub use location::StorageUrl;

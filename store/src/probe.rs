@@ -72,7 +72,11 @@ impl Store {
         self.in_time(LIST, objects.list_with_delimiter(None)).await.map(|_| ())
     }
 
-    async fn probe_once(&self) -> Result<Probe, Error> {
+    /// Checks what [`Store::probe`] does, in one try.
+    ///
+    /// # Errors
+    /// As [`Store::probe`].
+    pub async fn probe_once(&self) -> Result<Probe, Error> {
         let objects = self.objects();
         let path = paths::probe(self.clock().unix_millis(), self.random().next_u64());
         self.in_time(CREATE, create(&*objects, &path)).await?;

@@ -132,6 +132,10 @@ impl ObjectStore for Folder {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        // A folder that is gone would list as one that is empty.
+        if let Err(source) = tokio::fs::metadata(&*self.root).await {
+            return Err(object_store::Error::Generic { store: "folder", source: source.into() });
+        }
         self.inner.list_with_delimiter(prefix).await
     }
 

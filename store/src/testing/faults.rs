@@ -283,6 +283,7 @@ impl ObjectStore for Faulty {
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
         match self.next(Operation::List, prefix.unwrap_or(&Path::ROOT)) {
             Trouble::Refuse(status) => Err(refusal(status, prefix.unwrap_or(&Path::ROOT))),
+            Trouble::Stall => std::future::pending().await,
             _ => self.inner.list_with_delimiter(prefix).await,
         }
     }
