@@ -11,8 +11,10 @@ use std::time::Duration;
 use afterglow_agent::debug::SelfProfiles;
 use afterglow_agent::{Profiler, ProfilerBuilder};
 use afterglow_service::causes::Causes;
+use afterglow_service::health::Part;
 use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, config, shutdown, telemetry};
+use afterglow_store::watch::Need;
 use afterglow_store::{StorageUrl, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -93,21 +95,22 @@ struct Started {
     store: Store,
     metrics: Metrics,
     health: Health,
+    storage: Part,
 }
 
 async fn start(storage: &StorageUrl) -> Result<Started, Error> {
     let metrics = Metrics::new(PROGRAM);
     let health = Health::new();
-    let ready = health.part("storage");
+    let storage_part = health.part("storage");
     let options = StoreOptions { metrics: metrics.register(afterglow_store::Metrics::new), ..StoreOptions::default() };
     let store = afterglow_store::open(storage, options).await?;
     store.probe().await?;
-    ready.ready();
-    Ok(Started { store, metrics, health })
+    storage_part.ready();
+    Ok(Started { store, metrics, health, storage: storage_part })
 }
 
 async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<(), Error> {
-    let Started { store, metrics, health } = started;
+    let Started { store, metrics, health, storage } = started;
     let ingester = afterglow_ingester::build(&args.ingester, &args.server.limits, store.clone(), &metrics);
     let querier = afterglow_querier::build(&args.querier, store, &metrics);
     let drain = args.server.drain.clone();
@@ -136,7 +139,12 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
         stop.cancel();
         served
     };
-    let (served, _, ()) = tokio::join!(served, ingester.run(stop_serving.clone(), &drain), profiled);
+    let watched = ingester.watch(Need::Lists, storage);
+    let ran = async { tokio::join!(served, ingester.run(stop_serving.clone(), &drain), profiled) };
+    let (served, _, ()) = tokio::select! {
+        never = watched => match never {},
+        ended = ran => ended,
+    };
     served?;
     Ok(())
 }

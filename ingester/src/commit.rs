@@ -28,11 +28,13 @@ use std::time::Duration;
 use afterglow_profile::model::Profile;
 use afterglow_service::Failure;
 use afterglow_service::causes::Causes;
+use afterglow_service::health::Part;
 use afterglow_store::Store;
 use afterglow_store::block::{self, ProfileMeta, SegmentWriter};
 use afterglow_store::clock::Random;
 use afterglow_store::paths::{SegmentName, TenantId};
 use afterglow_store::put::PutError;
+use afterglow_store::watch::Need;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Notify;
@@ -46,6 +48,7 @@ use crate::recent::{Claim, Durable};
 
 mod metrics;
 mod outage;
+mod watch;
 
 pub(crate) use metrics::Metrics;
 use outage::Outage;
@@ -193,6 +196,15 @@ impl Committer {
             outage: Outage::default(),
         });
         (Self { shared: Arc::clone(&shared) }, Handle { shared })
+    }
+
+    /// Keeps `part` told whether the store takes profiles, until it is dropped.
+    pub(crate) fn watch(
+        &self,
+        need: Need,
+        part: Part,
+    ) -> impl Future<Output = std::convert::Infallible> + Send + use<> {
+        watch::watch(Arc::clone(&self.shared), need, part)
     }
 
     /// Cuts and flushes until it is dropped.

@@ -17,8 +17,10 @@ use std::time::Duration;
 
 use ::http::{Request, Response};
 use afterglow_service::Metrics;
+use afterglow_service::health::Part;
 use afterglow_service::listen::{Drain, Limits};
 use afterglow_store::Store;
+use afterglow_store::watch::Need;
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -112,6 +114,13 @@ impl Ingester {
     /// Returns the HTTP routes.
     pub fn routes(&self) -> Router {
         http::routes(self.ingest.clone())
+    }
+
+    /// Keeps `part` told whether the store takes profiles: not ready after three flushes in a row that failed, or three checks of a
+    /// store to which nothing is written; ready again by itself. `need` says what the server needs beside writing. Poll it beside
+    /// [`Ingester::run`].
+    pub fn watch(&self, need: Need, part: Part) -> impl Future<Output = Infallible> + Send + use<> {
+        self.committer.watch(need, part)
     }
 
     /// Flushes until `stop` is cancelled and the delay of `drain` has passed, as for the server beside it; then refuses

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use afterglow_service::causes::Causes;
 use afterglow_service::config;
 use afterglow_service::debug::Profiles;
+use afterglow_service::health::Part;
 use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, shutdown, telemetry};
+use afterglow_store::watch::Need;
 use afterglow_store::{StorageUrl, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -106,6 +108,7 @@ struct Started {
     store: Store,
     metrics: Metrics,
     health: Health,
+    storage: Part,
 }
 
 async fn start(settings: &Settings) -> Result<Started, Error> {
@@ -119,7 +122,7 @@ async fn start(settings: &Settings) -> Result<Started, Error> {
     if settings.roles.contains(&Role::Maintain) {
         tracing::debug!("role maintain has no work in this version");
     }
-    Ok(Started { store, metrics, health })
+    Ok(Started { store, metrics, health, storage })
 }
 
 async fn serve(
@@ -128,7 +131,7 @@ async fn serve(
     profiles: Option<Arc<dyn Profiles>>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let Started { store, metrics, health } = started;
+    let Started { store, metrics, health, storage } = started;
     let ingester = crate::build(&settings.ingester, &settings.server.limits, store, &metrics);
     let drain = settings.server.drain.clone();
     let mut server =
@@ -143,7 +146,13 @@ async fn serve(
         stop.cancel();
         served
     };
-    let (served, _) = tokio::join!(served, ingester.run(stop.clone(), &drain));
+    // Until the end of the drain: what is under way may still wait for the store.
+    let watched = ingester.watch(Need::Answers, storage);
+    let ran = async { tokio::join!(served, ingester.run(stop.clone(), &drain)) };
+    let (served, _) = tokio::select! {
+        never = watched => match never {},
+        ended = ran => ended,
+    };
     served?;
     Ok(())
 }

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use afterglow_profile::encode::encode;
 use afterglow_profile::model::{Layout, Profile, Samples, ValueType};
 use afterglow_service::listen::Drain;
-use afterglow_service::{Metrics, Program};
+use afterglow_service::{Health, Metrics, Program};
 use afterglow_store::clock::{Clock, SeededRandom};
 use afterglow_store::paths::TenantId;
 use afterglow_store::testing::faults::Faulty;
 use afterglow_store::testing::time::PausedClock;
+use afterglow_store::watch::Need;
 use afterglow_store::{Store, StoreOptions, put};
 use bytes::Bytes;
 use clap::Parser;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use object_store::memory::InMemory;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +26,13 @@ use crate::pool::Pool;
 
 /// An ingester that runs until it is dropped. With one thread it has one lane, so that what goes into one PUT is
 /// certain.
-#[derive(Debug)]
 pub(crate) struct Harness {
     pub(crate) ingest: Ingest,
     pub(crate) store: Faulty,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) health: Health,
+    /// Keeps `health` told; for who spawns it.
+    pub(crate) watch: Option<BoxFuture<'static, std::convert::Infallible>>,
     run: JoinHandle<()>,
 }
 
@@ -54,12 +59,14 @@ impl Harness {
         let ingester =
             crate::assemble(&settings.ingester, &settings.server.limits, store, Pool::new(threads), &metrics);
         let ingest = ingester.ingest.clone();
+        let health = Health::new();
+        let watch = Some(ingester.watch(Need::Answers, health.part("storage")).boxed());
         let run = tokio::spawn(async move {
             let never = CancellationToken::new();
             let drain = Drain { delay: std::time::Duration::ZERO, timeout: std::time::Duration::MAX };
             ingester.run(never, &drain).await;
         });
-        Self { ingest, store: faulty, clock, run }
+        Self { ingest, store: faulty, clock, health, watch, run }
     }
 
     /// Returns a request as a sender makes it, with an id or (empty) without.

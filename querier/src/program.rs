@@ -9,6 +9,7 @@ use afterglow_service::config;
 use afterglow_service::debug::Profiles;
 use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, shutdown, telemetry};
+use afterglow_store::watch::Need;
 use afterglow_store::{StorageUrl, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -107,13 +108,29 @@ async fn serve(
     profiles: Option<Arc<dyn Profiles>>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
+    let health = Health::new();
+    let storage = health.part("storage");
+    storage.ready();
+    let watched = {
+        let store = store.clone();
+        async move {
+            let tell = |answers| match answers {
+                Ok(()) => storage.ready(),
+                Err(reason) => storage.not_ready(reason),
+            };
+            store.watch(Need::Lists, tell).await
+        }
+    };
     let querier = crate::build(&settings.querier, store, &metrics);
-    let mut server =
-        Server::new(PROGRAM, settings.server, Health::new(), metrics).grpc(querier.grpc()).http(querier.routes());
+    let mut server = Server::new(PROGRAM, settings.server, health, metrics).grpc(querier.grpc()).http(querier.routes());
     if let Some(profiles) = profiles {
         server = server.profiles(profiles);
     }
-    server.run(listen::bind(settings.listen).await?, stop).await?;
+    let listener = listen::bind(settings.listen).await?;
+    tokio::select! {
+        never = watched => match never {},
+        served = server.run(listener, stop) => drop(served?),
+    }
     Ok(())
 }
 

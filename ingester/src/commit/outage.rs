@@ -2,12 +2,13 @@
 //!
 //! After [`FAILURES_MIN`] flushes in a row that failed, one profile every [`TRY_INTERVAL`] is let through to try, and
 //! the others are sent back in a moment with a delay, before anything is inflated for them. The first flush that
-//! succeeds ends it. So while a store is away the ingester costs its senders nothing but patience, and holds no memory
+//! succeeds ends it, or the first probe: with nobody sending, the ingester finds out by itself. So while a store is away the ingester costs its senders nothing but patience, and holds no memory
 //! for profiles it cannot place.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How many flushes in a row must have failed: one is a hiccup that the senders' retries get over.
@@ -18,7 +19,11 @@ const TRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the last flushes say of the store.
 #[derive(Debug, Default)]
-pub(super) struct Outage(Mutex<State>);
+pub(super) struct Outage {
+    state: Mutex<State>,
+    /// Whether the store is taken for down, for who waits for a change.
+    down: watch::Sender<bool>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -49,6 +54,7 @@ impl Outage {
                 tracing::info!(lasted = ?since.elapsed(), "the store works again");
             }
             *state = State::default();
+            self.down.send_replace(false);
             return;
         }
         let now = Instant::now();
@@ -56,12 +62,18 @@ impl Outage {
         state.failures = state.failures.saturating_add(1);
         if state.failures == FAILURES_MIN {
             state.last_try = Some(now);
+            self.down.send_replace(true);
             tracing::error!(flushes = FAILURES_MIN, "the store is taken for down, profiles are refused at once");
         }
     }
 
+    /// Follows whether the store is taken for down.
+    pub(super) fn follow(&self) -> watch::Receiver<bool> {
+        self.down.subscribe()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,9 +94,12 @@ mod tests {
             outage.learn(true);
         }
         let since = Instant::now();
+        let down = outage.follow();
+        assert!(!*down.borrow());
         for _ in 0..FAILURES_MIN {
             outage.learn(false);
         }
+        assert!(*down.borrow());
         for _ in 0..10 {
             assert_eq!(outage.refuses(), Some(since));
             advance(TRY_INTERVAL).await;
@@ -94,5 +109,6 @@ mod tests {
         }
         outage.learn(true);
         assert_eq!(outage.refuses(), None);
+        assert!(!*down.borrow());
     }
 }

@@ -63,6 +63,21 @@ impl MinIo {
         url
     }
 
+    /// Stops it where it stands: connections stay open and nothing is answered, until [`MinIo::resume`].
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill(1) runs");
+        assert!(sent.success(), "minio had ended");
+    }
+
     /// Returns the environment that points a program at this server, as any S3 client reads it.
     pub fn env(&self) -> Vec<(&str, &str)> {
         vec![

@@ -89,6 +89,15 @@ impl Program {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Asks it by GET and returns the status and the body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "--max-time", "10", "-w", "\n%{http_code}"]).arg(format!("{}{path}", self.url()));
+        let answer = String::from_utf8(output(curl).stdout).expect("an answer in text");
+        let (body, status) = answer.rsplit_once('\n').expect("curl adds a line");
+        (status.parse().expect("curl adds the status"), body.to_owned())
+    }
+
     /// Kills it as the kernel would: no chance to finish anything.
     pub fn kill_9(&mut self) {
         self.child.kill().expect("the process is ours");
