@@ -48,9 +48,15 @@ impl RawSamples {
     }
 }
 
-/// Returns the gzip'd pprof of `samples`.
-pub(super) fn assemble(header: Header, samples: &RawSamples, symbolizer: &mut Symbolizer) -> Vec<u8> {
-    let mut builder = Builder::default();
+/// Returns the gzip'd pprof of `samples`, whose addresses have been looked up. Functions that `is_hidden` are left out where they are the
+/// innermost at an address, unless they are all there is.
+pub(super) fn assemble(
+    header: Header,
+    samples: &RawSamples,
+    symbolizer: &mut Symbolizer,
+    is_hidden: fn(&SourceLine) -> bool,
+) -> Vec<u8> {
+    let mut builder = Builder::new(is_hidden);
     builder.strings.intern("");
     let mut value_type = |(kind, unit): (&str, &str)| ValueType {
         kind: builder.strings.intern(kind),
@@ -97,8 +103,8 @@ pub(super) fn assemble(header: Header, samples: &RawSamples, symbolizer: &mut Sy
 }
 
 /// The tables of a profile as they grow.
-#[derive(Default)]
 struct Builder {
+    is_hidden: fn(&SourceLine) -> bool,
     strings: Strings,
     mappings: Vec<Mapping>,
     mapping_of: HashMap<usize, u32>,
@@ -118,6 +124,20 @@ struct Strings {
 // === impl Builder ===
 
 impl Builder {
+    fn new(is_hidden: fn(&SourceLine) -> bool) -> Self {
+        Self {
+            is_hidden,
+            strings: Strings::default(),
+            mappings: Vec::new(),
+            mapping_of: HashMap::new(),
+            locations: Vec::new(),
+            location_of: HashMap::new(),
+            lines: Vec::new(),
+            functions: Vec::new(),
+            function_of: HashMap::new(),
+        }
+    }
+
     fn location(&mut self, address: u64, symbolizer: &mut Symbolizer) -> u32 {
         if let Some(index) = self.location_of.get(&address) {
             return *index;
@@ -127,6 +147,8 @@ impl Builder {
             None => NONE,
         };
         let lines = symbolizer.lines(address);
+        let shown = lines.iter().position(|line| !(self.is_hidden)(line)).unwrap_or(0);
+        let lines = &lines[shown..];
         let lines_start = self.lines.len() as u32;
         for line in lines.iter() {
             let function = self.function(line);

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use super::cpu::{Lease, Snapshot, profile_between};
-use super::symbols::Next;
 use super::{Error, FREQUENCY_HZ, check_frequency, heap, worker};
 use crate::connect::Target;
 use crate::upload::{Client, Options};
@@ -151,7 +150,7 @@ impl ProfilerBuilder {
                 }
             }
             if self.heap {
-                match worker::run(|| heap::snapshot(Next::Soon)).await {
+                match worker::run(heap::snapshot).await {
                     Ok(pprof) => self.push(&client, "heap", pprof),
                     Err(error) => warn("cannot profile the heap", &error),
                 }
@@ -211,7 +210,7 @@ impl Drop for Profiler {
 /// Returns the profile of the window that began with `start`, and what the next one begins with.
 fn end_window(lease: Lease, start: Snapshot) -> Result<(Vec<u8>, (Lease, Snapshot)), Error> {
     let end = lease.snapshot()?;
-    let pprof = profile_between(&start, &end, Next::Soon);
+    let pprof = profile_between(&start, &end);
     let next = lease.renew(end)?;
     Ok((pprof, (lease, next)))
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pprof::{ProfilerGuard, ProfilerGuardBuilder, UnresolvedReport};
 
 use super::assemble::{Header, RawSamples, assemble};
-use super::symbols::{Next, Symbolizer};
+use super::symbols::Symbolizer;
 use super::{Error, symbolizer};
 
 /// How long the sampler runs before it begins anew, when only one profile is being taken. It keeps stacks that crowd each other out in a
@@ -56,6 +56,9 @@ impl Sampler {
     fn start(&mut self, frequency: u32) -> Result<(), Error> {
         prime()?;
         let guard = sample(frequency)?;
+        // pprof-rs looks a backtrace up when it starts, which parses the debug information of the whole program and would hold it for good:
+        // a hundred megabytes and more.
+        backtrace::clear_symbol_cache();
         self.running = Some(Running { guard, since: Instant::now(), frequency });
         Ok(())
     }
@@ -144,11 +147,9 @@ fn prime() -> Result<(), Error> {
 }
 
 /// Returns the gzip'd pprof of what was sampled between two snapshots. Blocks for as long as it takes to look new addresses up.
-pub(super) fn profile_between(start: &Snapshot, end: &Snapshot, next: Next) -> Vec<u8> {
-    let mut symbolizer = symbolizer();
-    symbolizer.begin();
+pub(super) fn profile_between(start: &Snapshot, end: &Snapshot) -> Vec<u8> {
     let period = 1_000_000_000 / i64::from(end.report.timing.frequency);
-    let mut samples = RawSamples::new(2);
+    let mut stacks: Vec<(Vec<u64>, Arc<str>, i64)> = Vec::new();
     for (frames, count) in &end.report.data {
         let before = start.report.data.get(frames).copied().unwrap_or(0);
         let count = (*count - before) as i64;
@@ -157,9 +158,17 @@ pub(super) fn profile_between(start: &Snapshot, end: &Snapshot, next: Next) -> V
             let addresses: Vec<u64> = frames.frames.iter().map(|frame| frame.ip as u64).collect();
             #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
             let addresses: Vec<u64> = frames.frames.iter().map(|frame| frame.ip() as usize as u64).collect();
-            let thread: Arc<str> = String::from_utf8_lossy(&frames.thread_name[..frames.thread_name_length]).into();
-            samples.add(stack(addresses, &mut symbolizer), thread, &[count, count.saturating_mul(period)]);
+            let thread = String::from_utf8_lossy(&frames.thread_name[..frames.thread_name_length]).into();
+            stacks.push((addresses, thread, count));
         }
+    }
+    let mut symbolizer = symbolizer();
+    // Which of an address and the one before it is the instruction is not known before the frames of the sampling are.
+    symbolizer
+        .begin(stacks.iter().flat_map(|(stack, ..)| stack).flat_map(|address| [*address, address.saturating_sub(1)]));
+    let mut samples = RawSamples::new(2);
+    for (addresses, thread, count) in stacks {
+        samples.add(stack(addresses, &symbolizer), thread, &[count, count.saturating_mul(period)]);
     }
     let header = Header {
         sample_types: &[("samples", "count"), ("cpu", "nanoseconds")],
@@ -168,13 +177,11 @@ pub(super) fn profile_between(start: &Snapshot, end: &Snapshot, next: Next) -> V
         time_nanos: start.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64,
         duration_nanos: (end.instant - start.instant).as_nanos() as i64,
     };
-    let pprof = assemble(header, &samples, &mut symbolizer);
-    symbolizer.finish(next);
-    pprof
+    assemble(header, &samples, &mut symbolizer, |_| false)
 }
 
 /// Turns return addresses into addresses of the calls; the leaf is the interrupted instruction itself.
-fn stack(mut addresses: Vec<u64>, symbolizer: &mut Symbolizer) -> Vec<u64> {
+fn stack(mut addresses: Vec<u64>, symbolizer: &Symbolizer) -> Vec<u64> {
     addresses.drain(..sampling_frames(&addresses, symbolizer));
     // The unwinder may end with a frame of nothing.
     while addresses.last() == Some(&0) {
@@ -188,14 +195,14 @@ fn stack(mut addresses: Vec<u64>, symbolizer: &mut Symbolizer) -> Vec<u64> {
 
 /// Returns how many frames from the leaf belong to the sampling. framehop begins with the interrupted instruction.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-fn sampling_frames(_: &[u64], _: &mut Symbolizer) -> usize {
+fn sampling_frames(_: &[u64], _: &Symbolizer) -> usize {
     0
 }
 
 /// Returns how many frames from the leaf belong to the sampling: down to the signal handler of pprof-rs and the kernel's trampoline
 /// behind it. Without symbols that cannot be known, and none are cut.
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-fn sampling_frames(addresses: &[u64], symbolizer: &mut Symbolizer) -> usize {
+fn sampling_frames(addresses: &[u64], symbolizer: &Symbolizer) -> usize {
     // Unoptimised builds do not inline what the handler calls.
     const DEPTH_MAX: usize = 16;
     let is_handler = |address: &u64| {

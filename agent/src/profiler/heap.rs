@@ -12,12 +12,45 @@ use jemalloc_pprof::PROF_CTL;
 use tikv_jemalloc_ctl::profiling;
 
 use super::assemble::{Header, RawSamples, assemble};
-use super::symbols::{Next, Symbolizer};
+use super::symbols::{SourceLine, Symbolizer};
 use super::{Error, symbolizer};
 
-/// How the functions of an allocator begin: the frames from the leaf down to the last of them are not the program's doing.
-const ALLOCATOR_FUNCTIONS: &[&str] =
-    &["_rjem_", "_rjem_je_", "je_", "prof_", "__rust_alloc", "__rust_realloc", "__rustc", "__rdl_", "__rg_"];
+/// How the functions of an allocator begin: jemalloc's, C's names for them, and Rust's.
+const ALLOCATOR_PATHS: &[&str] = &[
+    "_rjem_",
+    "je_",
+    "prof_",
+    "imalloc",
+    "do_rallocx",
+    "__rust_alloc",
+    "__rust_realloc",
+    "__rustc::__rust_",
+    "__rustc::__rdl_",
+    "__rustc::__rg_",
+    "__rdl_",
+    "__rg_",
+    "alloc::alloc::",
+    "<alloc::alloc::Global",
+    "<tikv_jemallocator::Jemalloc",
+    "tikv_jemallocator::",
+];
+
+/// Its functions that go by a plain name.
+const ALLOCATOR_FUNCTIONS: &[&str] = &[
+    "malloc",
+    "calloc",
+    "realloc",
+    "memalign",
+    "aligned_alloc",
+    "posix_memalign",
+    "mallocx",
+    "rallocx",
+    "xallocx",
+    "alloc",
+];
+
+/// How deep in a stack an allocator is looked for: a program's own function of such a name further up is the program's doing.
+const ALLOCATOR_DEPTH_MAX: usize = 16;
 
 /// Returns whether jemalloc is there and was started with profiling.
 pub(super) fn is_available() -> bool {
@@ -39,7 +72,7 @@ pub(super) async fn activate() -> Result<(), Error> {
 }
 
 /// Takes a snapshot and returns its gzip'd pprof. Blocks for as long as jemalloc writes its dump.
-pub(super) fn snapshot(next: Next) -> Result<Vec<u8>, Error> {
+pub(super) fn snapshot() -> Result<Vec<u8>, Error> {
     if !is_available() {
         return Err(Error::HeapUnavailable);
     }
@@ -47,11 +80,7 @@ pub(super) fn snapshot(next: Next) -> Result<Vec<u8>, Error> {
     #[expect(clippy::disallowed_methods, reason = "a profile is of its machine, and so is its time")]
     let taken = SystemTime::now();
     let dump = control.blocking_lock().dump().map_err(|error| Error::Heap(format!("{error:#}")))?;
-    let mut symbolizer = symbolizer();
-    symbolizer.begin();
-    let pprof = convert(BufReader::new(dump), taken, &mut symbolizer);
-    symbolizer.finish(next);
-    pprof
+    convert(BufReader::new(dump), taken, &mut symbolizer())
 }
 
 fn convert(dump: impl BufRead, taken: SystemTime, symbolizer: &mut Symbolizer) -> Result<Vec<u8>, Error> {
@@ -61,7 +90,7 @@ fn convert(dump: impl BufRead, taken: SystemTime, symbolizer: &mut Symbolizer) -
     let rate: u64 =
         first.strip_prefix("heap_v2/").and_then(|rate| rate.parse().ok()).ok_or_else(|| malformed(&first))?;
 
-    let mut samples = RawSamples::new(2);
+    let mut stacks: Vec<(Vec<u64>, [i64; 2])> = Vec::new();
     let mut stack: Option<Vec<u64>> = None;
     for line in lines {
         let line = line?;
@@ -79,9 +108,15 @@ fn convert(dump: impl BufRead, taken: SystemTime, symbolizer: &mut Symbolizer) -
             let (objects, bytes) = parse_sums(sums).ok_or_else(|| malformed(text))?;
             if objects > 0 {
                 let values = scale(objects, bytes, rate);
-                samples.add(program_stack(addresses, symbolizer), Arc::default(), &values);
+                // The dump has return addresses; the call lies before.
+                stacks.push((addresses.iter().map(|address| address.saturating_sub(1)).collect(), values));
             }
         }
+    }
+    symbolizer.begin(stacks.iter().flat_map(|(stack, _)| stack).copied());
+    let mut samples = RawSamples::new(2);
+    for (stack, values) in stacks {
+        samples.add(program_stack(stack, symbolizer), Arc::default(), &values);
     }
     let header = Header {
         sample_types: &[("inuse_objects", "count"), ("inuse_space", "bytes")],
@@ -90,7 +125,7 @@ fn convert(dump: impl BufRead, taken: SystemTime, symbolizer: &mut Symbolizer) -
         time_nanos: taken.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64,
         duration_nanos: 0,
     };
-    Ok(assemble(header, &samples, symbolizer))
+    Ok(assemble(header, &samples, symbolizer, is_allocator))
 }
 
 /// Parses ` 3: 1024 [0: 0]`.
@@ -108,18 +143,20 @@ fn scale(objects: u64, bytes: u64, rate: u64) -> [i64; 2] {
     [(objects as f64 * factor) as i64, (bytes as f64 * factor) as i64]
 }
 
-/// Turns return addresses into addresses of the calls, and cuts the allocator's own frames off.
-fn program_stack(mut stack: Vec<u64>, symbolizer: &mut Symbolizer) -> Vec<u64> {
-    for address in &mut stack {
-        *address = address.saturating_sub(1);
-    }
-    let is_allocator = |name: &str| ALLOCATOR_FUNCTIONS.iter().any(|prefix| name.starts_with(prefix));
-    let last = stack.iter().rposition(|address| {
-        let lines = symbolizer.lines(*address);
-        lines.last().is_some_and(|line| is_allocator(&line.system_name))
-    });
-    stack.drain(..last.map_or(0, |last| last + 1));
+/// Cuts the allocator's own frames off.
+fn program_stack(mut stack: Vec<u64>, symbolizer: &Symbolizer) -> Vec<u64> {
+    // Where functions are inlined into each other, the outermost says whose code it is.
+    let last = stack
+        .iter()
+        .take(ALLOCATOR_DEPTH_MAX)
+        .rposition(|address| symbolizer.lines(*address).last().is_some_and(is_allocator));
+    stack.drain(..last.map_or(0, |last| last + 1).min(stack.len().saturating_sub(1)));
     stack
+}
+
+/// Returns whether a function belongs to the allocator.
+fn is_allocator(line: &SourceLine) -> bool {
+    ALLOCATOR_FUNCTIONS.contains(&&*line.name) || ALLOCATOR_PATHS.iter().any(|path| line.name.starts_with(path))
 }
 
 #[cfg(test)]
@@ -162,6 +199,26 @@ MAPPED_LIBRARIES:
         let addresses: Vec<_> =
             profile.samples.stack(0).iter().map(|l| profile.locations[*l as usize].address).collect();
         assert_eq!(addresses, [0x10, 0x20, 0x30]);
+    }
+
+    #[test]
+    fn an_allocator_s_functions_are_known_by_their_names() {
+        let line = |name: &str| SourceLine { name: name.into(), system_name: name.into(), file: "".into(), line: 1 };
+        for name in [
+            "prof_alloc_prep",
+            "je_prof_backtrace",
+            "_rjem_malloc",
+            "calloc",
+            "alloc",
+            "__rustc::__rust_alloc",
+            "alloc::alloc::exchange_malloc",
+            "<tikv_jemallocator::Jemalloc as core::alloc::global::GlobalAlloc>::alloc",
+        ] {
+            assert!(is_allocator(&line(name)), "{name}");
+        }
+        for name in ["alloc::raw_vec::RawVecInner::try_allocate_in", "allocate", "profile::malloc_all", "main"] {
+            assert!(!is_allocator(&line(name)), "{name}");
+        }
     }
 
     #[test]

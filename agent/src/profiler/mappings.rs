@@ -33,7 +33,7 @@ pub(super) struct Mapping {
 /// Returns the executable mappings that have a name, the program itself first, then by address.
 pub(super) fn of_this_process() -> Vec<Mapping> {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return Vec::new() };
-    let program = std::fs::read_link("/proc/self/exe").ok().and_then(|path| path.to_str().map(str::to_owned));
+    let program = std::fs::read_link("/proc/self/exe").ok().and_then(|path| path.to_str().map(in_place));
     let mut mappings = parse(&maps);
     mappings.sort_by_key(|m| (program.as_ref() != Some(&m.file), m.start));
     mappings
@@ -52,10 +52,15 @@ fn parse(maps: &str) -> Vec<Mapping> {
             start: u64::from_str_radix(start, 16).ok()?,
             limit: u64::from_str_radix(limit, 16).ok()?,
             offset,
-            file: file.strip_suffix(" (deleted)").unwrap_or(file).to_owned(),
+            file: in_place(file),
         })
     };
     maps.lines().filter_map(line).collect()
+}
+
+/// Returns the path that a file had before it was replaced or removed: the kernel says so behind it.
+fn in_place(path: &str) -> String {
+    path.strip_suffix(" (deleted)").unwrap_or(path).to_owned()
 }
 
 /// Returns the mapping that `address` lies in.

@@ -4,11 +4,11 @@
 //! [`cpu_profile`] and [`heap_profile`] take one on demand, for an endpoint such as `/debug/pprof/`, at the same time or without it.
 //!
 //! Profiles carry real addresses, mappings and build ids beside names, files and lines, so they can be symbolized again elsewhere. Inlined
-//! functions have full names where the program was built with `debug = 1` or more; `line-tables-only` leaves their paths out.
+//! functions have full names where the program was built with `debug = "limited"` or more; `line-tables-only` leaves their paths out.
 //!
 //! Costs: a sample takes some 70 µs of the interrupted thread, so 100 Hz stay under 1 % of the CPU time spent. pprof-rs holds 18 MB while
-//! it samples, and looking up new addresses takes memory in the order of the program's debug information for some minutes. Both
-//! samplers need a writable folder for temporary files (`TMPDIR`).
+//! it samples; looking up new addresses takes a few megabytes for a moment. Both samplers need a writable folder for temporary files
+//! (`TMPDIR`).
 
 mod assemble;
 mod continuous;
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use self::continuous::{Profiler, ProfilerBuilder};
 use self::cpu::Lease;
-use self::symbols::{Next, Symbolizer};
+use self::symbols::Symbolizer;
 use crate::connect;
 
 /// The default number of samples per second of CPU time: as Go's profiler.
@@ -78,7 +78,7 @@ pub async fn cpu_profile(duration: Duration) -> Result<Vec<u8>, Error> {
     worker::run(move || {
         let end = lease.snapshot()?;
         drop(lease);
-        Ok(cpu::profile_between(&start, &end, Next::Unknown))
+        Ok(cpu::profile_between(&start, &end))
     })
     .await
 }
@@ -90,7 +90,7 @@ pub async fn cpu_profile(duration: Duration) -> Result<Vec<u8>, Error> {
 /// [`Error::HeapUnavailable`], [`Error::Heap`].
 pub async fn heap_profile() -> Result<Vec<u8>, Error> {
     heap::activate().await?;
-    worker::run(|| heap::snapshot(Next::Unknown)).await
+    worker::run(heap::snapshot).await
 }
 
 /// Returns whether this process can take heap profiles: whether jemalloc is its allocator and was started with profiling.
