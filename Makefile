@@ -6,11 +6,14 @@ LISTEN ?= 127.0.0.1:4100
 STORAGE ?= file://$(CURDIR)/afterglow-data
 # What `make sim` runs.
 SEEDS ?= 0..1000
+# What `make run` builds and starts; a test that has built it already says so.
+RUN_BUILD ?= cargo build --locked --bin afterglow
+RUN_PROGRAM ?= ./target/debug/afterglow
 
-## run: build and start everything in one process over a local folder; it profiles itself, so data show at once
+## run: build and start everything in one process over a local folder; it profiles itself, so data show soon
 run:
-	cargo build --locked --bin afterglow
-	./target/debug/afterglow serve --listen $(LISTEN) --storage $(STORAGE)
+	$(RUN_BUILD)
+	$(RUN_PROGRAM) serve --listen $(LISTEN) --storage $(STORAGE)
 
 ## build: all programs, optimised
 build:

@@ -5,6 +5,16 @@
 //! - [`profiler`] (feature `profiler`): profiles of the program itself, continuously or on demand.
 //! - [`scrape`], [`program`], [`debug`] (feature `scraper`): the agent that scrapes pprof endpoints, and what servers show of themselves.
 //!
+//! ```no_run
+//! # async fn start() -> Result<(), afterglow_agent::profiler::Error> {
+//! let profiler = afterglow_agent::ProfilerBuilder::new("http://127.0.0.1:4100", "checkout")
+//!     .label("version", "1.3")
+//!     .start()?;
+//! # profiler.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The SDK never blocks the program it profiles and never grows past its queue. A program that only wants to profile itself turns the
 //! default features off and `profiler` on: then nothing of a server is built.
 

@@ -1,4 +1,7 @@
 //! The profiler that runs as long as the program: window after window of CPU time, and at the end of each a snapshot of the heap.
+//!
+//! It shows soon: the first snapshot of the heap is taken at once, and the first window of CPU time is short. What it samples is at least
+//! that the profiler starts, so that the first profile of a program that waits for work is not empty.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,8 +20,8 @@ use crate::upload::{Client, Options};
 /// The default length of a window: two profiles of each type a minute.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// The longest first window: a program that has just started shows soon.
-const FIRST_WINDOW_MAX: Duration = Duration::from_secs(5);
+/// The longest first window: a program that has just started shows soon, and its start shows apart from its work.
+const FIRST_WINDOW_MAX: Duration = Duration::from_secs(1);
 
 /// How long a stopped profiler waits for the outcome of its last profiles.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -131,9 +134,13 @@ impl ProfilerBuilder {
         }
         let mut window = self.period.min(FIRST_WINDOW_MAX);
         let mut cpu = None;
+        let mut is_first = true;
         while !stop.is_cancelled() {
             if self.cpu && cpu.is_none() {
                 cpu = self.start_cpu().await.map_err(|error| warn("cannot profile the CPU", &error)).ok();
+            }
+            if std::mem::take(&mut is_first) {
+                self.push_heap(&client).await;
             }
             tokio::select! {
                 () = sleep(window) => {}
@@ -149,15 +156,19 @@ impl ProfilerBuilder {
                     Err(error) => warn("cannot profile the CPU", &error),
                 }
             }
-            if self.heap {
-                match worker::run(heap::snapshot).await {
-                    Ok(pprof) => self.push(&client, "heap", pprof),
-                    Err(error) => warn("cannot profile the heap", &error),
-                }
-            }
+            self.push_heap(&client).await;
         }
         // Ends the sampling, which takes milliseconds.
         worker::run(move || drop(cpu)).await;
+    }
+
+    async fn push_heap(&self, client: &Client) {
+        if self.heap {
+            match worker::run(heap::snapshot).await {
+                Ok(pprof) => self.push(client, "heap", pprof),
+                Err(error) => warn("cannot profile the heap", &error),
+            }
+        }
     }
 
     async fn start_cpu(&self) -> Result<(Lease, Snapshot), Error> {
