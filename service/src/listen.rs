@@ -248,7 +248,7 @@ impl Server {
         let address = listener.local_addr().map_err(Error::Listener)?;
         let Self { program, options, health, metrics, grpc, services, http, profiles } = self;
         let stack = Stack::new(options.limits.clone(), &metrics, operational::methods());
-        let (reporter, operational) = operational::router(program, &health, &metrics)?;
+        let (reporter, operational) = operational::router(program, &health, &metrics, &services)?;
         let operational = operational.merge(debug::router(program, profiles));
         let api = grpc.into_axum_router().reset_fallback().merge(http);
         let router = Router::new()

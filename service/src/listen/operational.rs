@@ -5,6 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -13,7 +14,7 @@ use super::Error;
 use crate::health::Readiness;
 use crate::{Failure, Health, Metrics, Program, http as answers, metrics};
 
-/// The contracts that every server speaks, and the one that all of Afterglow does.
+/// The contract that all of Afterglow speaks, and those that every server does.
 fn descriptors() -> [&'static [u8]; 4] {
     [
         afterglow_proto::DESCRIPTORS,
@@ -27,7 +28,7 @@ fn descriptors() -> [&'static [u8]; 4] {
 pub(super) fn methods() -> Vec<String> {
     let mut methods = Vec::new();
     for bytes in descriptors() {
-        let set = prost_types::FileDescriptorSet::decode(bytes).expect("compiled in and tested");
+        let set = FileDescriptorSet::decode(bytes).expect("compiled in and tested");
         for file in &set.file {
             for service in &file.service {
                 let names = service.method.iter();
@@ -38,11 +39,26 @@ pub(super) fn methods() -> Vec<String> {
     methods
 }
 
-/// Builds the routes, and the reporter that [`report`] feeds.
-pub(super) fn router(program: Program, health: &Health, metrics: &Metrics) -> Result<(HealthReporter, Router), Error> {
+/// Returns the contracts without those of our services that are not mounted: a client may believe what is listed.
+fn mounted(services: &[&str]) -> Vec<FileDescriptorSet> {
+    let mut sets = descriptors().map(|bytes| FileDescriptorSet::decode(bytes).expect("compiled in and tested"));
+    for file in &mut sets[0].file {
+        let package = file.package().to_owned();
+        file.service.retain(|service| services.contains(&format!("{package}.{}", service.name()).as_str()));
+    }
+    sets.into()
+}
+
+/// Builds the routes, and the reporter that [`report`] feeds; `services` are the names of those that are mounted beside.
+pub(super) fn router(
+    program: Program,
+    health: &Health,
+    metrics: &Metrics,
+    services: &[&str],
+) -> Result<(HealthReporter, Router), Error> {
     let reflection = || {
-        descriptors().into_iter().fold(tonic_reflection::server::Builder::configure(), |builder, descriptors| {
-            builder.register_encoded_file_descriptor_set(descriptors)
+        mounted(services).into_iter().fold(tonic_reflection::server::Builder::configure(), |builder, descriptors| {
+            builder.register_file_descriptor_set(descriptors)
         })
     };
     let reporter = HealthReporter::new();
