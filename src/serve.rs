@@ -11,6 +11,7 @@ use std::time::Duration;
 use afterglow_agent::debug::SelfProfiles;
 use afterglow_agent::{Profiler, ProfilerBuilder};
 use afterglow_service::causes::Causes;
+use afterglow_service::config::not_within;
 use afterglow_service::health::Part;
 use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, config, shutdown, telemetry};
@@ -22,6 +23,10 @@ const PROGRAM: Program = Program::new("afterglow");
 
 /// The service under which the process's own profiles are stored.
 const OWN_SERVICE: &str = "afterglow";
+
+/// The bounds of the time between two of its own profiles: below, symbols would take more than the samples.
+const PERIOD_MIN: Duration = Duration::from_secs(1);
+const PERIOD_MAX: Duration = Duration::from_secs(3600);
 
 /// Runs ingester and querier in one process on one port
 ///
@@ -68,7 +73,8 @@ impl Args {
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = self.ingester.problems();
         problems.extend(self.querier.problems());
-        problems.extend(self.server.limits.problems());
+        problems.extend(self.server.problems());
+        problems.extend(not_within("self-profile-period", self.self_profile_period, PERIOD_MIN, PERIOD_MAX));
         problems
     }
 }

@@ -101,6 +101,9 @@ impl config::Settings for Settings {
         };
         let path = self.config.display();
         let mut problems: Vec<_> = file.problems().into_iter().map(|problem| format!("{path}: {problem}")).collect();
+        if self.queue == Some(ByteSize(0)) {
+            problems.push("queue is 0: no profile could wait".to_owned());
+        }
         problems.extend(self.target(&file).check().err().map(|error| error.to_string()));
         problems
     }

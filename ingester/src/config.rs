@@ -23,6 +23,9 @@ const MEMORY_DEFAULT_MAX: ByteSize = ByteSize::mib(1024);
 /// The budget where the system does not say how much memory there is.
 const MEMORY_UNKNOWN: ByteSize = ByteSize::mib(256);
 
+/// The shortest time between two flushes: no store answers in less.
+const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(1);
+
 /// How profiles are taken and committed.
 #[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
 #[group(skip)]
@@ -131,6 +134,11 @@ impl Config {
             .filter(|(_, zero)| *zero)
             .map(|(name, _)| format!("{name} is 0: no profile could be taken"))
             .collect();
+        if !self.flush_interval.is_zero() && self.flush_interval < FLUSH_INTERVAL_MIN {
+            let (interval, least) = (self.flush_interval, FLUSH_INTERVAL_MIN);
+            problems
+                .push(format!("flush-interval {interval:?} is below {least:?}: each flush is a request of the store"));
+        }
         if self.flush_interval >= commit::FLUSH_TIMEOUT {
             let (interval, timeout) = (self.flush_interval, commit::FLUSH_TIMEOUT);
             problems.push(format!(
@@ -261,5 +269,6 @@ mod tests {
         let problems = config(&["--flush-interval=0s", "--flushes-in-flight=0", "--memory-budget=0"]).problems();
         assert_eq!(problems.len(), 3, "{problems:?}");
         assert_eq!(config(&["--flush-interval=5s"]).problems().len(), 1);
+        assert_eq!(config(&["--flush-interval=1us"]).problems().len(), 1);
     }
 }

@@ -56,7 +56,7 @@ Examples:
 impl config::Settings for Settings {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.ingester.problems();
-        problems.extend(self.server.limits.problems());
+        problems.extend(self.server.problems());
         if !self.roles.contains(&Role::Ingest) {
             problems.push("roles without ingest: there is nothing to maintain in this version".to_owned());
         }

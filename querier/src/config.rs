@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use afterglow_service::config::ByteSize;
+use afterglow_service::config::{ByteSize, not_within};
 use afterglow_service::memory;
 use afterglow_store::catalog;
 
@@ -26,6 +26,10 @@ const BLOCK_CACHE_MAX: ByteSize = ByteSize::mib(256);
 
 /// Both where the system does not say how much memory there is.
 const MEMORY_UNKNOWN: ByteSize = ByteSize::mib(128);
+
+/// The bounds of the time for an answer.
+const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// How questions are answered.
 #[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
@@ -69,6 +73,9 @@ impl Config {
             .filter(|(_, zero)| *zero)
             .map(|(name, _)| format!("{name} is 0: nothing could be answered"))
             .collect();
+        if !self.answer_timeout.is_zero() {
+            problems.extend(not_within("query.timeout", self.answer_timeout, TIMEOUT_MIN, TIMEOUT_MAX));
+        }
         if self.list_age_max >= LIST_AGE_MAX {
             let age = humantime::format_duration(self.list_age_max);
             problems.push(format!(

@@ -51,7 +51,7 @@ Examples:
 
 impl config::Settings for Settings {
     fn problems(&self) -> Vec<String> {
-        [self.querier.problems(), self.server.limits.problems()].concat()
+        [self.querier.problems(), self.server.problems()].concat()
     }
 }
 

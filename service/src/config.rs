@@ -27,8 +27,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
-pub use reference::reference;
-pub use value::{ByteSize, Secret};
+pub use reference::{reference, variables};
+pub use value::{ByteSize, Secret, not_within, too_large};
 
 use layers::Layers;
 

@@ -27,7 +27,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tower::Service;
 
-use crate::config::ByteSize;
+use crate::config::{ByteSize, not_within, too_large};
 use crate::debug::{self, Profiles};
 use crate::stack::{self, Stack};
 use crate::{Health, Metrics, Program};
@@ -104,6 +104,20 @@ pub struct Drain {
 /// What a message has beside its pprof: labels, ids, framing of protobuf. Twice what the limits on labels let through.
 const ENVELOPE_BYTES_MAX: usize = 256 << 10;
 
+/// The largest body that may be allowed: a message holds it in memory several times over.
+const BODY_MAX: ByteSize = ByteSize::mib(1024);
+
+/// The bounds of time-outs: below, no network is that fast; above, none is meant.
+const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The bounds of the age of a connection.
+const AGE_MIN: Duration = Duration::from_secs(1);
+const AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The longest part of a drain: an orchestrator has long killed the process by then.
+const DRAIN_MAX: Duration = Duration::from_secs(3600);
+
 // === impl Options ===
 
 impl Default for Options {
@@ -112,6 +126,16 @@ impl Default for Options {
         let command = <Self as clap::Args>::augment_args(clap::Command::new("defaults").no_binary_name(true));
         let matches = command.get_matches_from(std::iter::empty::<&str>());
         <Self as clap::FromArgMatches>::from_arg_matches(&matches).expect("defaults are valid")
+    }
+}
+
+impl Options {
+    /// Returns what cannot work, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.limits.problems();
+        problems.extend(not_within("drain-delay", self.drain.delay, Duration::ZERO, DRAIN_MAX));
+        problems.extend(not_within("drain-timeout", self.drain.timeout, Duration::ZERO, DRAIN_MAX));
+        problems
     }
 }
 
@@ -134,11 +158,21 @@ impl Limits {
             ("limits.header-timeout", self.header_timeout.is_zero()),
             ("limits.request-timeout", self.request_timeout.is_zero()),
         ];
-        zeros
-            .iter()
-            .filter(|(_, zero)| *zero)
-            .map(|(name, _)| format!("{name} is 0: nothing could be served"))
-            .collect()
+        let zeros =
+            zeros.iter().filter(|(_, zero)| *zero).map(|(name, _)| format!("{name} is 0: nothing could be served"));
+        let mut problems: Vec<_> = zeros.collect();
+        problems.extend(too_large("limits.max-body", self.body_bytes_max, BODY_MAX));
+        for (name, timeout) in
+            [("limits.header-timeout", self.header_timeout), ("limits.request-timeout", self.request_timeout)]
+        {
+            if !timeout.is_zero() {
+                problems.extend(not_within(name, timeout, TIMEOUT_MIN, TIMEOUT_MAX));
+            }
+        }
+        if !self.connection_age_max.is_zero() {
+            problems.extend(not_within("limits.max-connection-age", self.connection_age_max, AGE_MIN, AGE_MAX));
+        }
+        problems
     }
 }
 

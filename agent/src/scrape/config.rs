@@ -154,6 +154,9 @@ impl File {
     pub(super) fn plan(&self) -> Result<Vec<Endpoint>, Vec<String>> {
         let mut problems = Vec::new();
         let mut endpoints = Vec::new();
+        if self.queue == Some(ByteSize(0)) {
+            problems.push("queue is 0: no profile could wait".to_owned());
+        }
         if self.scrape_configs.is_empty() {
             problems.push("scrape_configs is empty: there is nothing to scrape".to_owned());
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// A number of bytes, written `32MiB`, `1.5GiB`, `64kB` or `4096`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +93,20 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// Returns what is wrong with a duration that is outside of its bounds, both allowed.
+pub fn not_within(name: &str, value: Duration, least: Duration, most: Duration) -> Option<String> {
+    let [given, least_text, most_text] = [value, least, most].map(humantime::format_duration);
+    if value < least {
+        return Some(format!("{name} {given} is below {least_text}"));
+    }
+    (value > most).then(|| format!("{name} {given} is above {most_text}"))
+}
+
+/// Returns what is wrong with a size that is over its bound.
+pub fn too_large(name: &str, value: ByteSize, most: ByteSize) -> Option<String> {
+    (value > most).then(|| format!("{name} {value} is above {most}"))
+}
+
 /// A text that is neither logged nor printed, such as a token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -175,6 +190,17 @@ mod tests {
         ] {
             assert_eq!(ByteSize(bytes).to_string(), text);
         }
+    }
+
+    #[test]
+    fn bounds_are_named_with_the_value() {
+        let [second, day] = [1, 24 * 3600].map(Duration::from_secs);
+        let problem = |value| not_within("self-profile-period", value, second, day);
+        assert_eq!(problem(Duration::ZERO).as_deref(), Some("self-profile-period 0s is below 1s"));
+        assert_eq!(problem(day * 2).as_deref(), Some("self-profile-period 2days is above 1day"));
+        assert_eq!([problem(second), problem(day)], [None, None]);
+        let size = too_large("limits.max-body", ByteSize(1 << 40), ByteSize::mib(1024));
+        assert_eq!(size.as_deref(), Some("limits.max-body 1 TiB is above 1 GiB"));
     }
 
     #[test]
