@@ -21,6 +21,8 @@ use crate::config::{Config, Role};
 /// Many may run over one bucket, behind any load balancer: they share nothing else.
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "afterglow-ingester", version, after_help = EXAMPLES)]
+// Behind a load balancer, which needs a moment to notice.
+#[command(mut_arg("delay", |delay| delay.default_value("5s")))]
 pub struct Settings {
     /// Where profiles are kept: file:///var/lib/afterglow, s3://bucket/prefix, gs://bucket, az://container
     #[arg(long, value_name = "URL")]

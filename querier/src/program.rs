@@ -20,6 +20,8 @@ use crate::config::Config;
 /// Many may run over one bucket, behind any load balancer: they share nothing else.
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "afterglow-querier", version, after_help = EXAMPLES)]
+// Behind a load balancer, which needs a moment to notice.
+#[command(mut_arg("delay", |delay| delay.default_value("5s")))]
 pub struct Settings {
     /// Where profiles are kept: file:///var/lib/afterglow, s3://bucket/prefix, gs://bucket, az://container
     #[arg(long, value_name = "URL")]
@@ -167,6 +169,7 @@ mod tests {
             Settings::try_parse_from(["afterglow-querier", "--storage", "s3://profiles/prefix"]).expect("settings");
         assert_eq!(settings.listen, SocketAddr::from(([0, 0, 0, 0], 4200)));
         assert_eq!(config::Settings::problems(&settings), [""; 0]);
+        assert_eq!(settings.server.drain.delay, std::time::Duration::from_secs(5));
         assert!(Settings::try_parse_from(["afterglow-querier"]).is_err());
     }
 }
