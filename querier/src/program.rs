@@ -63,6 +63,12 @@ pub enum Error {
     /// The storage cannot be used.
     #[error("cannot use the storage")]
     Storage(#[from] afterglow_store::Error),
+    /// There is no such folder. Whoever only reads does not make it: the name may be wrong, and nothing would ever be found.
+    #[error("storage {storage}: there is no such folder; correct its name, or start an ingester over it first")]
+    NoFolder {
+        /// The folder.
+        storage: StorageUrl,
+    },
     /// Logs or traces cannot begin.
     #[error("cannot begin telemetry")]
     Telemetry(#[from] telemetry::Error),
@@ -97,6 +103,11 @@ pub async fn run(settings: Settings, profiles: Option<Arc<dyn Profiles>>) -> Res
 
 /// Opens the store, and makes sure that it can be listed: a querier needs no more of it.
 async fn open(storage: &StorageUrl, metrics: &Metrics) -> Result<Store, Error> {
+    if let StorageUrl::File { folder } = storage
+        && !folder.is_dir()
+    {
+        return Err(Error::NoFolder { storage: storage.clone() });
+    }
     let options = StoreOptions { metrics: metrics.register(afterglow_store::Metrics::new), ..StoreOptions::default() };
     let store = afterglow_store::open(storage, options).await?;
     store.probe_read().await?;
@@ -143,7 +154,7 @@ impl Error {
     pub fn report(self) -> ExitCode {
         let is_bad_configuration = match &self {
             Self::Storage(error) => !error.is_passing(),
-            Self::Telemetry(_) => true,
+            Self::Telemetry(_) | Self::NoFolder { .. } => true,
             Self::Listen(_) | Self::Signals(_) => false,
         };
         let text = Causes(&self).to_string();
