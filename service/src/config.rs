@@ -9,6 +9,8 @@
 //! rest. So a value means the same wherever it is written, and there is one description for parsing, `--help` and the
 //! reference in the docs.
 //!
+//! A variable `AFTERGLOW_...` that no program knows is refused as an unknown key of the file is.
+//!
 //! This is the only place that reads environment variables of our own; those of others (AWS_*, OTEL_*, RUST_LOG) are
 //! read where they are meant.
 
@@ -18,6 +20,7 @@ mod name;
 mod print;
 mod reference;
 mod value;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -25,7 +28,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 pub use reference::{reference, variables};
 pub use value::{ByteSize, Secret, not_within, too_large};
@@ -60,11 +63,16 @@ pub trait Settings: clap::Parser {
 pub enum Exit {
     /// Help or the version was asked for, or the command line is wrong.
     Usage(clap::Error),
+    /// Several values on the command line are wrong, and nothing else; a sentence each.
+    Values(Vec<String>),
     /// Settings are wrong; a sentence each.
     Bad(Vec<String>),
     /// The settings were only to be shown or checked.
     Shown(String),
 }
+
+/// The exit code for a wrong command line, as clap has it.
+const CODE_USAGE: u8 = 2;
 
 /// The exit code for bad configuration, EX_CONFIG of sysexits.h.
 const CODE_BAD: u8 = 78;
@@ -79,7 +87,7 @@ impl Exit {
         // Nobody is left to tell when the terminal is gone.
         let _ = match self {
             Self::Usage(error) => error.print(),
-            Self::Bad(problems) => {
+            Self::Bad(problems) | Self::Values(problems) => {
                 let lines: String = problems.iter().map(|problem| format!("error: {problem}\n")).collect();
                 std::io::stderr().write_all(lines.as_bytes())
             }
@@ -90,7 +98,8 @@ impl Exit {
 
     fn code(&self) -> u8 {
         match self {
-            Self::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(2),
+            Self::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(CODE_USAGE),
+            Self::Values(_) => CODE_USAGE,
             Self::Bad(_) => CODE_BAD,
             Self::Shown(_) => 0,
         }
@@ -112,11 +121,16 @@ fn resolve<C: Settings>(arguments: Vec<OsString>, environment: &BTreeMap<String,
     // First what the command line alone says, without demanding what the file may hold: is it well-formed, which
     // command is meant, which file. Help is among the errors.
     let command = name::with_environment_in_help(C::command());
-    let given = layers::lenient(command.clone()).try_get_matches_from(&arguments).map_err(Exit::Usage)?;
+    let (given, arguments, mut refused) = read_command_line(&command, arguments)?;
 
     let mut layers = Layers::new(&command, &given);
     layers.read(environment);
     let (command, mut problems) = layers.apply(command);
+    if problems.is_empty() && !refused.is_empty() {
+        let texts = || refused.iter().map(layers::first_line).collect();
+        return Err(if refused.len() == 1 { Exit::Usage(refused.remove(0)) } else { Exit::Values(texts()) });
+    }
+    problems.splice(0..0, refused.iter().map(layers::first_line));
 
     // What is wrong so far stands aside with its default, so that the rest can be looked at, too.
     let parsed = command.try_get_matches_from(arguments).and_then(|matches| {
@@ -140,6 +154,53 @@ fn resolve<C: Settings>(arguments: Vec<OsString>, environment: &BTreeMap<String,
         Err(error) if error.kind() == ErrorKind::ValueValidation => Err(Exit::Bad(vec![layers::first_line(&error)])),
         Err(error) => Err(Exit::Usage(error)),
     }
+}
+
+/// Reads the command line without demanding what may be written elsewhere. Values that their flags refuse stand aside, so that all of
+/// them can be told; the arguments that are left are returned beside.
+fn read_command_line(
+    command: &clap::Command,
+    mut arguments: Vec<OsString>,
+) -> Result<(clap::ArgMatches, Vec<OsString>, Vec<clap::Error>), Exit> {
+    let mut refused = Vec::new();
+    loop {
+        let error = match layers::lenient(command.clone()).try_get_matches_from(&arguments) {
+            Ok(matches) => return Ok((matches, arguments, refused)),
+            Err(error) => error,
+        };
+        if let Some(left) = without_refused(&arguments, &error) {
+            arguments = left;
+            refused.push(error);
+            continue;
+        }
+        // Usage and help are those of the command as it is, which says what it requires.
+        return Err(Exit::Usage(command.clone().try_get_matches_from(&arguments).err().unwrap_or(error)));
+    }
+}
+
+/// Returns the arguments without the value that was refused, and without its flag; nothing where it is another kind of error.
+fn without_refused(arguments: &[OsString], error: &clap::Error) -> Option<Vec<OsString>> {
+    let text = |kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text.as_str()),
+        _ => None,
+    };
+    if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
+        return None;
+    }
+    let flag = text(ContextKind::InvalidArg)?.split_whitespace().next().filter(|flag| flag.starts_with("--"))?;
+    let value = text(ContextKind::InvalidValue)?;
+    // One of several behind a comma may be meant.
+    let holds = |given: &str| given == value || given.split(',').any(|one| one == value);
+    let at = (1..arguments.len()).find_map(|at| {
+        let argument = arguments[at].to_str()?;
+        if argument == flag {
+            return holds(arguments.get(at + 1)?.to_str()?).then_some(at..at + 2);
+        }
+        holds(argument.strip_prefix(flag)?.strip_prefix('=')?).then_some(at..at + 1)
+    })?;
+    let mut left = arguments.to_vec();
+    left.drain(at);
+    Some(left)
 }
 
 #[cfg(test)]

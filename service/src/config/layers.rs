@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Id};
 
 use super::file::{self, Entry, Given};
-use super::name;
+use super::{name, variables};
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,10 @@ impl Layers {
                 Ok(entries) => entries.into_iter().for_each(|entry| self.take(&path.display().to_string(), entry)),
                 Err(error) => self.problems.push(error.to_string()),
             }
+        }
+        for (variable, value) in environment {
+            let own = self.args.keys().map(String::as_str);
+            self.problems.extend(variables::problem(variable, &value.to_string_lossy(), own));
         }
         for (key, setting) in &mut self.args {
             if let Some(value) = set(key) {

@@ -2,8 +2,8 @@
 
 use clap::{Arg, ArgAction, Command};
 
-/// Flags that are about one start of the program, not about how it is set up.
-const NOT_SETTINGS: [&str; 2] = ["print_config", "check_config"];
+/// Flags that are about one start of the program, not about how it is set up. `--output` is a form to one command and a file to another.
+const NOT_SETTINGS: [&str; 3] = ["print_config", "check_config", "output"];
 
 /// Returns the long flag of a setting, which is its key in the file; nothing for what is no setting (help, positional
 /// arguments).

@@ -1,5 +1,6 @@
 //! docs/configuration.md: every setting of every program, written from the same description that parses them.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use clap::{Arg, Command};
@@ -14,8 +15,10 @@ const HEAD: &str = "\
 
 A setting has one name: `--limits.max-body` on the command line is `AFTERGLOW_LIMITS_MAX_BODY` in the environment
 and `max-body` under `[limits]` in the TOML file given by `--config`. Flags go over the environment, the environment
-over the file, the file over the default. What nobody knows is refused, all that is wrong is reported at once, and the
-exit code is then 78. `--print-config` shows the settings in effect, and where each comes from.
+over the file, the file over the default. What nobody knows is refused, a variable `AFTERGLOW_...` as well as a key of the
+file (those of another program are let be, and those that Kubernetes sets for a service of this name). All that is wrong is
+reported at once; the exit code is then 78, or 2 where only the command line is wrong. `--print-config` shows the
+settings in effect, and where each comes from.
 
 Sizes are bytes or carry a unit (`32MiB`, `64kB`), durations as well (`250ms`, `10s`, `20m`). Lists are written
 `[\"a\", \"b\"]` in the file and as a repeated flag. Storage credentials come from the variables of their provider
@@ -32,6 +35,17 @@ pub fn reference(programs: impl IntoIterator<Item = Command>) -> String {
         section(&mut text, &name, &program);
     }
     text
+}
+
+/// Returns the environment variables of all settings of `programs`, sorted, a line each.
+pub fn variables(programs: impl IntoIterator<Item = Command>) -> String {
+    fn collect(command: &Command, found: &mut BTreeSet<String>) {
+        found.extend(command.get_arguments().filter_map(name::key).map(name::environment));
+        command.get_subcommands().for_each(|subcommand| collect(subcommand, found));
+    }
+    let mut found = BTreeSet::new();
+    programs.into_iter().for_each(|program| collect(&program, &mut found));
+    found.into_iter().map(|variable| variable + "\n").collect()
 }
 
 fn section(text: &mut String, title: &str, command: &Command) {

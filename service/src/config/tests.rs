@@ -179,6 +179,37 @@ fn all_problems_are_reported_together() {
     insta::assert_snapshot!(setup.problems().join("\n"));
 }
 
+/// Goal: values on the command line are part of all that is wrong.
+#[test]
+fn refused_flags_are_reported_with_the_rest() {
+    let setup = Setup::new(&["--storage", "memory://", "--limits.max-body=lots", "--limits.max-streams", "x"])
+        .env("AFTERGLOW_LOG_FORMAT", "xml")
+        .env("AFTERGLOW_LIMIT_MAX_BODY", "1MiB");
+    let problems = setup.problems();
+    assert_eq!(problems.len(), 4, "{problems:#?}");
+    for part in ["--limits.max-body", "--limits.max-streams", "AFTERGLOW_LIMIT_MAX_BODY:", "AFTERGLOW_LOG_FORMAT:"] {
+        assert!(problems.iter().any(|problem| problem.contains(part)), "{part}: {problems:#?}");
+    }
+    let flags = Setup::new(&[
+        "--storage",
+        "memory://",
+        "--limits.max-body=lots",
+        "--roles",
+        "ingest",
+        "--limits.max-streams=x",
+    ]);
+    let Err(exit @ Exit::Values(_)) = flags.resolve::<Config>() else { panic!("two values are wrong") };
+    assert_eq!(exit.code(), 2);
+}
+
+#[test]
+fn help_and_usage_say_what_is_required() {
+    for arguments in [&["--help"][..], &["--no-such-flag"]] {
+        let Err(Exit::Usage(error)) = Setup::new(arguments).resolve::<Config>() else { panic!("usage") };
+        assert!(error.to_string().contains("Usage: afterglow-test [OPTIONS] --storage <URL>"), "{error}");
+    }
+}
+
 #[test]
 fn a_file_that_is_none_is_said_so() {
     let broken = Setup::new(&["--storage", "memory://"]).file("limits = [");
