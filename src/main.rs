@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use afterglow_agent::debug::SelfProfiles;
+use afterglow_service::causes::Causes;
 use afterglow_service::config::{self, Settings};
 use clap::{CommandFactory as _, Parser};
 use clap_complete::Shell;
@@ -105,6 +106,9 @@ async fn run(command: Command) -> ExitCode {
     }
 }
 
+/// The exit code of wrong usage, as clap has it.
+const USAGE: u8 = 2;
+
 fn success((): ()) -> ExitCode {
     ExitCode::SUCCESS
 }
@@ -114,8 +118,9 @@ fn done(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
+            let is_usage = error.is::<cli::Usage>();
+            let _ = writeln!(std::io::stderr(), "error: {}", Causes(&*error));
+            if is_usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

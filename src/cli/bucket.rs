@@ -5,6 +5,8 @@ use std::io::Write as _;
 use afterglow_store::bucket::{self, Lifecycle, Report};
 use afterglow_store::{StorageUrl, StoreOptions};
 
+use super::usage;
+
 /// Prepares object storage.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -25,6 +27,9 @@ pub(crate) enum Command {
 /// Says that the bucket can be neither found nor made, or that the store does not keep the promises everything rests on.
 pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Init { storage: StorageUrl::Memory { .. } } => {
+            Err(usage("memory:// ends with this command: there is nothing to prepare"))
+        }
         Command::Init { storage } => {
             let report = bucket::init(&storage, StoreOptions::default()).await?;
             writeln!(std::io::stdout(), "{}", describe(&storage, &report))?;

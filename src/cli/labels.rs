@@ -26,7 +26,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let selection = Some(args.window.selection(&args.query)?);
+    let selection = Some(args.window.selection(&args.query));
     let mut client = args.connection.query_client().await?;
     let (lines, completeness) = match args.name {
         Some(name) => {

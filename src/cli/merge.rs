@@ -50,7 +50,7 @@ enum Format {
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let request = MergeRequest {
-        selection: Some(args.selection.selection()?),
+        selection: Some(args.selection.selection()),
         format: match args.format {
             Format::Pprof => MergeFormat::Pprof,
             Format::Flamegraph => MergeFormat::Flamegraph,

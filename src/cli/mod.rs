@@ -12,6 +12,7 @@ pub(crate) mod search;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use afterglow_agent::Target;
 use afterglow_agent::connect::Connection as Channel;
@@ -57,10 +58,10 @@ pub(crate) struct WindowArgs {
     pub(crate) profile_type: Option<String>,
     /// The start of the window: RFC 3339, unix seconds, or relative to now such as -1h.
     #[arg(long, default_value = "-1h", value_name = "TIME", allow_hyphen_values = true)]
-    pub(crate) from: String,
+    pub(crate) from: Moment,
     /// The end of the window, exclusive.
     #[arg(long, default_value = "now", value_name = "TIME", allow_hyphen_values = true)]
-    pub(crate) to: String,
+    pub(crate) to: Moment,
 }
 
 // === impl Connection ===
@@ -90,29 +91,51 @@ impl Connection {
 
 impl SelectionArgs {
     /// Turns the flags into a selection; relative times are relative to this call.
-    pub(crate) fn selection(&self) -> anyhow::Result<Selection> {
+    pub(crate) fn selection(&self) -> Selection {
         self.window.selection(&self.query)
     }
 }
 
 impl WindowArgs {
     /// Turns the flags into a selection of what `query` selects.
-    pub(crate) fn selection(&self, query: &str) -> anyhow::Result<Selection> {
-        Ok(Selection {
+    pub(crate) fn selection(&self, query: &str) -> Selection {
+        Selection {
             query: query.to_owned(),
             r#type: self.profile_type.clone().unwrap_or_default(),
-            start: Some(time("--from", &self.from)?),
-            end: Some(time("--to", &self.to)?),
+            start: Some(self.from.timestamp()),
+            end: Some(self.to.timestamp()),
             read_token: String::new(),
-        })
+        }
     }
 }
 
-/// Parses the time given by `flag`.
-pub(crate) fn time(flag: &str, text: &str) -> anyhow::Result<Timestamp> {
-    let now = SystemClock.unix_nanos();
-    let nanos = afterglow_service::time::parse(text, now).with_context(|| format!("{flag} is not valid"))?;
-    Ok(timestamp(nanos))
+/// A time on the command line, relative ones to its start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment(i64);
+
+impl FromStr for Moment {
+    type Err = afterglow_service::time::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        afterglow_service::time::parse(text, SystemClock.unix_nanos()).map(Self)
+    }
+}
+
+impl Moment {
+    /// Returns it in protobuf's form.
+    pub(crate) fn timestamp(self) -> Timestamp {
+        timestamp(self.0)
+    }
+}
+
+/// Arguments that are each right but do not go together; ends with the exit code of wrong usage.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(String);
+
+/// Returns the error for arguments that do not go together.
+pub(crate) fn usage(text: impl Into<String>) -> anyhow::Error {
+    Usage(text.into()).into()
 }
 
 /// Turns nanoseconds since 1970 into protobuf's form.

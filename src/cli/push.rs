@@ -11,10 +11,13 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Connection, time};
+use super::{Connection, Moment, usage};
 
 /// How many files are read and under way at once: enough to fill a flush, few enough to bound memory.
 const UNDER_WAY_MAX: usize = 64;
+
+/// How long the end of the stream is waited for, once every file has its outcome.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// From how many files on a terminal shows a progress bar.
 const PROGRESS_FILES_MIN: usize = 4;
@@ -40,7 +43,7 @@ pub(crate) struct Args {
     labels: Vec<(String, String)>,
     /// When the profiles began, where they do not say so themselves: RFC 3339, unix seconds, or relative such as -10m.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    time: Option<String>,
+    time: Option<Moment>,
     /// The id of the profile, a ULID, so that a repeated push counts once; for a single file.
     #[arg(long, value_name = "ULID")]
     id: Option<String>,
@@ -57,7 +60,7 @@ pub(crate) struct Args {
 /// Says how many files were not stored, after all others were; each has been explained on standard error.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if args.id.is_some() && args.files.len() > 1 {
-        anyhow::bail!("--id names one profile, but {} files were given", args.files.len());
+        return Err(usage(format!("--id names one profile, but {} files were given", args.files.len())));
     }
     let template = template(&args)?;
     let options = Options {
@@ -92,6 +95,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    drop(outcomes);
+    // Ended rather than broken off: a server counts a stream that its client leaves as cancelled.
+    client.close(CLOSE_TIMEOUT).await;
     if failed > 0 {
         anyhow::bail!("{failed} of {} files were not stored", args.files.len());
     }
@@ -103,13 +109,13 @@ fn template(args: &Args) -> anyhow::Result<Profile> {
     let mut profile = Profile {
         id: args.id.clone().unwrap_or_default(),
         r#type: args.profile_type.clone().unwrap_or_default(),
-        time: args.time.as_deref().map(|text| time("--time", text)).transpose()?,
+        time: args.time.map(Moment::timestamp),
         ..Profile::default()
     };
     profile.labels.insert("service".to_owned(), args.service.clone());
     for (name, value) in &args.labels {
         if profile.labels.insert(name.clone(), value.clone()).is_some() {
-            anyhow::bail!("label {name} is given twice");
+            return Err(usage(format!("label {name} is given twice")));
         }
     }
     Ok(profile)

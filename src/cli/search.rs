@@ -41,7 +41,7 @@ enum Output {
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut client = args.connection.query_client().await?;
-    let selection = args.selection.selection()?;
+    let selection = args.selection.selection();
     let mut found = SearchResponse::default();
     loop {
         let request = SearchRequest {
@@ -62,6 +62,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Output::Json => write_text(None, &(serde_json::to_string_pretty(&found)? + "\n")),
         Output::Table => {
             write_text(None, &table(&found.profiles))?;
+            if found.profiles.is_empty() {
+                let (from, to) = (args.selection.window.from, args.selection.window.to);
+                let (from, to) = (time_text(&from.timestamp()), time_text(&to.timestamp()));
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "nothing from {from} to {to}: a profile counts at the time it was taken; --from -7d looks further back"
+                );
+            }
             if !found.next_cursor.is_empty() {
                 let _ =
                     writeln!(std::io::stderr(), "there are more: raise --limit {} or narrow the window", args.limit);
