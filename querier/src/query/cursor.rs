@@ -4,8 +4,9 @@
 //! and not a reference to anything that a querier remembers. So any querier can continue it, profiles that arrive meanwhile
 //! neither repeat nor hide one, and a window such as "the last hour" does not move from page to page.
 //!
-//! The text is URL-safe base64 of a version byte, the window's start and end, the time of the last profile of the page
-//! (nanoseconds, big endian) and its id. Clients must not look inside.
+//! The text is URL-safe base64 of a version byte, a digest of the selector and the type, the window's start and end, the time of the last
+//! profile of the page (nanoseconds, big endian) and its id. The digest is there because the next page of another selection would be an
+//! answer to no question. Clients must not look inside.
 
 use std::cmp::Ordering;
 
@@ -16,14 +17,16 @@ use ulid::Ulid;
 use crate::window::Window;
 
 /// The version of the bytes below; a cursor of another version is refused rather than misread.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
-/// The version byte, three times, the id.
-const LEN: usize = 1 + 3 * 8 + 16;
+/// The version byte, the digest, three times, the id.
+const LEN: usize = 1 + 8 + 3 * 8 + 16;
 
 /// A position in a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
+    /// Of the selector and the type of all pages: [`Selection::digest`](super::selection::Selection::digest).
+    pub(crate) selection: u64,
     /// The window of all pages.
     pub(crate) window: Window,
     /// The last profile of the page before.
@@ -66,6 +69,7 @@ impl Cursor {
     pub(crate) fn encode(&self) -> String {
         let mut bytes = Vec::with_capacity(LEN);
         bytes.push(VERSION);
+        bytes.extend_from_slice(&self.selection.to_be_bytes());
         bytes.extend_from_slice(&self.window.start_nanos.to_be_bytes());
         bytes.extend_from_slice(&self.window.end_nanos.to_be_bytes());
         bytes.extend_from_slice(&self.after.time_nanos.to_be_bytes());
@@ -80,6 +84,7 @@ impl Cursor {
     pub(crate) fn decode(text: &str) -> Result<Self, NotACursor> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| NotACursor)?;
         let Some((&VERSION, rest)) = bytes.split_first() else { return Err(NotACursor) };
+        let (selection, rest) = rest.split_first_chunk().ok_or(NotACursor)?;
         let (start, rest) = rest.split_first_chunk().ok_or(NotACursor)?;
         let (end, rest) = rest.split_first_chunk().ok_or(NotACursor)?;
         let (time, rest) = rest.split_first_chunk().ok_or(NotACursor)?;
@@ -90,7 +95,7 @@ impl Cursor {
         if window.is_empty() || !window.contains(after.time_nanos) {
             return Err(NotACursor);
         }
-        Ok(Self { window, after })
+        Ok(Self { selection: u64::from_be_bytes(*selection), window, after })
     }
 }
 
@@ -100,6 +105,7 @@ mod tests {
 
     fn cursor() -> Cursor {
         Cursor {
+            selection: 0x0123_4567_89ab_cdef,
             window: Window { start_nanos: 1_000, end_nanos: 2_000 },
             after: Position { time_nanos: 1_500, id: Ulid::from(0x0193_5E2A_0000_0000_0000_0000_0000_0007) },
         }

@@ -59,6 +59,14 @@ pub(crate) enum Error {
     /// The label has no name.
     #[error("name is empty: say which label's values are asked for")]
     LabelName,
+    /// The page after one of another selection is asked for.
+    #[error(
+        "cursor belongs to another selection than {selection}: a page follows with the query and the type of the one before"
+    )]
+    OtherSelection {
+        /// What is asked for now.
+        selection: String,
+    },
     /// The format of a merge has no name.
     #[error("format {number} is not one of pprof, flamegraph, top, folded")]
     Format {
@@ -174,6 +182,7 @@ impl Error {
             | Self::Window(_)
             | Self::ReadToken { .. }
             | Self::Cursor(_)
+            | Self::OtherSelection { .. }
             | Self::PageSize { .. }
             | Self::Id { .. }
             | Self::LabelName

@@ -23,13 +23,18 @@ pub(super) async fn answer(
     let mut after = None;
     if !request.cursor.is_empty() {
         let cursor = Cursor::decode(&request.cursor)?;
+        if cursor.selection != selection.digest() {
+            return Err(Error::OtherSelection { selection: selection.to_string() });
+        }
         selection = selection.within(cursor.window);
         after = Some(cursor.after);
     }
     let selected = engine.select(tenant, &selection).await?;
     let (page, more) = cut(&selected.matches, after, limit);
     let next_cursor = match page.last() {
-        Some(last) if more => Cursor { window: selection.window, after: position(last) }.encode(),
+        Some(last) if more => {
+            Cursor { selection: selection.digest(), window: selection.window, after: position(last) }.encode()
+        }
         _ => String::new(),
     };
     Ok(v1::SearchResponse {

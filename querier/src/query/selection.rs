@@ -5,6 +5,7 @@ use std::fmt;
 use afterglow_profile::{ProfileType, Selector};
 use afterglow_proto::v1;
 use afterglow_store::catalog::{Freshness, Query};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Error;
 use crate::window::Window;
@@ -41,6 +42,13 @@ impl Selection {
     /// Returns the same selection over another window.
     pub(crate) fn within(&self, window: Window) -> Self {
         Self { window, ..self.clone() }
+    }
+
+    /// Returns a digest of the selector and the type, the same in every querier.
+    pub(crate) fn digest(&self) -> u64 {
+        let profile_type = self.profile_type.as_ref().map_or("", ProfileType::as_str);
+        // A type has no zero in it.
+        xxh3_64(format!("{profile_type}\0{}", self.selector).as_bytes())
     }
 
     /// Returns it as the catalog asks.

@@ -127,6 +127,25 @@ async fn a_cursor_keeps_the_window_of_the_first_page() {
     }
 }
 
+/// Goal: a page follows the one before or is refused; it is never one of another search.
+#[tokio::test]
+async fn a_cursor_of_another_selection_is_refused() {
+    let world = World::new().await;
+    let labels = [("service", "api")];
+    world.put(&[cpu(1, &labels, 30), cpu(2, &labels, 20)]).await;
+    let first = world.json(PATH, &[("limit", "1"), ("query", "{service=\"api\"}"), ("type", "cpu")]).await;
+    let cursor = first["nextCursor"].as_str().unwrap();
+    let page = async |query: &str, profile_type: &str| {
+        world.get(PATH, &[("query", query), ("type", profile_type), ("cursor", cursor)]).await
+    };
+    assert_eq!(ids(&page("{ service = \"api\" }", "cpu").await.json()), [1], "written otherwise, the same");
+    for (query, profile_type) in [("{service=\"web\"}", "cpu"), ("{service=\"api\"}", "heap"), ("{}", "cpu")] {
+        let answer = page(query, profile_type).await;
+        assert_eq!(answer.status, 400, "{query}: {answer}");
+        assert!(answer.to_string().contains("cursor belongs to another selection"), "{answer}");
+    }
+}
+
 /// Goal: a read token makes what it acknowledges visible at once, however fresh the last listing was.
 #[tokio::test]
 async fn own_writes_are_read_by_their_token() {
