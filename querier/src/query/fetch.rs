@@ -41,7 +41,11 @@ pub(super) async fn answer(
     if is_known(&info.sha256) {
         return Ok(Fetched { info, pprof: None });
     }
-    let pprof = on_pool(async move { found.block().fetch(found.row()).await }).await??;
+    let pprof = on_pool(async move { found.block().fetch(found.row()).await }).await?.inspect_err(|error| {
+        if error.is_corrupt() {
+            engine.0.metrics.damaged.inc();
+        }
+    })?;
     engine.0.metrics.read(Question::GetProfile, 1, pprof.len() as u64, 1);
     Ok(Fetched { info, pprof: Some(pprof) })
 }

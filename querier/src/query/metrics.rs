@@ -74,6 +74,8 @@ pub(crate) struct Metrics {
     active: Gauge,
     /// Memory that admitted questions hold.
     pub(super) memory: Gauge,
+    /// Parts of blocks that were left out of an answer.
+    pub(super) damaged: Counter,
 }
 
 impl Metrics {
@@ -87,6 +89,7 @@ impl Metrics {
             blocks: Family::default(),
             active: Gauge::default(),
             memory: Gauge::default(),
+            damaged: Counter::default(),
         };
         let m = &metrics;
         let query = registry.sub_registry_with_prefix("afterglow_query");
@@ -97,6 +100,11 @@ impl Metrics {
         query.register_with_unit("profile", help, Unit::Bytes, m.bytes.clone());
         query.register("blocks", "Blocks that answers were made of", m.blocks.clone());
         query.register("active", "Questions being answered", m.active.clone());
+        query.register(
+            "damaged",
+            "Parts of blocks that answers had to leave out because they are damaged",
+            m.damaged.clone(),
+        );
         query.register_with_unit("memory", "Memory that admitted questions hold", Unit::Bytes, m.memory.clone());
         metrics
     }

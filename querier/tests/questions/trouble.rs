@@ -92,6 +92,11 @@ async fn damaged_samples_are_reported_never_returned() {
             assert_eq!((both["profiles"].as_str(), total), (Some("1"), cpu_nanos(&good)), "at {at}");
             assert_eq!(both["completeness"]["partial"], true, "at {at}");
             assert!(both["completeness"]["problems"][0].as_str().unwrap().contains(broken.path().as_ref()), "at {at}");
+            let metrics = world.get("/metrics", &[]).await.to_string();
+            // Damage is counted by the catalog that opens a block, or by the question that reads on.
+            let counted = ["afterglow_query_damaged_total", "afterglow_catalog_blocks_damaged_total"];
+            let is_counted = |line: &str| counted.iter().any(|name| line.starts_with(name)) && !line.ends_with(" 0");
+            assert!(metrics.lines().any(is_counted), "at {at}: {metrics}");
             reported += 1;
         }
     }

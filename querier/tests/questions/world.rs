@@ -84,11 +84,12 @@ impl World {
     pub(crate) async fn with(flags: &[&str]) -> Self {
         let faults = Faulty::new(Arc::new(InMemory::new()));
         let options = StoreOptions { clock: Arc::new(Standing), ..StoreOptions::default() };
-        let store = Store::new(Arc::new(faults.clone()), "memory://".to_owned(), options);
         let Arguments { server, query } = Arguments::parse_from([&["querier"], flags].concat());
 
         let program = Program::new("afterglow-querier");
         let metrics = Metrics::new(program);
+        let options = StoreOptions { metrics: metrics.register(afterglow_store::Metrics::new), ..options };
+        let store = Store::new(Arc::new(faults.clone()), "memory://".to_owned(), options);
         let querier = afterglow_querier::build(&query, store.clone(), &metrics);
         let listener = listen::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());

@@ -46,7 +46,7 @@ pub(super) async fn answer(
     let admitted = engine.0.budget.admit(plan.estimate).await?;
 
     let mut problems = selected.problems;
-    let merged = match merge(plan.parts, form, admitted, limits.merge_reads, &mut problems).await {
+    let merged = match merge(engine, plan.parts, form, admitted, &mut problems).await {
         Err(Error::Merge(error)) => {
             return Err(plan::disagreement(&selected.matches).map_or(Error::Merge(error), Error::from));
         }
@@ -65,15 +65,15 @@ pub(super) async fn answer(
 
 /// Reads and merges the parts, and returns the answer with how many profiles are in it; none where all parts are damaged.
 async fn merge(
+    engine: &Engine,
     parts: Vec<Part>,
     form: Form,
     admitted: Admitted,
-    reads_max: usize,
     problems: &mut Vec<Problem>,
 ) -> Result<Option<(Answer, u64)>, Error> {
     let mut worker = Worker::start(form, admitted);
     let mut profiles = 0;
-    let mut reads = stream::iter(parts.into_iter().map(read)).buffered(reads_max);
+    let mut reads = stream::iter(parts.into_iter().map(read)).buffered(engine.0.limits.merge_reads);
     while let Some((part, sums)) = reads.next().await {
         match sums? {
             Ok(sums) => {
@@ -81,6 +81,7 @@ async fn merge(
                 worker.add(sums).await?;
             }
             Err(error) if error.is_corrupt() => {
+                engine.0.metrics.damaged.inc();
                 tracing::error!(%error, "a dataset is left out of a merge");
                 problems.push(Problem { key: part.block.path().clone(), text: error.to_string() });
             }
