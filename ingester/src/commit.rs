@@ -43,6 +43,7 @@ use tracing::Instrument;
 use ulid::Ulid;
 
 use crate::budget::Permit;
+use crate::ingest::names;
 use crate::pool::{Panicked, Pool};
 use crate::recent::{Claim, Durable};
 
@@ -150,6 +151,8 @@ struct Open {
 struct Added {
     claim: Claim,
     sha256: [u8; 32],
+    /// A digest of its labels.
+    labels: u64,
     body_bytes: u64,
     /// Gives back its bytes when the flush has ended.
     permit: Permit,
@@ -251,12 +254,13 @@ impl Handle {
             let text = format!("more than {TENANTS_MAX} tenants have profiles under way");
             return claim.resolve(Err(Failure::exhausted(text, shared.spread(TENANTS_DELAY))));
         };
+        let labels = names::digest(&meta.labels);
         let (lane, mut open) = tenant.lane();
         let mut segment = open.take().unwrap_or_else(Open::new);
         match catch_unwind(AssertUnwindSafe(|| segment.writer.add(meta, raw, profile))) {
             Ok(Ok(added)) => {
                 shared.metrics.added(&added, raw.len() as u64);
-                segment.profiles.push(Added { claim, sha256: added.sha256, body_bytes, permit });
+                segment.profiles.push(Added { claim, sha256: added.sha256, labels, body_bytes, permit });
                 segment.body_bytes += body_bytes;
                 let is_full = segment.body_bytes >= shared.options.flush_bytes;
                 lane.body_bytes.store(segment.body_bytes, Ordering::SeqCst);
@@ -398,8 +402,8 @@ impl Shared {
             Ok(Written { segment, bytes }) => {
                 tracing::Span::current().record("segment", segment.as_str());
                 tracing::debug!(stored_bytes = bytes, "segment is durable");
-                for Added { claim, sha256, .. } in profiles {
-                    claim.resolve(Ok(Durable { sha256, segment: segment.clone() }));
+                for Added { claim, sha256, labels, .. } in profiles {
+                    claim.resolve(Ok(Durable { sha256, labels, segment: segment.clone() }));
                 }
                 return;
             }

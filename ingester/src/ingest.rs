@@ -34,7 +34,7 @@ use crate::recent::{Claim, Durable, GivenUp, Outcome, Pending, Recent, Seen};
 
 mod accept;
 mod metrics;
-mod names;
+pub(crate) mod names;
 
 pub(crate) use accept::TimeWindow;
 pub(crate) use metrics::{Metrics, Protocol};
@@ -182,6 +182,7 @@ impl Ingest {
     async fn push_as(&self, id: Ulid, request: Request) -> Result<Accepted, Failure> {
         let checked = request.names.check()?;
         tracing::Span::current().record("service", checked.labels.service());
+        let labels = names::digest(&checked.labels);
         let deadline = self.answer_by(request.deadline);
         loop {
             match self.0.parts.recent.claim(&request.tenant, id) {
@@ -193,12 +194,12 @@ impl Ingest {
                     return Ok(accepted(id, false, warnings, durable));
                 }
                 Seen::InFlight(pending) => match self.wait(id, pending, deadline).await {
-                    Ok(Ok(durable)) => return self.compare(id, request, durable).await,
+                    Ok(Ok(durable)) => return self.compare(id, request, labels, durable).await,
                     Ok(Err(failure)) if failure.retry_after().is_some() => return Err(failure),
                     // The other one was refused or went away. That says nothing of what this one brings.
                     Ok(Err(_)) | Err(GivenUp) => {}
                 },
-                Seen::Durable(durable) => return self.compare(id, request, durable).await,
+                Seen::Durable(durable) => return self.compare(id, request, labels, durable).await,
             }
         }
     }
@@ -219,8 +220,8 @@ impl Ingest {
         .map_err(Failure::internal)?
     }
 
-    /// Answers a push of an id that is durable: a duplicate if it brings the same bytes.
-    async fn compare(&self, id: Ulid, request: Request, durable: Durable) -> Result<Accepted, Failure> {
+    /// Answers a push of an id that is durable: a duplicate if it brings the same bytes, with a warning where it brings other labels.
+    async fn compare(&self, id: Ulid, request: Request, labels: u64, durable: Durable) -> Result<Accepted, Failure> {
         let Request { body, mut permit, turn, .. } = request;
         let slot = self.slot(turn).await?;
         permit.begin_work(accept::work_bytes(&body, &self.0.options.limits)).await?;
@@ -233,7 +234,12 @@ impl Ingest {
             .await
             .map_err(Failure::internal)??;
         if sha256 == durable.sha256 {
-            Ok(accepted(id, true, Vec::new(), durable))
+            let warnings = if labels == durable.labels {
+                Vec::new()
+            } else {
+                vec![format!("id {id} is stored with the labels of its first push; those of this one were not used")]
+            };
+            Ok(accepted(id, true, warnings, durable))
         } else {
             Err(Failure::already_exists(format!("id {id} already names another profile")))
         }

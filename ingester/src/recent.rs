@@ -50,6 +50,8 @@ type Key = (TenantId, Ulid);
 pub(crate) struct Durable {
     /// The SHA-256 of its protobuf bytes.
     pub(crate) sha256: [u8; 32],
+    /// A digest of its labels.
+    pub(crate) labels: u64,
     /// The segment it lies in, which is the token that readers ask by.
     pub(crate) segment: SegmentName,
 }
@@ -194,7 +196,7 @@ mod tests {
 
     fn durable(n: u8) -> Durable {
         let writer = WriterId::draw(&SeededRandom::new(1));
-        Durable { sha256: [n; 32], segment: SegmentName::new(1_700_000_000_000, &writer, n.into()) }
+        Durable { sha256: [n; 32], labels: 0, segment: SegmentName::new(1_700_000_000_000, &writer, n.into()) }
     }
 
     fn claimed(recent: &Recent, id: u128) -> (Claim, Pending) {

@@ -2,6 +2,7 @@
 
 use afterglow_profile::{Labels, ProfileType, labels};
 use afterglow_service::Failure;
+use sha2::{Digest as _, Sha256};
 use ulid::Ulid;
 
 /// An id, a type and labels as they came.
@@ -50,6 +51,18 @@ impl Names {
         };
         Ok(Checked { profile_type, labels })
     }
+}
+
+/// Returns a digest of labels, to tell whether a retry brings the same.
+pub(crate) fn digest(labels: &Labels) -> u64 {
+    let mut hasher = Sha256::new();
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        // Neither a name nor a value has a zero in it.
+        hasher.update(text.as_bytes());
+        hasher.update([0]);
+    }
+    let digest: [u8; 32] = hasher.finalize().into();
+    u64::from_be_bytes(*digest.first_chunk().expect("it has 32 bytes"))
 }
 
 /// Reads an id; `None` for the empty text.

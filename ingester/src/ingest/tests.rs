@@ -30,6 +30,11 @@ async fn an_id_names_one_profile() {
         let again = harness.push(id(1), body).await.expect("the same profile");
         assert_eq!(again, Accepted { duplicate: true, ..first.clone() });
     }
+    let mut relabelled = harness.request(id(1), pprof(1)).await;
+    relabelled.names.labels.push(("version".to_owned(), "2".to_owned()));
+    let again = harness.ingest.push(relabelled).await.expect("the same profile");
+    let warning = format!("id {} is stored with the labels of its first push; those of this one were not used", id(1));
+    assert_eq!((again.duplicate, again.warnings), (true, vec![warning]));
     let other = harness.push(id(1), pprof(2)).await.expect_err("another profile");
     assert_eq!(other.failure.kind(), Kind::AlreadyExists);
     assert_eq!(other.failure.message(), format!("id {} already names another profile", id(1)));
