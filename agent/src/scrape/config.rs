@@ -408,6 +408,23 @@ mod tests {
         assert_eq!(endpoints.len(), 2 * 5 + 2 * 3);
     }
 
+    /// Goal: what the documentation shows can be used as it stands.
+    #[test]
+    fn the_examples_of_the_documentation_are_good() {
+        for (name, text) in [
+            ("docs/agent.md", include_str!("../../../docs/agent.md")),
+            ("README.md", include_str!("../../../README.md")),
+        ] {
+            let examples: Vec<_> =
+                text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+            assert!(!examples.is_empty(), "{name} lost its examples");
+            for example in examples {
+                let endpoints = plan(example).unwrap_or_else(|problems| panic!("{name}: {problems:?}\n{example}"));
+                assert!(!endpoints.is_empty(), "{name}: {example}");
+            }
+        }
+    }
+
     #[test]
     fn nearer_settings_and_labels_win() {
         let endpoints = plan(
