@@ -15,7 +15,8 @@ run:
 	$(RUN_BUILD)
 	$(RUN_PROGRAM) serve --listen $(LISTEN) --storage $(STORAGE)
 
-## build: all programs, optimised
+## build: all programs, optimised; they say which revision they are
+build: export AFTERGLOW_REVISION := $(shell git describe --always --dirty --abbrev=12 2> /dev/null || echo unknown)
 build:
 	cargo build --locked --release --bins
 

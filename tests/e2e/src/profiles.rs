@@ -1,5 +1,6 @@
 //! Real profiles to send.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use afterglow_profile::compress::inflate;
@@ -34,10 +35,12 @@ pub fn real_profiles() -> Vec<RealProfile> {
         collect(&more, &mut found);
         collect(&more.join("foreign"), &mut found);
     } else {
-        eprintln!("{} is missing: only the fixtures are tested", more.display());
+        let _ = writeln!(std::io::stderr(), "{} is missing: only the fixtures are tested", more.display());
         collect(&crate::workspace().join("tests/fixtures/profiles"), &mut found);
     }
     assert!(!found.is_empty(), "no profiles to test with");
+    // Written past the capture of tests that pass: how much was shown depends on what is there.
+    let _ = writeln!(std::io::stderr(), "testing with {} real profiles", found.len());
     found
 }
 
