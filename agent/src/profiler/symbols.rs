@@ -171,7 +171,7 @@ impl Symbolizer {
 fn compiled(elf: &Elf, addresses: &[u64]) -> Vec<Option<String>> {
     let mut symbols = elf.symbols();
     let mut found = vec![None; addresses.len()];
-    while let Some(symbol) = symbols.next() {
+    for symbol in symbols.by_ref() {
         // Hand-written functions may have no length: they are known by their first instruction at least.
         let end = symbol.address.saturating_add(symbol.bytes.max(1));
         found[within(addresses, symbol.address..end)].fill(Some(symbol));
