@@ -94,8 +94,8 @@ impl Program {
     /// Asks it by GET and returns the status and the body.
     pub fn get(&self, path: &str) -> (u16, String) {
         let mut curl = Command::new("curl");
-        curl.args(["-s", "--max-time", "10", "-w", "\n%{http_code}"]).arg(format!("{}{path}", self.url()));
-        let answer = String::from_utf8(output(curl).stdout).expect("an answer in text");
+        curl.args(["-s", "--max-time", "20", "-w", "\n%{http_code}"]).arg(format!("{}{path}", self.url()));
+        let answer = String::from_utf8_lossy(&output(curl).stdout).into_owned();
         let (body, status) = answer.rsplit_once('\n').expect("curl adds a line");
         (status.parse().expect("curl adds the status"), body.to_owned())
     }

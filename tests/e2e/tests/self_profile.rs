@@ -1,0 +1,47 @@
+//! What it costs a server to profile itself, and whether its profiles name its functions whole.
+
+#![allow(clippy::disallowed_methods, reason = "a test waits for programs that cannot wake it")]
+
+use std::time::{Duration, Instant};
+
+use afterglow_e2e::{Program, client};
+
+/// What a server with a profiler may keep resident: some 25 MB of its own, 18 MB of the sampler, and what it has mapped.
+const RESIDENT_MAX: u64 = 100 << 20;
+
+/// How long freed memory may take until it is given back.
+const GIVEN_BACK_MAX: Duration = Duration::from_secs(60);
+
+/// Returns the resident bytes of a process (man 5 proc_pid_status).
+fn resident(server: &Program) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says so");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib << 10
+}
+
+fn assert_small(server: &Program) {
+    let start = Instant::now();
+    while resident(server) > RESIDENT_MAX {
+        assert!(start.elapsed() < GIVEN_BACK_MAX, "{} bytes are resident", resident(server));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Debug information is looked at, not held: of one profile on demand as of a profiler that runs.
+#[test]
+fn a_server_that_profiles_itself_stays_small() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let storage = format!("file://{}", folder.path().display());
+    let period = ["serve", "--self-profile-period", "2s", "--storage", &storage];
+    let server = Program::start("afterglow", &period, &[]);
+    let querier = Program::start("afterglow-querier", &["--storage", &storage], &[]);
+    assert_eq!(querier.get("/debug/pprof/profile?seconds=1").0, 200);
+    assert_small(&querier);
+
+    std::thread::sleep(Duration::from_secs(6));
+    assert_small(&server);
+    let folded = client(&["merge", "{service=\"afterglow\"}", "--type", "cpu", "--format", "folded"], &server.url());
+    let folded = String::from_utf8(folded).expect("folded stacks are text");
+    assert!(folded.contains("afterglow_agent::profiler::"), "{folded}");
+}
