@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `serve` | `serve.rs`: ingester and querier in one process |
 //! | `ingester`, `querier`, `agent` | the tiers' own programs, from their crates |
-//! | `push`, `search`, `fetch`, `merge`, `labels`, `bucket` | `cli/`: a file each |
+//! | `push`, `search`, `fetch`, `merge`, `labels`, `maintain`, `verify`, `bucket` | `cli/`: a file each |
 //! | `completions` | for the shell |
 
 mod cli;
@@ -46,6 +46,8 @@ enum Command {
     Fetch(cli::fetch::Args),
     Merge(cli::merge::Args),
     Labels(cli::labels::Args),
+    Maintain(cli::maintain::Args),
+    Verify(cli::verify::Args),
     #[command(subcommand)]
     Bucket(cli::bucket::Command),
     /// Prints a completion script
@@ -98,6 +100,8 @@ async fn run(command: Command) -> ExitCode {
         Command::Fetch(args) => done(cli::fetch::run(args).await),
         Command::Merge(args) => done(cli::merge::run(args).await),
         Command::Labels(args) => done(cli::labels::run(args).await),
+        Command::Maintain(args) => done(cli::maintain::run(args).await),
+        Command::Verify(args) => done(cli::verify::run(args).await),
         Command::Bucket(command) => done(cli::bucket::run(command).await),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Program::command(), "afterglow", &mut std::io::stdout());

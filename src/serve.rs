@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use afterglow_agent::debug::SelfProfiles;
 use afterglow_agent::{Profiler, ProfilerBuilder};
+use afterglow_ingester::maintenance;
 use afterglow_service::causes::Causes;
 use afterglow_service::config::not_within;
 use afterglow_service::health::Part;
@@ -52,6 +53,9 @@ pub(crate) struct Args {
     /// How profiles are taken and committed.
     #[command(flatten)]
     ingester: afterglow_ingester::Config,
+    /// How the bucket is maintained.
+    #[command(flatten)]
+    maintenance: maintenance::Config,
     /// How questions are answered.
     #[command(flatten)]
     querier: afterglow_querier::Config,
@@ -72,6 +76,7 @@ impl Args {
     /// Returns what is wrong with the settings as a whole.
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = self.ingester.problems();
+        problems.extend(self.maintenance.problems());
         problems.extend(self.querier.problems());
         problems.extend(self.server.problems());
         problems.extend(not_within("self-profile-period", self.self_profile_period, PERIOD_MIN, PERIOD_MAX));
@@ -117,6 +122,9 @@ async fn start(storage: &StorageUrl) -> Result<Started, Error> {
 
 async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<(), Error> {
     let Started { store, metrics, health, storage } = started;
+    let store_options = StoreOptions { metrics: store.metrics().clone(), ..StoreOptions::default() };
+    let writer = Some(store.writer().clone());
+    maintenance::spawn(args.storage.clone(), store_options, writer, &args.maintenance, &metrics, stop.clone());
     let ingester = afterglow_ingester::build(&args.ingester, &args.server.limits, store.clone(), &metrics);
     let querier = afterglow_querier::build(&args.querier, store, &metrics);
     let drain = args.server.drain.clone();

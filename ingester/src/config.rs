@@ -104,7 +104,7 @@ pub struct Limits {
 pub enum Role {
     /// Takes profiles.
     Ingest,
-    /// Compacts, retains and collects. Nothing of that exists in this version, so the role has no work.
+    /// Compacts, deletes what is too old, and collects.
     Maintain,
 }
 

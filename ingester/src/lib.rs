@@ -33,6 +33,7 @@ pub mod config;
 mod grpc;
 mod http;
 mod ingest;
+pub mod maintenance;
 mod pool;
 pub mod program;
 mod recent;

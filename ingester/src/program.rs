@@ -15,6 +15,7 @@ use afterglow_store::{StorageUrl, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Role};
+use crate::maintenance;
 
 /// Takes profiles, commits them to object storage in groups, and acknowledges what is durable
 ///
@@ -30,12 +31,15 @@ pub struct Settings {
     /// Address to listen on, for gRPC and HTTP alike
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:4100")]
     pub listen: SocketAddr,
-    /// What this process does: ingest, maintain or both. In this version nothing is maintained yet
+    /// What this process does: ingest, maintain or both. To maintain is to compact, to delete what is too old, and to collect
     #[arg(long, value_name = "ROLES", value_delimiter = ',', default_value = "ingest,maintain")]
     pub roles: Vec<Role>,
     /// How profiles are taken and committed.
     #[command(flatten)]
     pub ingester: Config,
+    /// How the bucket is maintained.
+    #[command(flatten)]
+    pub maintenance: maintenance::Config,
     /// What the server takes on.
     #[command(flatten)]
     pub server: listen::Options,
@@ -58,9 +62,10 @@ Examples:
 impl config::Settings for Settings {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.ingester.problems();
+        problems.extend(self.maintenance.problems());
         problems.extend(self.server.problems());
-        if !self.roles.contains(&Role::Ingest) {
-            problems.push("roles without ingest: there is nothing to maintain in this version".to_owned());
+        if self.roles.is_empty() {
+            problems.push("roles is empty: there is nothing to do".to_owned());
         }
         problems
     }
@@ -121,9 +126,6 @@ async fn start(settings: &Settings) -> Result<Started, Error> {
     let store = afterglow_store::open(&settings.storage, options).await?;
     store.probe().await?;
     storage.ready();
-    if settings.roles.contains(&Role::Maintain) {
-        tracing::debug!("role maintain has no work in this version");
-    }
     Ok(Started { store, metrics, health, storage })
 }
 
@@ -134,10 +136,19 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let Started { store, metrics, health, storage } = started;
+    let ingests = settings.roles.contains(&Role::Ingest);
+    if settings.roles.contains(&Role::Maintain) {
+        let options = StoreOptions { metrics: store.metrics().clone(), ..StoreOptions::default() };
+        let writer = ingests.then(|| store.writer().clone());
+        let url = settings.storage.clone();
+        maintenance::spawn(url, options, writer, &settings.maintenance, &metrics, stop.clone());
+    }
     let ingester = crate::build(&settings.ingester, &settings.server.limits, store, &metrics);
     let drain = settings.server.drain.clone();
-    let mut server =
-        Server::new(PROGRAM, settings.server, health, metrics).grpc(ingester.grpc()).http(ingester.routes());
+    let mut server = Server::new(PROGRAM, settings.server, health, metrics);
+    if ingests {
+        server = server.grpc(ingester.grpc()).http(ingester.routes());
+    }
     if let Some(profiles) = profiles {
         server = server.profiles(profiles);
     }

@@ -69,14 +69,41 @@ async fn it_serves_until_it_is_told_to_stop() {
     assert!(rest.contains("all profiles are answered"), "{rest}");
 }
 
+/// Goal: a process that only maintains is healthy and measured like any other, and takes no profiles.
+#[tokio::test]
+async fn it_may_maintain_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let storage = format!("--storage=file://{}", folder.path().display());
+    let child = program(&[&storage, "--listen=127.0.0.1:0", "--roles=maintain"]).spawn().expect("the program runs");
+    let mut running = Running(child);
+    let mut log = BufReader::new(running.0.stderr.take().expect("a pipe"));
+    let address = address(&mut log);
+    let get = async |path: &str| reqwest::get(format!("http://{address}{path}")).await.expect("an answer");
+    assert_eq!(get("/readyz").await.status(), 200);
+    // The first round is made at once.
+    let rounds = async || {
+        let text = get("/metrics").await.text().await.expect("a body");
+        text.lines().find_map(|line| line.strip_prefix("afterglow_maintenance_rounds_total ")).map(str::to_owned)
+    };
+    let one = async {
+        while rounds().await.as_deref() != Some("1") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), one).await.expect("a round is made");
+    let url = format!("http://{address}/api/v1/profiles?service=api&type=cpu");
+    let response = reqwest::Client::new().post(url).body(vec![0x0a, 0x00, 0x32, 0x00]).send().await.expect("an answer");
+    assert_eq!(response.status(), 404);
+}
+
 #[test]
 fn bad_settings_are_said_together() {
     let (code, text) =
-        output(&["--storage=memory://", "--flush-interval=0s", "--roles=maintain", "--limits.max-body=0"]);
+        output(&["--storage=memory://", "--flush-interval=0s", "--maintenance.memory=1MiB", "--limits.max-body=0"]);
     assert_eq!(code, 78, "{text}");
     for problem in [
         "error: flush-interval is 0: no profile could be taken",
-        "error: roles without ingest: there is nothing to maintain in this version",
+        "error: maintenance.memory 1 MiB is below 16 MiB: no large block could be merged",
         "error: limits.max-body is 0: nothing could be served",
     ] {
         assert!(text.lines().any(|line| line == problem), "{problem} in\n{text}");

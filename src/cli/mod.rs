@@ -6,9 +6,11 @@
 pub(crate) mod bucket;
 pub(crate) mod fetch;
 pub(crate) mod labels;
+pub(crate) mod maintain;
 pub(crate) mod merge;
 pub(crate) mod push;
 pub(crate) mod search;
+pub(crate) mod verify;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;

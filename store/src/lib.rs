@@ -3,6 +3,8 @@
 //! ```text
 //! catalog   what can be found: the profiles of a tenant as of a listing that is fresh enough
 //! commit    which blocks are live: the numbered record of what compactions and retention add and remove
+//! compaction, retention, collect   merge small blocks, drop what is too old, delete what no view can name; maintenance runs all three
+//! verify    reads the bucket from outside and compares it with the commits
 //! block     the form in which profiles lie in the bucket: writing a segment, reading a block
 //! open      a storage URL becomes a Store: the real client under the wrappers that count, retry and prefix
 //! put       the ack path: a segment becomes durable, or the caller learns what is known of it
@@ -19,18 +21,23 @@ pub mod block;
 pub mod bucket;
 pub mod catalog;
 pub mod clock;
+pub mod collect;
 pub mod commit;
+pub mod compaction;
 mod error;
 mod fault;
 pub mod location;
+pub mod maintenance;
 mod metrics;
 mod open;
 pub mod paths;
 pub mod patient;
 pub mod probe;
 pub mod put;
+pub mod retention;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod verify;
 pub mod watch;
 
 pub use error::Error;

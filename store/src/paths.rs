@@ -88,6 +88,11 @@ impl TenantId {
         &self.0
     }
 
+    /// Returns the folder that has a folder for each tenant.
+    pub fn folder_of_all() -> Path {
+        Path::from_iter([LAYOUT, "t"])
+    }
+
     /// Returns the folder of this tenant's segments.
     pub fn segments(&self) -> Path {
         self.folder("l0")

@@ -37,7 +37,7 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a listing asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(crate) enum Scope {
     /// All keys.
     All,
     /// Keys whose name says this time, in milliseconds, or later.
@@ -46,9 +46,9 @@ pub(super) enum Scope {
 
 /// What a listing found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// The segments, by their order.
-    pub(super) segments: Vec<(SegmentName, Location)>,
+    pub(crate) segments: Vec<(SegmentName, Location)>,
     /// What lies among them and is none.
     pub(super) strangers: Vec<Path>,
 }
@@ -136,7 +136,7 @@ fn offset(began_millis: u64, newest: &SegmentName, late_max: Duration) -> u64 {
 }
 
 /// Lists the segments of a tenant. Costs a request for each thousand keys; what fails in passing is continued where it broke off.
-pub(super) async fn list(objects: &dyn ObjectStore, tenant: &TenantId, scope: Scope) -> object_store::Result<Found> {
+pub(crate) async fn list(objects: &dyn ObjectStore, tenant: &TenantId, scope: Scope) -> object_store::Result<Found> {
     let folder = tenant.segments();
     let mut listed: Vec<ObjectMeta> = Vec::new();
     let mut attempts = 0;

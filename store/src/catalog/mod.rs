@@ -18,7 +18,7 @@
 
 mod cover;
 mod dedupe;
-mod listing;
+pub(crate) mod listing;
 mod refresh;
 mod segment;
 mod view;

@@ -77,11 +77,11 @@ pub(super) struct Segment {
 
 /// Where a block lies and how long it is.
 #[derive(Clone, Debug)]
-pub(super) struct Location {
-    pub(super) path: Path,
-    pub(super) bytes: u64,
+pub(crate) struct Location {
+    pub(crate) path: Path,
+    pub(crate) bytes: u64,
     /// Whether profiles are looked for by their ids in the opened block. Those of a segment are known without it.
-    pub(super) by_id: bool,
+    pub(crate) by_id: bool,
 }
 
 impl Location {

@@ -244,6 +244,7 @@ impl State {
 }
 
 #[cfg(test)]
+#[allow(clippy::cloned_ref_to_slice_refs, reason = "a list of one reads like the lists of several beside it")]
 pub(crate) mod tests {
     use ulid::Ulid;
 

@@ -1,14 +1,18 @@
 //! Every real profile goes in by the stream and comes back with the same bytes, and each series merges as pprof merges it, from a local
-//! folder and from MinIO.
+//! folder and from MinIO, before and after all of it was compacted.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::process::Command;
 
-use afterglow_e2e::{MinIo, Program, RealProfile, assert_merge_equals_pprof, client, real_profiles};
+use afterglow_e2e::{MinIo, Program, RealProfile, assert_merge_equals_pprof, built, client, real_profiles};
 use sha2::{Digest as _, Sha256};
 
 /// Accepts profiles of any age: the real ones were taken when they were taken.
 const ANY_AGE: (&str, &str) = ("AFTERGLOW_LIMITS_MAX_AGE", "0s");
+
+/// And keeps them, whatever their age.
+const FOR_EVER: (&str, &str) = ("AFTERGLOW_RETENTION_MAX_AGE", "0s");
 
 /// The whole of time, for searches.
 const ALL_TIME: [&str; 4] = ["--from", "2000-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z"];
@@ -17,8 +21,9 @@ const ALL_TIME: [&str; 4] = ["--from", "2000-01-01T00:00:00Z", "--to", "2100-01-
 fn every_profile_comes_back_bit_for_bit_from_a_local_folder() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let storage = format!("file://{}", folder.path().display());
-    let server = Program::start("afterglow", &["serve", "--no-self-profile", "--storage", &storage], &[ANY_AGE]);
-    round_trip(&server);
+    let env = [ANY_AGE, FOR_EVER];
+    let server = Program::start("afterglow", &["serve", "--no-self-profile", "--storage", &storage], &env);
+    round_trip(&server, &storage, &env);
 }
 
 #[test]
@@ -26,36 +31,67 @@ fn every_profile_comes_back_bit_for_bit_from_minio() {
     let minio = MinIo::start();
     let storage = minio.bucket("round-trip");
     let mut env = minio.env();
-    env.push(ANY_AGE);
+    env.extend([ANY_AGE, FOR_EVER]);
     let server = Program::start("afterglow", &["serve", "--no-self-profile", "--storage", &storage], &env);
-    round_trip(&server);
+    round_trip(&server, &storage, &env);
 }
 
-/// Pushes all profiles, series by series, and fetches each.
-fn round_trip(server: &Program) {
+/// Pushes all profiles, series by series, and asks for each; then compacts, and asks for each again.
+fn round_trip(server: &Program, storage: &str, env: &[(&str, &str)]) {
     let profiles = real_profiles();
     let mut series: BTreeMap<&str, Vec<&RealProfile>> = BTreeMap::new();
     for profile in &profiles {
         series.entry(&profile.series).or_default().push(profile);
     }
-    let mut fetched = 0;
+    let mut sent = BTreeMap::new();
     for (name, files) in &series {
-        let sent = push(server, name, files);
-        assert_eq!(sent.len(), files.len(), "one id a file");
-        for (id, path) in &sent {
-            let want = files.iter().find(|f| f.path.as_os_str() == path.as_str()).expect("a file that was pushed");
-            let raw = client(&["fetch", "--raw", "-o", "-", id], &server.url());
-            assert_eq!(hex::encode(Sha256::digest(&raw)), want.sha256, "{path} came back altered");
-            fetched += 1;
-        }
-        merge(server, name, files);
+        let pushed = push(server, name, files);
+        assert_eq!(pushed.len(), files.len(), "one id a file");
+        ask(server, name, files, &pushed);
+        sent.insert(*name, pushed);
     }
-    assert_eq!(fetched, profiles.len());
+    assert_eq!(count(server), profiles.len(), "each profile is found once");
 
+    let maintained = afterglow(&["maintain", "--storage", storage, "--once", "--grace", "0s"], env);
+    assert!(maintained.contains("merges of"), "{maintained}");
+    let verified = afterglow(&["verify", "--storage", storage, "--deep"], env);
+    for part in
+        [format!("{} profiles in", profiles.len()), "and 0 segments".to_owned(), format!("{} rebuilt", profiles.len())]
+    {
+        assert!(verified.contains(&part), "{part} is not in: {verified}");
+    }
+    assert_eq!(count(server), profiles.len(), "each profile is found once after compaction, too");
+    for (name, files) in &series {
+        ask(server, name, files, &sent[name]);
+    }
+}
+
+/// Fetches each profile of a series, and merges them all.
+fn ask(server: &Program, series: &str, files: &[&RealProfile], sent: &[(String, String)]) {
+    for (id, path) in sent {
+        let want = files.iter().find(|f| f.path.as_os_str() == path.as_str()).expect("a file that was pushed");
+        let raw = client(&["fetch", "--raw", "-o", "-", id], &server.url());
+        assert_eq!(hex::encode(Sha256::digest(&raw)), want.sha256, "{path} came back altered");
+    }
+    merge(server, series, files);
+}
+
+/// Returns how many profiles a search for all finds.
+fn count(server: &Program) -> usize {
     let mut search = vec!["search", "--limit", "100000", "--output", "json"];
     search.extend(ALL_TIME);
     let found: serde_json::Value = serde_json::from_slice(&client(&search, &server.url())).expect("search prints JSON");
-    assert_eq!(found["profiles"].as_array().expect("a list").len(), profiles.len(), "each profile is found once");
+    found["profiles"].as_array().expect("a list").len()
+}
+
+/// Runs a command over the storage itself, and returns what it printed.
+fn afterglow(args: &[&str], env: &[(&str, &str)]) -> String {
+    let mut command = Command::new(built("afterglow"));
+    command.args(args).envs(env.iter().copied());
+    let output = command.output().expect("the command runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
 }
 
 /// Merges a series by the command line and compares with google/pprof's merge of the files.

@@ -1,0 +1,99 @@
+//! `afterglow maintain`: compaction, retention and collection from the command line.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use afterglow_ingester::maintenance::Retention;
+use afterglow_service::shutdown;
+use afterglow_store::maintenance::{Maintainer, Report};
+use afterglow_store::{StorageUrl, StoreOptions};
+
+/// Merges small blocks into large ones, deletes what is too old, and collects garbage
+///
+/// Ingesters do the same as they go (role maintain). Any number may run at once, here and there.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    afterglow maintain --storage s3://profiles --once\n  \
+    afterglow maintain --storage file:///var/lib/afterglow --once --grace 0s\n  \
+    afterglow maintain --storage s3://profiles --dry-run --retention.rule '{service=\"batch\"}=7d'")]
+pub(crate) struct Args {
+    /// Where profiles are kept: file:///var/lib/afterglow, s3://bucket/prefix, gs://bucket, az://container
+    #[arg(long, value_name = "URL")]
+    storage: StorageUrl,
+    /// Ends when nothing is left to do, instead of going on until it is stopped
+    #[arg(long)]
+    once: bool,
+    /// Only says what retention would delete
+    #[arg(long)]
+    dry_run: bool,
+    /// How long what was removed stays in the bucket, for questions that began before
+    #[arg(long, value_name = "DURATION", default_value = "15min", value_parser = humantime::parse_duration)]
+    grace: Duration,
+    /// How long profiles are kept.
+    #[command(flatten)]
+    retention: Retention,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Says that the bucket cannot be used, or which tenants could not be maintained.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let store = afterglow_store::open(&args.storage, StoreOptions::default()).await?;
+    store.probe().await?;
+    let mut options = args.retention.options();
+    options.collection.grace = args.grace;
+    let mut maintainer = Maintainer::new(store, options);
+    let mut out = std::io::stdout();
+    if args.dry_run {
+        for (tenant, report) in maintainer.dry_run().await? {
+            let (dropped, rewritten) = (report.dropped.len(), report.rewritten.len());
+            let (profiles, bytes) = (report.profiles, report.bytes);
+            writeln!(
+                out,
+                "{tenant}: would delete {profiles} profiles, dropping {dropped} blocks and rewriting {rewritten} ({bytes} bytes)"
+            )?;
+        }
+        return Ok(());
+    }
+    if args.once {
+        let report = maintainer.run_to_rest().await?;
+        writeln!(out, "{}", describe(&report))?;
+        anyhow::ensure!(report.failed.is_empty(), "{}", failures(&report));
+        return Ok(());
+    }
+    let stop = shutdown::on_signals()?;
+    while let Some(report) = stop.run_until_cancelled(maintainer.round()).await {
+        let report = report?;
+        if report.compaction.committed > 0 {
+            writeln!(out, "{}", describe(&report))?;
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(maintainer.interval())).await.is_none() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn describe(report: &Report) -> String {
+    let (compaction, collection) = (&report.compaction, &report.collection);
+    let dropped: u64 = report.retention.values().map(|report| report.profiles).sum();
+    let mut text = format!(
+        "{} merges of {} profiles ({} bytes into {}), {dropped} profiles deleted, {} objects collected ({} bytes), {} wait for their grace",
+        compaction.committed,
+        compaction.profiles,
+        compaction.bytes_in,
+        compaction.bytes_out,
+        collection.segments + collection.blocks,
+        collection.bytes,
+        collection.waiting,
+    );
+    for block in &compaction.quarantined {
+        text.push_str(&format!("\n{block} is damaged and was left alone"));
+    }
+    text
+}
+
+fn failures(report: &Report) -> String {
+    report.failed.iter().map(|(tenant, error)| format!("{tenant}: {error}")).collect::<Vec<_>>().join("; ")
+}

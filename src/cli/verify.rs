@@ -1,0 +1,60 @@
+//! `afterglow verify`: reads the bucket from outside and says what is wrong.
+
+use std::io::Write as _;
+
+use afterglow_store::paths::TenantId;
+use afterglow_store::verify::verify;
+use afterglow_store::{StorageUrl, StoreOptions, maintenance};
+
+/// Reads the bucket from outside and compares it with what the commits say
+///
+/// Exits with 0 where all is well, with 1 and a line for each finding where not. Changes nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    afterglow verify --storage s3://profiles\n  \
+    afterglow verify --storage file:///var/lib/afterglow --deep")]
+pub(crate) struct Args {
+    /// Where profiles are kept: file:///var/lib/afterglow, s3://bucket/prefix, gs://bucket, az://container
+    #[arg(long, value_name = "URL")]
+    storage: StorageUrl,
+    /// Rebuilds every profile and compares it with its SHA-256
+    #[arg(long)]
+    deep: bool,
+    /// Only this tenant
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<TenantId>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Says that the bucket cannot be read, or how much in it is wrong.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let store = afterglow_store::open(&args.storage, StoreOptions::default()).await?;
+    let tenants = match args.tenant {
+        Some(tenant) => vec![tenant],
+        None => maintenance::tenants(&store).await?,
+    };
+    let mut out = std::io::stdout();
+    let mut wrong = 0;
+    for tenant in tenants {
+        let report = verify(&store, &tenant, args.deep).await?;
+        for finding in &report.findings {
+            writeln!(out, "{finding}")?;
+        }
+        wrong += report.findings.len();
+        writeln!(
+            out,
+            "{tenant}: {} profiles in {} blocks and {} segments ({} bytes) after commit {}, {} rebuilt, {} objects to be collected",
+            report.profiles,
+            report.blocks,
+            report.segments,
+            report.bytes,
+            report.commits,
+            report.rebuilt,
+            report.garbage,
+        )?;
+    }
+    anyhow::ensure!(wrong == 0, "{wrong} findings");
+    Ok(())
+}

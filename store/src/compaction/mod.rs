@@ -1,0 +1,141 @@
+//! Compaction: few large blocks in the place of many small ones, and every answer as before.
+//!
+//! ```text
+//! plan   which blocks to merge next: a pure function of what lies in the bucket
+//! run    carries a job out: open, merge, write, read back, commit
+//! known  the ids of live blocks, for profiles that were sent twice
+//! ```
+//!
+//! Invariants. Live blocks have no id in common: what a live block has already stays behind when segments are merged, and a commit
+//! that others overtook is looked at again for that. Inputs stay readable until collection deletes them, long after the commit. Nothing is
+//! deleted here. What is damaged is noted in the bucket and left alone; the rest goes on.
+
+mod known;
+pub mod plan;
+mod run;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::path::Path;
+
+use self::known::Known;
+pub use self::plan::{Due, Job};
+use crate::Store;
+use crate::block::{self, MergeOptions};
+use crate::commit::{self, Commits};
+use crate::paths::{BlockRef, WriterId};
+
+/// How a compactor works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// When blocks are merged, and how many at once.
+    pub plan: plan::Options,
+    /// The most memory in bytes that the tables and the read-ahead of a merge may take.
+    pub memory_max: u64,
+    /// The bytes that the ids of live blocks may take in memory.
+    pub known_bytes_max: u64,
+    /// Whose segments are the compactor's own, to be merged before others may; by default those of its store.
+    pub writer: Option<WriterId>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            plan: plan::Options::default(),
+            memory_max: MergeOptions::of_level(1).memory_max,
+            known_bytes_max: 32 << 20,
+            writer: None,
+        }
+    }
+}
+
+/// Why a round of compaction could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bucket could not be listed; a retry may help.
+    #[error("{key} could not be listed")]
+    List {
+        /// The folder.
+        key: Path,
+        /// Why.
+        source: object_store::Error,
+    },
+    /// The commits could not be read, or one could not be made.
+    #[error(transparent)]
+    Commit(#[from] commit::Error),
+    /// A block could not be read, or not be made.
+    #[error(transparent)]
+    Block(#[from] block::Error),
+    /// An object could not be written; a retry may help.
+    #[error("{key} could not be written")]
+    Write {
+        /// The object.
+        key: Path,
+        /// What went wrong last.
+        source: commit::Cause,
+    },
+}
+
+/// What a round has done and left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// How many jobs were committed.
+    pub committed: usize,
+    /// How many were given up because others had been faster.
+    pub lost: usize,
+    /// How many ended without anybody knowing whether they were committed; the next round sees.
+    pub unknown: usize,
+    /// What was found damaged, and noted.
+    pub quarantined: Vec<BlockRef>,
+    /// How many profiles came along in jobs that were committed.
+    pub profiles: u64,
+    /// How many bytes went into jobs that were committed, and came out.
+    pub bytes_in: u64,
+    /// How many bytes came out.
+    pub bytes_out: u64,
+    /// How many segments no commit has removed yet.
+    pub segments_left: usize,
+    /// How old the oldest of these is.
+    pub oldest_left: Duration,
+}
+
+impl Round {
+    /// Whether another round would find nothing new to do.
+    pub fn rests(&self) -> bool {
+        self.committed + self.unknown + self.quarantined.len() == 0
+    }
+
+    /// Adds what another round did; of what is left and of ages it takes the later.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.committed += other.committed;
+        self.lost += other.lost;
+        self.unknown += other.unknown;
+        self.quarantined.extend(other.quarantined);
+        self.profiles += other.profiles;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.segments_left = other.segments_left;
+        self.oldest_left = self.oldest_left.max(other.oldest_left);
+    }
+}
+
+/// Merges the blocks of one tenant.
+#[derive(Debug)]
+pub struct Compactor {
+    store: Store,
+    commits: Commits,
+    options: Options,
+    worker: plan::Worker,
+    known: Arc<Known>,
+}
+
+impl Compactor {
+    /// Makes a compactor. Makes no request.
+    pub fn new(store: Store, commits: Commits, options: Options) -> Self {
+        let writer = options.writer.clone().unwrap_or_else(|| store.writer().clone());
+        let worker = plan::Worker { writer, seed: store.random().next_u64() };
+        let known = Arc::new(Known::new(store.clone(), commits.tenant().clone(), options.known_bytes_max));
+        Self { store, commits, options, worker, known }
+    }
+}

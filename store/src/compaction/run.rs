@@ -1,0 +1,325 @@
+//! Carries jobs out: open the inputs, merge, write, read back, commit.
+//!
+//! Whoever dies in between leaves blocks that nobody names, which collection deletes a day later; the inputs are as they were. A commit
+//! whose outcome is unknown is left alone: the next round sees in the commits what came of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+use tokio::time::{sleep, timeout};
+
+use super::plan::{self, Due, Inventory, Job, Segment};
+use super::{Compactor, Error, Round};
+use crate::block::{self, Block, Input, Merge, MergeOptions, Merged, Stats};
+use crate::catalog::listing::{self, Scope};
+use crate::clock::mint_ulid;
+use crate::commit::{BlockEntry, Cause, Draft, Outcome, Reason, State};
+use crate::fault::Fault;
+use crate::paths::{BlockKey, BlockName, BlockRef, Day};
+
+/// How many inputs are opened at once.
+const OPENS_MAX: usize = 16;
+/// How often an object is tried to be written.
+const ATTEMPTS_MAX: u32 = 4;
+/// How long an attempt may take: for the largest block at 2 MiB a second.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause after a failed attempt, doubled for each one before it.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// How a job ended.
+#[derive(Debug)]
+enum Ended {
+    Committed {
+        profiles: u64,
+        bytes_in: u64,
+        bytes_out: u64,
+    },
+    /// Others had been faster.
+    Lost,
+    Unknown,
+    /// An input is damaged.
+    Damaged(BlockRef),
+}
+
+/// An input that was opened.
+struct Opened {
+    input: BlockRef,
+    bytes: u64,
+    block: Arc<Block>,
+}
+
+impl Compactor {
+    /// Makes one round: looks at what lies in the bucket, and carries out what is due, job by job. Costs two LISTs and the refresh of
+    /// the commits besides the jobs.
+    ///
+    /// # Errors
+    /// Where the bucket could not be read or written. What was committed before that stays.
+    pub async fn round(&self, due: Due) -> Result<Round, Error> {
+        let tenant = self.commits.tenant();
+        let listed = listing::list(&*self.store.objects(), tenant, Scope::All).await;
+        let listed = listed.map_err(|source| Error::List { key: tenant.segments(), source })?;
+        let quarantined = self.quarantined().await?;
+        // Only now: what was listed and is not removed by these commits was live when they were read.
+        let state = self.commits.refresh().await?;
+        let segments: Vec<Segment> = listed
+            .segments
+            .into_iter()
+            .filter(|(name, _)| !state.is_removed(name))
+            .map(|(name, location)| Segment { name, bytes: location.bytes })
+            .collect();
+        let now_millis = self.store.clock().unix_millis();
+        let inventory = Inventory { segments: &segments, state: &state, quarantined: &quarantined, now_millis };
+        let jobs = plan::plan(&inventory, &self.worker, due, &self.options.plan);
+        let mut round = Round::default();
+        let mut done = BTreeSet::new();
+        for job in jobs {
+            let job = self.run(&state, job, &mut done).await?;
+            match job {
+                Ended::Committed { profiles, bytes_in, bytes_out } => {
+                    round.committed += 1;
+                    round.profiles += profiles;
+                    round.bytes_in += bytes_in;
+                    round.bytes_out += bytes_out;
+                }
+                Ended::Lost => round.lost += 1,
+                Ended::Unknown => round.unknown += 1,
+                Ended::Damaged(block) => round.quarantined.push(block),
+            }
+        }
+        let left = || segments.iter().filter(|segment| !done.contains(&BlockRef::Segment(segment.name.clone())));
+        round.segments_left = left().count();
+        let oldest = left().map(|segment| segment.name.millis()).min();
+        round.oldest_left = Duration::from_millis(oldest.map_or(0, |oldest| now_millis.saturating_sub(oldest)));
+        Ok(round)
+    }
+
+    /// Returns what was found damaged before. Costs one LIST.
+    async fn quarantined(&self) -> Result<BTreeSet<BlockRef>, Error> {
+        let folder = self.commits.tenant().quarantined();
+        let listed = self.store.objects().list(Some(&folder)).try_collect::<Vec<_>>().await;
+        let listed = listed.map_err(|source| Error::List { key: folder, source })?;
+        Ok(listed.iter().filter_map(|meta| self.commits.tenant().parse_quarantine(&meta.location)).collect())
+    }
+
+    /// Carries out a job that was planned by `state`; what it has removed is added to `done`.
+    async fn run(&self, state: &State, job: Job, done: &mut BTreeSet<BlockRef>) -> Result<Ended, Error> {
+        let opened = match self.open(job.inputs, self.options.memory_max).await {
+            Ok(opened) => opened,
+            Err(failure) => return self.failed(failure).await,
+        };
+        let made = match self.inputs(state, job.level, &opened).await {
+            Ok(inputs) => self.make(job.level, inputs).await,
+            Err(error) => Err(error.into()),
+        };
+        let Made { adds, ids, stats } = match made {
+            Ok(made) => made,
+            Err(Error::Block(error)) => return self.failed(blame(&opened, error)).await,
+            Err(error) => return Err(error),
+        };
+        let removes: Vec<BlockRef> = opened.iter().map(|opened| opened.input.clone()).collect();
+        let draft =
+            Draft { base: state.number(), reason: Reason::Compaction, adds, removes: removes.clone(), boundary: None };
+        let is_of_segments = job.level == 1;
+        let outcome = self.commits.commit(draft, |_, others| {
+            let (ids, known) = (Arc::clone(&ids), Arc::clone(&self.known));
+            // The ids of live blocks are nobody else's already; only those of segments may be.
+            async move {
+                !is_of_segments || known.of(&ids, others.iter()).await.is_ok_and(|doubled| doubled.is_empty())
+            }
+        });
+        match outcome.await? {
+            Outcome::Committed { number } => {
+                let bytes_in = opened.iter().map(|opened| opened.bytes).sum();
+                let (profiles, bytes_out) = (stats.rows, stats.bytes_written);
+                tracing::debug!(
+                    commit = number,
+                    level = job.level,
+                    inputs = opened.len(),
+                    profiles,
+                    bytes_in,
+                    bytes_out,
+                    duplicates = stats.duplicates,
+                    "compacted"
+                );
+                done.extend(removes);
+                Ok(Ended::Committed { profiles, bytes_in, bytes_out })
+            }
+            Outcome::Rejected(rejection) => {
+                tracing::debug!(level = job.level, %rejection, "another compactor was faster");
+                Ok(Ended::Lost)
+            }
+            Outcome::Unknown { number, source } => {
+                tracing::warn!(
+                    commit = number,
+                    error = &source as &dyn std::error::Error,
+                    "whether a commit was made is unknown"
+                );
+                Ok(Ended::Unknown)
+            }
+        }
+    }
+
+    /// Merges `inputs` into blocks of `level` and writes them, and returns what a commit says of them. Until they are committed nobody
+    /// reads them.
+    ///
+    /// # Errors
+    /// Where an input cannot be read or is damaged, or an output cannot be written.
+    pub(crate) async fn merge(&self, level: u8, inputs: Vec<Input>) -> Result<Vec<BlockEntry>, Error> {
+        Ok(self.make(level, inputs).await?.adds)
+    }
+
+    async fn make(&self, level: u8, inputs: Vec<Input>) -> Result<Made, Error> {
+        let options = MergeOptions { memory_max: self.options.memory_max, ..MergeOptions::of_level(level) };
+        let mut merge = Merge::begin(inputs, options).await?;
+        let (mut adds, mut ids) = (Vec::new(), Vec::new());
+        while let Some(merged) = merge.next().await? {
+            let (entry, block_ids) = self.write(level, merged).await?;
+            adds.push(entry);
+            ids.extend(block_ids);
+        }
+        ids.sort_unstable();
+        Ok(Made { adds, ids: ids.into(), stats: merge.stats() })
+    }
+
+    /// Opens the first inputs of a job, as many as a merge has memory for; one at least.
+    async fn open(&self, inputs: Vec<(BlockRef, u64)>, memory_max: u64) -> Result<Vec<Opened>, Failure> {
+        let open = async |(input, bytes): (BlockRef, u64)| {
+            let path = input.path(self.commits.tenant());
+            match Block::open_sized(self.store.objects(), path, bytes).await {
+                Ok(block) => Ok(Opened { input, bytes, block: Arc::new(block) }),
+                Err(block::Error::Read { source: object_store::Error::NotFound { .. }, .. }) => Err(Failure::Gone),
+                Err(error) => Err(Failure::of(input, error)),
+            }
+        };
+        let mut opening = futures::stream::iter(inputs.into_iter().map(open)).buffered(OPENS_MAX);
+        let mut opened: Vec<Opened> = Vec::new();
+        while let Some(next) = opening.next().await {
+            opened.push(next?);
+            if opened.len() > 1 && Merge::memory(opened.iter().map(|opened| &*opened.block)) > memory_max {
+                opened.pop();
+                break;
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Says of each input what stays behind: of segments, the profiles that a live block has.
+    async fn inputs(&self, state: &State, level: u8, opened: &[Opened]) -> Result<Vec<Input>, block::Error> {
+        let rows = futures::stream::iter(opened.iter().map(|opened| opened.block.rows())).buffered(OPENS_MAX);
+        let rows: Vec<_> = rows.try_collect().await?;
+        let mut known = BTreeSet::new();
+        if level == 1 {
+            let mut ids: Vec<u128> = rows.iter().flat_map(|rows| rows.iter().map(|row| row.id.into())).collect();
+            ids.sort_unstable();
+            known = self.known.of(&ids, state.blocks().map(|live| &live.entry)).await?;
+        }
+        let skipped = |rows: &Vec<block::Row>| {
+            (0..).zip(rows).filter(|(_, row)| known.contains(&row.id)).map(|(number, _)| number).collect()
+        };
+        let input = |(opened, rows): (&Opened, &Arc<Vec<block::Row>>)| Input {
+            block: Arc::clone(&opened.block),
+            skip: skipped(rows),
+        };
+        Ok(opened.iter().zip(&rows).map(input).collect())
+    }
+
+    /// Writes a block, reads back that it is there, and returns what a commit says of it, with its ids.
+    async fn write(&self, level: u8, merged: Merged) -> Result<(BlockEntry, Vec<u128>), Error> {
+        let Merged { bytes, summary } = merged;
+        let ulid = mint_ulid(&**self.store.clock(), &**self.store.random());
+        let name = BlockName::new(level, Day::of_nanos(summary.first_nanos), ulid);
+        let path = BlockKey { tenant: self.commits.tenant().clone(), name }.path();
+        let size = bytes.len() as u64;
+        self.put(&path, PutPayload::from_bytes(bytes)).await?;
+        let block = Block::open_sized(self.store.objects(), path, size).await?;
+        let ids = block.rows().await?.iter().map(|row| row.id.into()).collect();
+        let entry = BlockEntry {
+            name,
+            bytes: size,
+            rows: summary.rows,
+            raw_bytes: summary.raw_bytes,
+            first_nanos: summary.first_nanos,
+            last_nanos: summary.last_nanos,
+            first_id: summary.first_id,
+            last_id: summary.last_id,
+        };
+        Ok((entry, ids))
+    }
+
+    /// Writes an object under a key that is nobody else's, or whose bytes may be another's as well: so it may be tried again.
+    async fn put(&self, path: &Path, payload: PutPayload) -> Result<(), Error> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let cause = match timeout(ATTEMPT_TIMEOUT, self.store.objects().put(path, payload.clone())).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => Cause::Store(error),
+                Err(_) => Cause::NoAnswer { after: ATTEMPT_TIMEOUT },
+            };
+            let is_passing = match &cause {
+                Cause::Store(error) => Fault::of(error).is_passing(),
+                _ => true,
+            };
+            if !is_passing || attempt == ATTEMPTS_MAX {
+                return Err(Error::Write { key: path.clone(), source: cause });
+            }
+            sleep(BACKOFF * 2u32.pow(attempt - 1)).await;
+        }
+    }
+
+    /// Ends a job that cannot go on. A damaged input is noted, so that the next round leaves it out.
+    async fn failed(&self, failure: Failure) -> Result<Ended, Error> {
+        match failure {
+            Failure::Gone => Ok(Ended::Lost),
+            Failure::Other(error @ block::Error::Memory { .. }) => {
+                tracing::warn!(%error, "blocks are left as they are");
+                Ok(Ended::Lost)
+            }
+            Failure::Other(error) => Err(error.into()),
+            Failure::Damaged(input, error) => {
+                tracing::error!(block = %input, %error, "a block is damaged; it is left out of compaction and stays where it is");
+                let note =
+                    format!("{input} was found damaged at unix ms {}: {error}\n", self.store.clock().unix_millis());
+                let path = self.commits.tenant().quarantine(&input);
+                self.put(&path, PutPayload::from(note.into_bytes())).await?;
+                Ok(Ended::Damaged(input))
+            }
+        }
+    }
+}
+
+/// What came out of a merge.
+struct Made {
+    adds: Vec<BlockEntry>,
+    /// The ids in them, sorted.
+    ids: Arc<[u128]>,
+    stats: Stats,
+}
+
+/// Finds the input that an error is about.
+fn blame(opened: &[Opened], error: block::Error) -> Failure {
+    let block::Error::Corrupt { block, .. } = &error else { return Failure::Other(error) };
+    match opened.iter().find(|opened| opened.block.path() == block) {
+        Some(opened) => Failure::Damaged(opened.input.clone(), error),
+        None => Failure::Other(error),
+    }
+}
+
+/// Why a job cannot go on.
+enum Failure {
+    /// An input is not there any more: others compacted it.
+    Gone,
+    /// An input is damaged.
+    Damaged(BlockRef, block::Error),
+    Other(block::Error),
+}
+
+impl Failure {
+    fn of(input: BlockRef, error: block::Error) -> Self {
+        if error.is_corrupt() { Self::Damaged(input, error) } else { Self::Other(error) }
+    }
+}

@@ -1,0 +1,279 @@
+//! Compaction, retention, collection and verification together, over a store in memory: what is asked before is answered after.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afterglow_profile::Selector;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use tokio::time::Instant;
+use ulid::Ulid;
+
+use super::*;
+use crate::StoreOptions;
+use crate::catalog::{Catalog, Freshness, Query};
+use crate::retention::Rule;
+use crate::testing::segments::{Sent, segment};
+use crate::verify::verify;
+
+const DAY: i64 = 86_400_000_000_000;
+
+/// What an answer says of a profile.
+type Answer = BTreeMap<Ulid, (String, i64, Vec<u8>)>;
+
+/// A bucket, and a process that opened it.
+struct World {
+    objects: Arc<dyn ObjectStore>,
+    store: Store,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::over(Arc::new(InMemory::new()))
+    }
+
+    fn over(objects: Arc<dyn ObjectStore>) -> Self {
+        let store = Store::new(Arc::clone(&objects), "memory://".to_owned(), StoreOptions::default());
+        Self { objects, store }
+    }
+
+    fn tenant() -> TenantId {
+        TenantId::anonymous()
+    }
+
+    /// Another process over the same bucket.
+    fn another(&self) -> Self {
+        Self::over(Arc::clone(&self.objects))
+    }
+
+    async fn push(&self, profiles: &[Sent]) -> Path {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let key = self.store.put_segment(&Self::tenant(), segment(profiles), deadline).await.expect("it is in memory");
+        key.path()
+    }
+
+    /// Asks a process that has just started for everything.
+    async fn ask(&self) -> (Answer, Vec<String>) {
+        let catalog = Catalog::new(self.another().store, crate::catalog::Options::default());
+        let view = catalog.view(&Self::tenant(), Freshness::Now).await.expect("it is in memory");
+        let query = Query {
+            selector: Selector::parse("{}").expect("valid"),
+            profile_type: None,
+            start_nanos: i64::MIN,
+            end_nanos: i64::MAX,
+        };
+        let selection = view.select(&query).await;
+        let mut answer = Answer::new();
+        for found in &selection.matches {
+            let bytes = found.block().fetch(found.row()).await.expect("what is found can be read").to_vec();
+            let labels = format!("{} {:?}", found.profile_type(), found.labels());
+            let row = found.row();
+            assert!(answer.insert(row.id, (labels, row.time_nanos, bytes)).is_none(), "{} counts twice", row.id);
+            assert!(view.get(row.id).await.expect("it can be read").is_some(), "{} is found by its id", row.id);
+        }
+        (answer, selection.problems.iter().map(ToString::to_string).collect())
+    }
+
+    async fn count(&self, folder: Path) -> usize {
+        use futures::TryStreamExt;
+        self.objects.list(Some(&folder)).try_collect::<Vec<_>>().await.expect("it is in memory").len()
+    }
+}
+
+fn options() -> Options {
+    let mut options = Options::default();
+    options.collection.grace = Duration::ZERO;
+    options
+}
+
+async fn to_rest(world: &World, options: Options) -> Report {
+    let report = Maintainer::new(world.store.clone(), options).run_to_rest().await.expect("it is in memory");
+    assert_eq!(report.failed, []);
+    report
+}
+
+fn now_nanos() -> i64 {
+    use crate::clock::{Clock, SystemClock};
+    SystemClock.unix_nanos()
+}
+
+/// Profile number `n` of one of three services; two days old and younger.
+fn profile(n: u128) -> Sent {
+    let service = ["api", "batch", "web"][n as usize % 3];
+    let instance = format!("i{}", n % 5);
+    let time = now_nanos() - 2 * DAY + (n as i64 * 7_919_000_000_000) % (2 * DAY);
+    Sent::new(n + 1, service, &[("instance", &instance)], time).with_value(n as i64)
+}
+
+/// Goal: compaction changes no answer, and then there is little left in the bucket.
+#[tokio::test]
+async fn every_answer_is_the_same_before_and_after() {
+    let world = World::new();
+    let profiles: Vec<Sent> = (0..240).map(profile).collect();
+    for sent in profiles.chunks(12) {
+        world.push(sent).await;
+    }
+    let (before, problems) = world.ask().await;
+    assert_eq!((before.len(), problems), (240, vec![]));
+
+    let report = to_rest(&world, options()).await;
+    assert!(report.compaction.committed >= 2, "level 1, then level 2: {report:?}");
+    let (after, problems) = world.ask().await;
+    assert_eq!(problems, [] as [String; 0]);
+    assert!(before == after, "the answers differ");
+
+    let tenant = World::tenant();
+    assert_eq!(world.count(tenant.segments()).await, 0, "segments are collected once they are removed");
+    assert!(world.count(tenant.blocks()).await <= 3, "a block a day");
+    let verified = verify(&world.store, &tenant, true).await.expect("it is in memory");
+    assert_eq!((verified.findings, verified.profiles, verified.rebuilt), (vec![], 240, 240));
+    assert_eq!(verified.garbage, 0);
+
+    let again = to_rest(&world, options()).await;
+    assert_eq!(again.compaction.committed, 0, "what rests stays at rest");
+}
+
+/// Goal: the questions of a process that runs all the time see each profile once, whatever others compact meanwhile.
+#[tokio::test]
+async fn a_reader_sees_each_profile_once_while_two_compact() {
+    let world = World::new();
+    for n in 0..30 {
+        world.push(&(n * 8..n * 8 + 8).map(profile).collect::<Vec<_>>()).await;
+    }
+    let (before, _) = world.ask().await;
+    let maintain = async |world: World| {
+        let mut options = Options::default();
+        options.compaction.plan.inputs_max = 5;
+        let mut maintainer = Maintainer::new(world.store, options);
+        maintainer.run_to_rest().await.expect("it is in memory")
+    };
+    let (a, b, ()) = tokio::join!(maintain(world.another()), maintain(world.another()), async {
+        for _ in 0..20 {
+            let (during, problems) = world.ask().await;
+            assert_eq!(problems, [] as [String; 0]);
+            assert!(before == during, "the answers differ");
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(a.compaction.committed + b.compaction.committed > 0);
+    assert_eq!((a.failed, b.failed), (vec![], vec![]));
+    let verified = verify(&world.store, &World::tenant(), true).await.expect("it is in memory");
+    assert_eq!((verified.findings, verified.profiles), (vec![], 240));
+}
+
+/// Goal: a push retried after its profile was compacted counts once, before and after it is compacted, too.
+#[tokio::test]
+async fn a_retry_counts_once_for_ever() {
+    let world = World::new();
+    world.push(&[profile(1), profile(2)]).await;
+    to_rest(&world, options()).await;
+    world.push(&[profile(2), profile(3)]).await;
+    world.push(&[profile(3)]).await;
+    let (before, _) = world.ask().await;
+    assert_eq!(before.len(), 3);
+    to_rest(&world, options()).await;
+    let (after, _) = world.ask().await;
+    assert!(before == after, "the answers differ");
+    let verified = verify(&world.store, &World::tenant(), false).await.expect("it is in memory");
+    assert_eq!((verified.findings, verified.profiles, verified.segments), (vec![], 3, 0));
+
+    // Nothing but what is known already: the segment goes, and no block comes.
+    world.push(&[profile(1)]).await;
+    to_rest(&world, options()).await;
+    assert!(after == world.ask().await.0);
+}
+
+/// Goal: one damaged segment of many is named, in answers and in the bucket; the others are compacted.
+#[tokio::test]
+async fn a_damaged_segment_holds_up_nobody() {
+    let world = World::new();
+    let mut keys = Vec::new();
+    for n in 0..10 {
+        keys.push(world.push(&[profile(n)]).await);
+    }
+    let damaged = keys[4].clone();
+    let mut bytes =
+        world.objects.get(&damaged).await.expect("it is there").bytes().await.expect("it is there").to_vec();
+    let middle = bytes.len() / 4;
+    bytes[middle] ^= 1;
+    world.objects.put(&damaged, PutPayload::from(bytes)).await.expect("it is in memory");
+
+    let report = to_rest(&world, options()).await;
+    assert_eq!(report.compaction.quarantined.len(), 1, "{report:?}");
+    assert_eq!(world.count(World::tenant().quarantined()).await, 1);
+    assert_eq!(world.count(World::tenant().segments()).await, 1, "the damaged one stays where it is");
+    let verified = verify(&world.store, &World::tenant(), true).await.expect("it is in memory");
+    assert_eq!(verified.findings.iter().map(|finding| &finding.key).collect::<Vec<_>>(), [&damaged]);
+    assert_eq!(verified.profiles, 9);
+    let again = to_rest(&world, options()).await;
+    assert_eq!((again.compaction.quarantined.len(), again.compaction.committed), (0, 0));
+}
+
+/// Goal: retention by age and by selector drops exactly what it says, for good, and says it beforehand when asked.
+#[tokio::test]
+async fn retention_drops_what_it_says() {
+    let world = World::new();
+    let of_days_ago = |n: u128, service: &str, days: i64| Sent::new(n, service, &[], now_nanos() - days * DAY);
+    let sent = [
+        of_days_ago(1, "api", 1),
+        of_days_ago(2, "batch", 1),
+        of_days_ago(3, "api", 10),
+        of_days_ago(4, "batch", 10),
+        of_days_ago(5, "api", 40),
+        of_days_ago(6, "batch", 40),
+    ];
+    world.push(&sent).await;
+    let mut keep = options();
+    keep.retention.age_max = None;
+    to_rest(&world, keep).await;
+    assert_eq!(world.ask().await.0.len(), 6);
+
+    let mut policy = options();
+    policy.retention.rules = vec!["{service=\"batch\"}=7d".parse::<Rule>().expect("valid")];
+    let mut maintainer = Maintainer::new(world.store.clone(), policy.clone());
+    let dry = maintainer.dry_run().await.expect("it is in memory");
+    let planned = &dry[&World::tenant()];
+    assert_eq!((planned.profiles, planned.dropped.len(), planned.rewritten.len()), (3, 1, 1));
+    assert_eq!(world.ask().await.0.len(), 6, "a dry run does nothing");
+
+    let report = to_rest(&world, policy.clone()).await;
+    assert_eq!(&report.retention[&World::tenant()], planned);
+    let left: Vec<u128> = world.ask().await.0.keys().map(|id| u128::from(*id)).collect();
+    assert_eq!(left, [1, 2, 3]);
+    let again = to_rest(&world, policy).await;
+    assert_eq!(again.retention, BTreeMap::new());
+    assert_eq!(world.count(World::tenant().blocks()).await, 2, "what was dropped is deleted");
+    let verified = verify(&world.store, &World::tenant(), true).await.expect("it is in memory");
+    assert_eq!((verified.findings, verified.profiles), (vec![], 3));
+}
+
+/// Goal: what verification is for: each kind of trouble is found and named.
+#[tokio::test]
+async fn verification_finds_what_is_wrong() {
+    use futures::TryStreamExt;
+    let world = World::new();
+    world.push(&(0..6).map(profile).collect::<Vec<_>>()).await;
+    to_rest(&world, options()).await;
+    let tenant = World::tenant();
+    let blocks: Vec<_> = world.objects.list(Some(&tenant.blocks())).try_collect().await.expect("it is in memory");
+    let key = &blocks[0].location;
+    let good = world.objects.get(key).await.expect("it is there").bytes().await.expect("it is there");
+    let texts = async || {
+        let report = verify(&world.store, &tenant, true).await.expect("it is in memory");
+        report.findings.into_iter().map(|finding| finding.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(texts().await, [] as [String; 0]);
+
+    world.objects.put(key, good.slice(1..).into()).await.expect("it is in memory");
+    assert_eq!(texts().await, [format!("{key}: has {} bytes, its commit says {}", good.len() - 1, good.len())]);
+
+    let mut flipped = good.to_vec();
+    flipped[good.len() / 8] ^= 0x10;
+    world.objects.put(key, flipped.into()).await.expect("it is in memory");
+    assert!(texts().await.iter().any(|text| text.contains("corrupt")), "{:?}", texts().await);
+
+    world.objects.delete(key).await.expect("it is in memory");
+    assert_eq!(texts().await, [format!("{key}: is live by the commits, and not there")]);
+}
