@@ -1,11 +1,12 @@
 //! Ingesters and queriers as separate processes over one bucket: what any ingester acknowledges, any querier finds; what was
-//! acknowledged survives `kill -9`.
+//! acknowledged survives `kill -9` of ingesters and of compactors.
 
 use std::collections::{BTreeMap, HashSet};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use afterglow_e2e::{MinIo, Program, client, real_profiles};
+use afterglow_e2e::{MinIo, Program, built, client, output, real_profiles};
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use afterglow_proto::v1::push_request::Part;
 use afterglow_proto::v1::{Profile, PushProfileRequest, PushRequest};
@@ -42,6 +43,13 @@ impl Tiers {
 
     fn querier(&self) -> Program {
         self.start("afterglow-querier")
+    }
+
+    /// A command over the storage itself, with no server between.
+    fn over_storage(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(built("afterglow"));
+        command.args(args).args(["--storage", &self.storage]).envs(self.minio.env());
+        command
     }
 
     fn start(&self, name: &str) -> Program {
@@ -97,6 +105,41 @@ async fn nothing_acked_is_lost_when_an_ingester_is_killed_in_mid_stream() {
 
     tokio::time::sleep(VISIBLE_MAX).await;
     // `ids` itself asserts that each is listed once, whatever was sent twice.
+    assert_eq!(ids(&querier, "killed"), pushed.acked, "what is found is what was acked");
+    assert_eq!(merged_profiles(&querier, "killed").await, PUSHED_WHILE_KILLING as u64, "each counts once in a merge");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_doubled_when_compactors_are_killed_at_work() {
+    let tiers = Tiers::new("compacted");
+    let querier = tiers.querier();
+    let ingester = tiers.ingester();
+    let pusher = tokio::spawn(push_until_all_are_acked(Arc::new(Mutex::new(ingester.url()))));
+    // For ever, so that the test does not depend on when its profiles were taken; and deleted at once, so that a mistake is one for good.
+    let maintain = ["maintain", "--once", "--grace", "0s", "--retention.max-age", "0s"];
+    for kill in 0..KILLS as u64 {
+        // Two at a time, so that they race as well; later and later, so that they die at every step.
+        let mut compactors: Vec<_> = (0..2)
+            .map(|_| {
+                tiers.over_storage(&maintain).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+            })
+            .collect();
+        for compactor in &mut compactors {
+            tokio::time::sleep(Duration::from_millis(60 + 20 * kill)).await;
+            compactor.kill().expect("it is ours to end");
+            compactor.wait().expect("it ends");
+        }
+    }
+    let pushed = pusher.await.expect("the pusher ends");
+    assert_eq!(pushed.acked.len(), PUSHED_WHILE_KILLING);
+    let maintained = output(tiers.over_storage(&maintain));
+    assert!(maintained.status.success(), "{}", String::from_utf8_lossy(&maintained.stderr));
+    let verified = output(tiers.over_storage(&["verify", "--deep"]));
+    let verified = String::from_utf8(verified.stdout).expect("verify prints text");
+    assert!(verified.contains(&format!("{PUSHED_WHILE_KILLING} profiles in")), "{verified}");
+    assert!(verified.contains("and 0 segments"), "{verified}");
+
+    tokio::time::sleep(VISIBLE_MAX).await;
     assert_eq!(ids(&querier, "killed"), pushed.acked, "what is found is what was acked");
     assert_eq!(merged_profiles(&querier, "killed").await, PUSHED_WHILE_KILLING as u64, "each counts once in a merge");
 }
