@@ -20,6 +20,8 @@ go_tool() {
 
 # MinIO stands in for S3 (AGPL: a tool of the tests, never part of what is delivered). Its first build takes some minutes.
 go_tool minio github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c
+# A second S3 store, of other code, for the conformance suite.
+go_tool versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0
 go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl v1.9.4
 
 # strace shows that a PUT into a folder is on the disk before it returns.
