@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::refresh::RETRY_PAUSE_MAX;
+use super::Problem;
+use super::refresh::retry_pause;
 use super::segment::{OpenBlock, Segment};
-use crate::commit::{BlockEntry, Live, State};
+use crate::commit::{BlockEntry, State};
 use crate::paths::{BlockName, SegmentName};
 
 /// What is known of each segment.
@@ -23,8 +24,16 @@ pub(super) struct Cover {
     new: BTreeSet<SegmentName>,
     /// All other segments are compared with all blocks that commits up to this number added.
     compared: u64,
-    /// But for these, which could not be read; and when they are tried again.
-    unread: BTreeMap<BlockName, Instant>,
+    /// But for these, which could not be read.
+    unread: BTreeMap<BlockName, Unread>,
+}
+
+/// A block that could not be read.
+#[derive(Debug)]
+struct Unread {
+    problem: Problem,
+    failures: u32,
+    retry_at: Instant,
 }
 
 /// A block to be opened, and the segments it may share ids with.
@@ -58,7 +67,7 @@ impl Cover {
 
     /// Says which blocks are to be compared with which segments.
     pub(super) fn plan<'a>(
-        &self,
+        &mut self,
         state: &State,
         segments: impl Iterator<Item = &'a Arc<Segment>> + Clone,
         now: Instant,
@@ -66,9 +75,6 @@ impl Cover {
         if self.new.is_empty() && self.compared >= state.number() && self.unread.is_empty() {
             return Vec::new();
         }
-        let is_due = |live: &Live| {
-            live.added_in > self.compared || self.unread.get(&live.entry.name).is_some_and(|due| *due <= now)
-        };
         // Nearly always no id of any segment lies within a block's: one look at both ends spares the looks into each.
         let all: Vec<&Arc<Segment>> = segments.filter(|segment| !segment.ids.is_empty()).collect();
         let new: Vec<&Arc<Segment>> = all.iter().copied().filter(|segment| self.new.contains(&segment.name)).collect();
@@ -79,9 +85,15 @@ impl Cover {
         let (ends_all, ends_new) = (ends(&all), ends(&new));
         let mut plan = Vec::new();
         for live in state.blocks() {
-            let (segments, ends) = if is_due(live) { (&all, ends_all) } else { (&new, ends_new) };
+            let unread = self.unread.get(&live.entry.name);
+            if unread.is_some_and(|unread| now < unread.retry_at) {
+                continue;
+            }
+            let is_due = live.added_in > self.compared || unread.is_some();
+            let (segments, ends) = if is_due { (&all, ends_all) } else { (&new, ends_new) };
             let (first, last) = (u128::from(live.entry.first_id), u128::from(live.entry.last_id));
             if ends.is_none_or(|(smallest, largest)| largest < first || last < smallest) {
+                self.unread.remove(&live.entry.name);
                 continue;
             }
             let may_share = |segment: &&&Arc<Segment>| {
@@ -89,7 +101,9 @@ impl Cover {
                 segment.ids.get(at).is_some_and(|id| id.id <= last)
             };
             let segments: Vec<_> = segments.iter().filter(may_share).map(|segment| Arc::clone(segment)).collect();
-            if !segments.is_empty() {
+            if segments.is_empty() {
+                self.unread.remove(&live.entry.name);
+            } else {
                 plan.push(Comparison { entry: Arc::clone(&live.entry), segments });
             }
         }
@@ -115,9 +129,17 @@ impl Cover {
         found
     }
 
-    /// Notes that a block cannot be read. Until it can, what it may share counts: it does not answer with it either.
-    pub(super) fn unread(&mut self, block: BlockName, now: Instant) {
-        self.unread.insert(block, now + RETRY_PAUSE_MAX);
+    /// Notes that a block cannot be read. Until it is compared, what it may share counts, and no view answers with the block, even
+    /// where it could be read again by then.
+    pub(super) fn unread(&mut self, block: BlockName, problem: Problem, now: Instant) {
+        let failures = self.unread.get(&block).map_or(0, |unread| unread.failures);
+        let retry_at = now + retry_pause(failures);
+        self.unread.insert(block, Unread { problem, failures: failures + 1, retry_at });
+    }
+
+    /// Returns the blocks that are not compared, and why.
+    pub(super) fn uncompared(&self) -> BTreeMap<BlockName, Problem> {
+        self.unread.iter().map(|(name, unread)| (*name, unread.problem.clone())).collect()
     }
 
     /// Notes that all that was planned for a state is done.

@@ -26,7 +26,7 @@ use crate::paths::{SegmentName, TenantId};
 /// How soon a block that could not be read is tried again; doubled for each failure before.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// How long at most until then.
-pub(super) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 /// The most problems that a view names.
 const PROBLEMS_MAX: usize = 100;
 
@@ -107,6 +107,7 @@ impl Tenant {
             view: Arc::new(View::new(
                 Vec::new(),
                 Vec::new(),
+                BTreeMap::new(),
                 Arc::clone(&blocks),
                 Arc::default(),
                 id.clone(),
@@ -238,15 +239,18 @@ impl Tenant {
 
     /// Finds out which profiles of segments compacted blocks have too. Opens the blocks whose ids may be those of a segment.
     async fn cover(&self, commits: &commit::State) {
-        let plan = {
+        let (before, plan) = {
             let mut state = self.state();
+            let before = state.cover.uncompared();
             let is_uncovered = state.cover.retain(commits);
             state.is_changed |= is_uncovered;
-            let State { segments, index, cover, .. } = &*state;
-            cover.plan(commits, segments.values().map(|slot| index.slots.get(*slot)), Instant::now())
+            let State { segments, index, cover, .. } = &mut *state;
+            let segments = segments.values().map(|slot| index.slots.get(*slot));
+            (before, cover.plan(commits, segments, Instant::now()))
         };
         let open = async |comparison: Comparison| {
-            let opened = self.blocks.get(&Location::of(&self.id, &comparison.entry)).await;
+            let location = Location::of(&self.id, &comparison.entry);
+            let opened = self.blocks.get(&location).await.map_err(|error| error.problem(&location));
             (comparison, opened)
         };
         let mut opening = futures::stream::iter(plan.into_iter().map(open)).buffer_unordered(self.options.opens_max);
@@ -263,10 +267,12 @@ impl Tenant {
                     }
                 }
                 // Whoever asks for what it holds is told.
-                Err(_) => state.cover.unread(entry.name, Instant::now()),
+                Err(problem) => state.cover.unread(entry.name, problem, Instant::now()),
             }
         }
-        self.state().cover.done(commits);
+        let mut state = self.state();
+        state.cover.done(commits);
+        state.is_changed |= !state.cover.uncompared().keys().eq(before.keys());
     }
 
     /// Opens segments, many at once, and takes each in as soon as it is read. Returns whether one was not there any more: deleted since
@@ -312,8 +318,7 @@ impl Tenant {
         if failures == 0 {
             self.blocks.store.metrics().blocks_damaged.inc();
         }
-        let pause = RETRY_PAUSE.saturating_mul(2u32.saturating_pow(failures)).min(RETRY_PAUSE_MAX);
-        let retry_at = Instant::now() + pause;
+        let retry_at = Instant::now() + retry_pause(failures);
         state.troubled.insert(name, Troubled { location, problem, failures: failures + 1, retry_at });
         state.is_changed = true;
     }
@@ -337,13 +342,19 @@ impl Tenant {
             });
             let segments = segments.collect();
             let (blocks, origin) = (Arc::clone(&self.blocks), Arc::downgrade(self));
-            let view = View::new(segments, state.problems(), blocks, commits, self.id.clone(), origin);
+            let uncompared = state.cover.uncompared();
+            let view = View::new(segments, state.problems(), uncompared, blocks, commits, self.id.clone(), origin);
             state.view = Arc::new(view);
             state.is_changed = false;
         }
         state.listed = Some(listed);
         Arc::clone(&state.view)
     }
+}
+
+/// Returns how long to wait after so many failures before and one more.
+pub(super) fn retry_pause(failures: u32) -> Duration {
+    RETRY_PAUSE.saturating_mul(2u32.saturating_pow(failures)).min(RETRY_PAUSE_MAX)
 }
 
 impl State {

@@ -7,7 +7,7 @@
 //!
 //! What a view names may be collected while the view is used. Then the question is asked once more, of a view that is new.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -20,7 +20,7 @@ use super::segment::{Blocks, Entry, Id, Location, OpenBlock, Segment, Series, Un
 use super::{Freshness, Problem};
 use crate::block::{Block, Row, SampleType};
 use crate::commit::{Live, State};
-use crate::paths::{BlockRef, Day, SegmentName, TenantId};
+use crate::paths::{BlockName, BlockRef, Day, SegmentName, TenantId};
 
 /// How many blocks are opened again at once for one question.
 const OPENS_MAX: usize = 16;
@@ -45,6 +45,8 @@ pub struct View {
     /// By name.
     listed: Vec<Listed>,
     problems: Vec<Problem>,
+    /// Live blocks of which it is not known what they share with segments: they could not be read when the view was made.
+    uncompared: BTreeMap<BlockName, Problem>,
     blocks: Arc<Blocks>,
     state: Arc<State>,
     tenant: TenantId,
@@ -115,12 +117,13 @@ impl View {
     pub(super) fn new(
         listed: Vec<Listed>,
         problems: Vec<Problem>,
+        uncompared: BTreeMap<BlockName, Problem>,
         blocks: Arc<Blocks>,
         state: Arc<State>,
         tenant: TenantId,
         origin: Weak<Tenant>,
     ) -> Self {
-        Self { listed, problems, blocks, state, tenant, origin }
+        Self { listed, problems, uncompared, blocks, state, tenant, origin }
     }
 
     /// Returns what could not be read, so that answers may lack what it holds.
@@ -357,7 +360,15 @@ impl View {
     ) -> impl futures::Stream<Item = (BlockRef, Location, T, Result<Arc<OpenBlock>, Unopened>)> + Unpin + 'a {
         let blocks: Vec<_> = blocks.collect();
         let open = move |(name, location, with): (BlockRef, Location, T)| async move {
-            let open = self.blocks.get(&location).await;
+            let uncompared = match &name {
+                BlockRef::Block(name) => self.uncompared.get(name),
+                BlockRef::Segment(_) => None,
+            };
+            // With one of these, an id that a segment has too would count twice.
+            let open = match uncompared {
+                Some(problem) => Err(Unopened::Unreadable(problem.clone())),
+                None => self.blocks.get(&location).await,
+            };
             (name, location, with, open)
         };
         Box::pin(futures::stream::iter(blocks).map(open).buffered(OPENS_MAX))
