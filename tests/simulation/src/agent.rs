@@ -152,6 +152,7 @@ impl Agent {
     }
 
     async fn try_once(&mut self, pushes: &[Push]) -> Vec<Outcome> {
+        self.oracle.sends_now(pushes.iter().map(|push| push.id));
         let connection = self.network.connect(self.plan.losses, &mut self.chance);
         let client = IngestServiceClient::new(connection);
         let mut outcomes: Vec<Outcome> = pushes.iter().map(|_| Outcome::Again { after: None }).collect();

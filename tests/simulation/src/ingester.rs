@@ -6,7 +6,7 @@ use afterglow_ingester::Settings;
 use afterglow_proto::v1::{PushProfileResponse, PushResponse};
 use afterglow_service::{Metrics, Program};
 use clap::Parser;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use prost::Message;
 
 use crate::network::{Network, serve};
@@ -40,7 +40,7 @@ impl Process for Ingester {
         &self.name
     }
 
-    fn live(&self, life: Life) -> BoxFuture<'static, ()> {
+    fn live(&self, life: Life) -> LocalBoxFuture<'static, ()> {
         let (network, port) = (self.network.clone(), self.port);
         let (oracle, objects) = (self.oracle.clone(), self.objects.clone());
         Box::pin(async move {

@@ -6,13 +6,14 @@
 //! run       a simulated world from a seed: trouble, then peace, and what is checked in both
 //! world     its time, chance and trace
 //! store     an object store that fails as clouds do
-//! process   what can be killed, paused and started anew: ingester, querier
+//! process   what can be killed, paused and started anew: ingester, querier, maintainer
 //! agent     sends profiles until they are acknowledged, through network
 //! oracle    what was sent and what was acknowledged: what must be true
 //! ```
 
 pub mod agent;
 pub mod ingester;
+pub mod maintainer;
 pub mod model;
 pub mod network;
 pub mod oracle;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, UNIX_EPOCH};
 
 use afterglow_store::paths::{SegmentKey, SegmentName, TenantId};
 use tokio::time::Instant;
@@ -10,6 +11,10 @@ use ulid::Ulid;
 use crate::store::SimStore;
 use crate::world::World;
 
+/// How wrong the clocks of those who drop what is too old may be.
+const CLOCK_ALLOWANCE: Duration = Duration::from_secs(600);
+/// How long after it was sent a profile may still become visible: its ingester sleeps, its PUT lands late.
+const ARRIVAL_MAX: Duration = Duration::from_secs(20 * 60);
 /// The most faults of a run that are told.
 const WRONGS_MAX: usize = 10;
 
@@ -27,6 +32,12 @@ struct State {
     acked: BTreeSet<Ulid>,
     /// Every acknowledgement that reached its agent, by time.
     acks: Vec<Ack>,
+    /// How old profiles become; none for ever.
+    age_max: Option<Duration>,
+    /// When each profile was last sent.
+    sent_at: BTreeMap<Ulid, Instant>,
+    /// Acknowledged profiles that retention has removed, and when that was seen.
+    dropped: BTreeMap<Ulid, Instant>,
     wrongs: Vec<String>,
     waiting: usize,
 }
@@ -51,6 +62,22 @@ impl Oracle {
     /// Learns that a profile will be sent.
     pub fn sends(&self, id: Ulid, sha256: [u8; 32]) {
         self.state().sent.insert(id, sha256);
+    }
+
+    /// Learns how old profiles become.
+    pub fn keeps(&self, age_max: Option<Duration>) {
+        self.state().age_max = age_max;
+    }
+
+    /// Learns that profiles are sent now.
+    pub fn sends_now(&self, ids: impl IntoIterator<Item = Ulid>) {
+        let now = Instant::now();
+        self.state().sent_at.extend(ids.into_iter().map(|id| (id, now)));
+    }
+
+    /// Returns how many acknowledged profiles are known to have been dropped.
+    pub fn dropped(&self) -> usize {
+        self.state().dropped.len()
     }
 
     /// Learns that an ingester is about to acknowledge a profile, and checks that it may.
@@ -92,11 +119,19 @@ impl Oracle {
     }
 
     /// Checks an answer, the ids and digests in it: each id once, none that was not sent, none altered; and where it claims to be
-    /// complete, all of the first `due` acknowledgements.
-    pub fn check(&self, who: &str, found: impl IntoIterator<Item = (Ulid, [u8; 32])>, due: Option<usize>) {
+    /// complete, all of the first `due` acknowledgements, but for what is too old. Where it is of what lay in the bucket at
+    /// `formed` or later: none that had been dropped by then.
+    pub fn check(
+        &self,
+        who: &str,
+        found: impl IntoIterator<Item = (Ulid, [u8; 32])>,
+        due: Option<usize>,
+        formed: Option<Instant>,
+    ) {
         let mut ids = BTreeSet::new();
         let mut wrongs = Vec::new();
-        let state = self.state();
+        let now_millis = self.world.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let mut state = self.state();
         for (id, sha256) in found {
             if !ids.insert(id) {
                 wrongs.push(format!("{who} counts {id} twice"));
@@ -106,14 +141,41 @@ impl Oracle {
                 Some(sent) if *sent != sha256 => wrongs.push(format!("{who} finds another profile under {id}")),
                 Some(_) => {}
             }
+            let dropped = state.dropped.get(&id).copied();
+            if let (Some(formed), Some(dropped)) = (formed, dropped)
+                && dropped <= formed
+            {
+                wrongs.push(format!("{who} finds {id}, which had been dropped"));
+            }
         }
-        for ack in &state.acks[..due.unwrap_or(0)] {
-            if !ids.contains(&ack.id) {
+        let State { acks, dropped, sent_at, age_max, .. } = &mut *state;
+        let may_be_gone = |id: &Ulid| {
+            let age = age_max.map(|age| (age.saturating_sub(CLOCK_ALLOWANCE)).as_millis());
+            age.is_some_and(|age| now_millis >= u128::from(id.timestamp_ms()) + age)
+        };
+        for ack in &acks[..due.unwrap_or(0)] {
+            if ids.contains(&ack.id) {
+                continue;
+            }
+            if may_be_gone(&ack.id) {
+                // A copy that is still under way may become visible, until compaction has made a block of it and that is dropped too.
+                if sent_at.get(&ack.id).is_none_or(|at| at.elapsed() >= ARRIVAL_MAX) {
+                    dropped.entry(ack.id).or_insert_with(Instant::now);
+                }
+            } else {
                 wrongs.push(format!("{who} does not find {}, acknowledged in {}", ack.id, ack.segment));
             }
         }
         drop(state);
         wrongs.into_iter().for_each(|wrong| self.wrong(wrong));
+    }
+
+    /// Checks that an answer which is complete has a profile whose token was brought.
+    pub fn check_token(&self, who: &str, ids: &BTreeSet<Ulid>, ack: &Ack) {
+        // What may be too old is checked nowhere but in `check`.
+        if self.state().age_max.is_none() && !ids.contains(&ack.id) {
+            self.wrong(format!("{who} does not see {}, though it brought the token {}", ack.id, ack.segment));
+        }
     }
 
     /// Returns the SHA-256 of a profile that was sent.

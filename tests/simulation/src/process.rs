@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use afterglow_store::clock::SeededRandom;
 use afterglow_store::{Store, StoreOptions};
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
+use tokio::task::spawn_local;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,7 @@ pub trait Process: Send + Sync + 'static {
     fn name(&self) -> &str;
 
     /// Runs from its start until it ends of itself, which it does soon after `life.stop` is cancelled.
-    fn live(&self, life: Life) -> BoxFuture<'static, ()>;
+    fn live(&self, life: Life) -> LocalBoxFuture<'static, ()>;
 }
 
 /// What a process is given each time it starts.
@@ -65,7 +66,7 @@ impl Chaos {
     }
 }
 
-/// Runs a process again and again; in peace once it is calm. Never ends of itself.
+/// Runs a process again and again; in peace once it is calm, and until it is over.
 pub async fn supervise(
     process: Arc<dyn Process>,
     world: World,
@@ -73,6 +74,7 @@ pub async fn supervise(
     oracle: Oracle,
     chaos: Chaos,
     calm: Calm,
+    over: CancellationToken,
 ) {
     let name = process.name().to_owned();
     let mut chance = world.chance(&name);
@@ -83,7 +85,7 @@ pub async fn supervise(
         let (control, stop) = (Control::default(), CancellationToken::new());
         let life = Life { store, chance: world.chance(format_args!("{name}.{start}")), stop: stop.clone() };
         world.note(format_args!("{name} starts"));
-        let mut task = tokio::spawn(Mortal { future: Some(process.live(life)), control: control.clone() });
+        let mut task = spawn_local(Mortal { future: Some(process.live(life)), control: control.clone() });
         loop {
             let next = chaos.every.map(|every| chance.interval(every));
             let is_calm = calm.is_now();
@@ -100,11 +102,20 @@ pub async fn supervise(
                     }
                     break;
                 }
+                () = over.cancelled() => {
+                    control.kill_after(0);
+                    drop(task.await);
+                    world.note(format_args!("{name} is over"));
+                    return;
+                }
                 () = calm.begun(), if !is_calm => {}
                 () = sleep(next.unwrap_or_default()), if next.is_some() && !is_calm => {
                     strike(&mut chance, &chaos, &world, &name, &control, &clock, &stop);
                 }
             }
+        }
+        if over.is_cancelled() {
+            return;
         }
         if !calm.is_now() {
             sleep(chance.time(RESTART_MAX)).await;
@@ -212,7 +223,7 @@ impl Control {
 
 /// A future that can be paused and killed. Gives `None` when it was killed.
 struct Mortal {
-    future: Option<BoxFuture<'static, ()>>,
+    future: Option<LocalBoxFuture<'static, ()>>,
     control: Control,
 }
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afterglow_store::catalog::{self, Catalog};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Plan as AgentPlan};
 use crate::ingester::Ingester;
+use crate::maintainer::{Maintenance, Plan as MaintenancePlan, rest_and_verify};
 use crate::network::{Losses, Network};
 use crate::oracle::Oracle;
 use crate::process::{Chaos, Process, open, supervise};
@@ -24,6 +26,10 @@ const TROUBLE_MAX: Duration = Duration::from_secs(20 * 60);
 const LANDING_MAX: Duration = Duration::from_secs(310);
 /// How long agents have to get rid of what is left, when nothing fails any more.
 const LAST_MAX: Duration = Duration::from_secs(15 * 60);
+/// How long the bucket is left alone in the end: a day is over, and what nobody named is garbage.
+const NIGHT: Duration = Duration::from_secs(26 * 3_600);
+/// After how many graces all garbage is deleted: what waited for a day without a collector is forgotten, and fenced off again.
+const GRACES_MAX: usize = 3;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -32,6 +38,8 @@ pub struct Plan {
     pub ingesters: usize,
     /// How many queriers.
     pub queriers: usize,
+    /// How the bucket is maintained.
+    pub maintenance: MaintenancePlan,
     /// What each agent does.
     pub agents: Vec<AgentPlan>,
     /// How the store fails.
@@ -49,6 +57,8 @@ pub struct Report {
     pub acked: usize,
     /// Acknowledgements, those of profiles sent again among them.
     pub acks: usize,
+    /// Profiles that were acknowledged and dropped since.
+    pub dropped: usize,
     /// Requests to the store.
     pub requests: u64,
     /// Objects at the end.
@@ -75,6 +85,7 @@ impl Plan {
             ingesters: chance.number(1..4) as usize,
             queriers: chance.number(1..3) as usize,
             agents,
+            maintenance: MaintenancePlan::draw(&mut world.chance("plan of maintenance")),
             faults: Faults::draw(&mut chance),
             chaos: Chaos::draw(&mut chance),
         }
@@ -88,7 +99,8 @@ pub fn run(seed: u64, keeps_lines: bool, change: impl FnOnce(&mut Plan)) -> Repo
         .start_paused(true)
         .build()
         .expect("a runtime of one thread");
-    runtime.block_on(async {
+    // Not all that processes do can move between threads, and there is one only.
+    LocalSet::new().block_on(&runtime, async {
         let world = World::new(seed, keeps_lines);
         let mut plan = Plan::draw(&world);
         change(&mut plan);
@@ -101,6 +113,8 @@ async fn live(seed: u64, world: World, plan: Plan) -> Report {
     let objects = SimStore::new(&world);
     objects.set_faults(plan.faults);
     let oracle = Oracle::new(&world);
+    let options = plan.maintenance.options;
+    oracle.keeps(options.retention.age_max);
     let network = Network::new(plan.ingesters);
     let calm = Calm::default();
 
@@ -116,10 +130,23 @@ async fn live(seed: u64, world: World, plan: Plan) -> Report {
     let queriers = (0..plan.queriers).map(|number| -> Arc<dyn Process> {
         Arc::new(Querier { name: format!("querier{number}"), oracle: oracle.clone() })
     });
+    let maintainers = (0..plan.maintenance.maintainers).map(|number| -> Arc<dyn Process> {
+        let name = format!("maintainer{number}");
+        Arc::new(Maintenance { name, world: world.clone(), options: options.clone() })
+    });
+    let over = CancellationToken::new();
     let mut processes = JoinSet::new();
-    for process in ingesters.chain(queriers) {
+    for process in ingesters.chain(queriers).chain(maintainers) {
         let (world, objects, oracle) = (world.clone(), objects.clone(), oracle.clone());
-        processes.spawn(supervise(process, world, objects, oracle, plan.chaos.clone(), calm.clone()));
+        processes.spawn_local(supervise(
+            process,
+            world,
+            objects,
+            oracle,
+            plan.chaos.clone(),
+            calm.clone(),
+            over.clone(),
+        ));
     }
     let mut agents = JoinSet::new();
     for (number, plan) in plan.agents.into_iter().enumerate() {
@@ -149,15 +176,40 @@ async fn live(seed: u64, world: World, plan: Plan) -> Report {
     if ended.await.is_err() {
         oracle.wrong("agents cannot get rid of their profiles though all is well".to_owned());
     }
-    sleep(LANDING_MAX).await;
+    // Where there is an age, all reach it under the eyes of the queriers.
+    sleep(options.retention.age_max.map_or(LANDING_MAX, |age| LANDING_MAX + 2 * age)).await;
+    over.cancel();
+    while processes.join_next().await.is_some() {}
     let store = open(&world, &objects, &world.clock(), "judge");
-    check_all("judge", &Catalog::new(store, catalog::Options::default()), &oracle).await;
-    drop(processes);
+    let look = || async {
+        check_all("judge", &Catalog::new(store.clone(), catalog::Options::default()), &oracle).await;
+    };
+    look().await;
+    rest_and_verify(&store, &options, &oracle, &world).await;
+    look().await;
+    // What is removed is deleted a grace later, and what nobody named is fenced off first.
+    sleep(NIGHT).await;
+    rest_and_verify(&store, &options, &oracle, &world).await;
+    look().await;
+    let mut left = None;
+    for _ in 0..GRACES_MAX {
+        sleep(options.collection.grace + LANDING_MAX).await;
+        let collection = rest_and_verify(&store, &options, &oracle, &world).await.collection;
+        look().await;
+        left = (collection.waiting + collection.fenced > 0).then_some(collection);
+        if left.is_none() {
+            break;
+        }
+    }
+    if let Some(left) = left {
+        oracle.wrong(format!("garbage is left: {left:?}"));
+    }
 
     Report {
         seed,
         acked: oracle.acked_profiles(),
         acks: oracle.acks(),
+        dropped: oracle.dropped(),
         requests: objects.requests(),
         objects: objects.objects(),
         wrongs: oracle.wrongs(),
@@ -167,10 +219,10 @@ async fn live(seed: u64, world: World, plan: Plan) -> Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, acked, acks, requests, objects, wrongs, traced } = self;
+        let Self { seed, acked, acks, dropped, requests, objects, wrongs, traced } = self;
         write!(
             f,
-            "seed {seed}: {acked} profiles acked, {acks} acks, {requests} requests, {objects} objects, {} events, trace {:016x}",
+            "seed {seed}: {acked} profiles acked, {acks} acks, {dropped} dropped, {requests} requests, {objects} objects, {} events, trace {:016x}",
             traced.events, traced.hash
         )?;
         wrongs.iter().try_for_each(|wrong| write!(f, "\n  {wrong}"))

@@ -17,8 +17,10 @@ use rustc_hash::FxHasher;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// When every run begins, in milliseconds since 1970: noon of a day in UTC.
-const BEGINNING_MILLIS: u64 = 1_700_049_600_000;
+/// Noon of a day in UTC, in milliseconds since 1970. A run begins then, or shortly before the end of the day.
+const NOON_MILLIS: u64 = 1_700_049_600_000;
+/// How long before the end of the day.
+const BEFORE_MIDNIGHT: Duration = Duration::from_secs(300);
 
 /// The world of a run; cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct World(Arc<Inner>);
 struct Inner {
     seed: u64,
     began: Instant,
+    /// The true time then, since 1970.
+    beginning: Duration,
     trace: Mutex<Trace>,
 }
 
@@ -53,7 +57,11 @@ impl World {
     /// Makes the world of a seed, as of now; call it within a runtime whose time is paused. Keeps the text of every event where told to.
     pub fn new(seed: u64, keeps_lines: bool) -> Self {
         let trace = Trace { lines: keeps_lines.then(Vec::new), ..Trace::default() };
-        Self(Arc::new(Inner { seed, began: Instant::now(), trace: Mutex::new(trace) }))
+        let mut beginning = Duration::from_millis(NOON_MILLIS);
+        if seed % 3 == 0 {
+            beginning += Duration::from_secs(12 * 3_600) - BEFORE_MIDNIGHT;
+        }
+        Self(Arc::new(Inner { seed, began: Instant::now(), beginning, trace: Mutex::new(trace) }))
     }
 
     /// Makes the generator of a part.
@@ -76,7 +84,7 @@ impl World {
 
     /// Returns the true time, which is the store's.
     pub fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(BEGINNING_MILLIS) + self.elapsed()
+        UNIX_EPOCH + self.0.beginning + self.elapsed()
     }
 
     /// Makes a clock that shows the true time until it is set wrong.
