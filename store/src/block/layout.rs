@@ -34,11 +34,11 @@ impl fmt::Debug for Layout {
 }
 
 impl Layout {
-    /// Starts a block; its rows will be compressed with zstd's `level`.
+    /// Starts a block; its rows will be compressed with zstd's `level`, or not at all.
     ///
     /// # Errors
     /// Parquet does not take it.
-    pub(crate) fn new(level: i32) -> Result<Self, Error> {
+    pub(crate) fn new(level: Option<i32>) -> Result<Self, Error> {
         Ok(Self { file: rows::begin(level)?, toc: Toc::default(), rows: Vec::new() })
     }
 

@@ -100,11 +100,15 @@ static SCHEMA: LazyLock<TypePtr> = LazyLock::new(|| {
     Arc::new(schema.expect("the schema is well formed"))
 });
 
-/// Returns how the columns are written.
-fn properties(level: i32) -> Result<WriterPropertiesPtr> {
+/// Returns how the columns are written: compressed with zstd's `level`, or not at all.
+fn properties(level: Option<i32>) -> Result<WriterPropertiesPtr> {
+    let compression = match level {
+        Some(level) => Compression::ZSTD(ZstdLevel::try_new(level)?),
+        None => Compression::UNCOMPRESSED,
+    };
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("afterglow ", env!("CARGO_PKG_VERSION")).into())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(level)?))
+        .set_compression(compression)
         .set_dictionary_enabled(false)
         .set_offset_index_disabled(true)
         .set_statistics_enabled(EnabledStatistics::None)
@@ -123,8 +127,8 @@ fn properties(level: i32) -> Result<WriterPropertiesPtr> {
     Ok(Arc::new(properties.build()))
 }
 
-/// Starts a Parquet file of rows, which will be compressed with zstd's `level`.
-pub(crate) fn begin(level: i32) -> Result<SerializedFileWriter<Vec<u8>>> {
+/// Starts a Parquet file of rows, which will be compressed with zstd's `level`, or not at all.
+pub(crate) fn begin(level: Option<i32>) -> Result<SerializedFileWriter<Vec<u8>>> {
     SerializedFileWriter::new(Vec::new(), SCHEMA.clone(), properties(level)?)
 }
 

@@ -80,6 +80,10 @@ const SAMPLE_TYPES_MAX: usize = 64;
 /// The compression level of the rows; a higher one saves nothing in columns as short as those of a segment.
 const ROWS_ZSTD_LEVEL: i32 = 1;
 
+/// From so many rows on they are compressed. Each column of theirs takes a context of zstd of its own, and making those takes longer than
+/// taking a small profile in; compressed, the rows of a small segment are hardly smaller.
+const ROWS_COMPRESSED_MIN: usize = 8;
+
 /// Why columns of this writer can be gathered.
 const SOUND: &str = "the columns were read when the profile was added";
 
@@ -185,7 +189,7 @@ impl SegmentWriter {
         let mut entries = std::mem::take(&mut self.entries);
         let (profiles, columns) = (entries.len(), entries.iter().filter(|entry| entry.row.columns).count());
         entries.sort_by(|a, b| a.order().cmp(&b.order()));
-        let mut layout = Layout::new(ROWS_ZSTD_LEVEL)?;
+        let mut layout = Layout::new((profiles >= ROWS_COMPRESSED_MIN).then_some(ROWS_ZSTD_LEVEL))?;
         let mut entries = entries.into_iter().peekable();
         while let Some(Entry { service, .. }) = entries.peek() {
             let service = *service;

@@ -64,7 +64,7 @@ struct Check {
 impl Output {
     /// Begins a block of one day.
     pub(super) fn new(day: i32, limits: Limits, zstd_level: i32) -> Result<Self, Error> {
-        let layout = Layout::new(zstd_level)?;
+        let layout = Layout::new(Some(zstd_level))?;
         Ok(Self { day, limits, layout, service: None, rows: 0, check: Check::default() })
     }
 
