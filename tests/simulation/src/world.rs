@@ -58,7 +58,7 @@ impl World {
     pub fn new(seed: u64, keeps_lines: bool) -> Self {
         let trace = Trace { lines: keeps_lines.then(Vec::new), ..Trace::default() };
         let mut beginning = Duration::from_millis(NOON_MILLIS);
-        if seed % 3 == 0 {
+        if seed.is_multiple_of(3) {
             beginning += Duration::from_secs(12 * 3_600) - BEFORE_MIDNIGHT;
         }
         Self(Arc::new(Inner { seed, began: Instant::now(), beginning, trace: Mutex::new(trace) }))
