@@ -14,7 +14,8 @@ mod known;
 pub mod plan;
 mod run;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use object_store::path::Path;
@@ -84,7 +85,8 @@ pub struct Round {
     pub committed: usize,
     /// How many were given up because others had been faster.
     pub lost: usize,
-    /// How many ended without anybody knowing whether they were committed; the next round sees.
+    /// How many ended without anybody knowing whether they were committed, or because an input looked damaged for the first time; the
+    /// next round sees.
     pub unknown: usize,
     /// What was found damaged, and noted.
     pub quarantined: Vec<BlockRef>,
@@ -128,6 +130,8 @@ pub struct Compactor {
     options: Options,
     worker: plan::Worker,
     known: Arc<Known>,
+    /// What was found damaged once: the damage may have happened on the way here.
+    suspects: Mutex<BTreeSet<BlockRef>>,
 }
 
 impl Compactor {
@@ -136,6 +140,6 @@ impl Compactor {
         let writer = options.writer.clone().unwrap_or_else(|| store.writer().clone());
         let worker = plan::Worker { writer, seed: store.random().next_u64() };
         let known = Arc::new(Known::new(store.clone(), commits.tenant().clone(), options.known_bytes_max));
-        Self { store, commits, options, worker, known }
+        Self { store, commits, options, worker, known, suspects: Mutex::default() }
     }
 }

@@ -4,7 +4,7 @@
 //! whose outcome is unknown is left alone: the next round sees in the commits what came of it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -271,7 +271,12 @@ impl Compactor {
         }
     }
 
-    /// Ends a job that cannot go on. A damaged input is noted, so that the next round leaves it out.
+    /// Returns whether a block is found damaged for the first time.
+    fn suspect(&self, input: &BlockRef) -> bool {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).insert(input.clone())
+    }
+
+    /// Ends a job that cannot go on. An input that was damaged twice is noted, so that the next round leaves it out.
     async fn failed(&self, failure: Failure) -> Result<Ended, Error> {
         match failure {
             Failure::Gone => Ok(Ended::Lost),
@@ -280,6 +285,10 @@ impl Compactor {
                 Ok(Ended::Lost)
             }
             Failure::Other(error) => Err(error.into()),
+            Failure::Damaged(input, error) if self.suspect(&input) => {
+                tracing::warn!(block = %input, %error, "a block looks damaged; it is read again in the next round");
+                Ok(Ended::Unknown)
+            }
             Failure::Damaged(input, error) => {
                 tracing::error!(block = %input, %error, "a block is damaged; it is left out of compaction and stays where it is");
                 let note =
