@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
+use super::little_endian::{u16_at, u32_at, u64_at};
+
 /// A note's type that holds the build id (glibc: elf.h).
 const NT_GNU_BUILD_ID: u32 = 3;
 
@@ -120,18 +122,6 @@ fn find_build_id(mut notes: &[u8]) -> Option<String> {
         }
         notes = rest;
     }
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod assemble;
 mod continuous;
 mod cpu;
 mod heap;
+mod little_endian;
 mod mappings;
 mod symbols;
 mod worker;
