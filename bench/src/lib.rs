@@ -2,5 +2,6 @@
 //!
 //! Figures are CPU time, counts and ratios of two things measured in one run: machines are noisy, and wall time alone says little.
 
+pub mod cpu;
 pub mod fleet;
 pub mod process;

@@ -5,6 +5,7 @@
 //! together, a service after the other. CPU time is what the thread used, so a busy machine makes the figures worse by its caches
 //! only. Every figure is the best of several rounds.
 
+use afterglow_bench::cpu::{self, timed};
 use afterglow_profile::{Labels, Limits, ProfileType, compress, decode};
 use afterglow_store::block::{Block, Finished, Options as BlockOptions, ProfileMeta, SegmentWriter};
 use anyhow::{Context, Result, ensure};
@@ -12,7 +13,6 @@ use clap::Parser;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
-use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -179,23 +179,23 @@ fn read(finished: &Finished, figures: &mut Figures) -> Result<()> {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let key = Key::from("segment");
         store.put(&key, finished.bytes.clone().into()).await?;
-        let start = cpu_time();
+        let start = cpu::of_thread();
         let block = Block::open(store, key).await?;
         let rows = block.rows().await?;
-        figures.open += cpu_time().saturating_sub(start);
+        figures.open += cpu::of_thread().saturating_sub(start);
         for (part, bytes) in block.toc().parts() {
             *figures.parts.entry(part).or_default() += bytes;
         }
-        let start = cpu_time();
+        let start = cpu::of_thread();
         for row in rows.iter() {
             black_box(block.fetch(row).await?);
         }
-        figures.fetch += cpu_time().saturating_sub(start);
-        let start = cpu_time();
+        figures.fetch += cpu::of_thread().saturating_sub(start);
+        let start = cpu::of_thread();
         for (dataset, index) in block.toc().datasets().iter().zip(0..) {
             black_box(block.aggregate(index, &dataset.rows().collect::<Vec<_>>()).await?);
         }
-        figures.aggregate += cpu_time().saturating_sub(start);
+        figures.aggregate += cpu::of_thread().saturating_sub(start);
         Ok(())
     })
 }
@@ -239,18 +239,4 @@ impl Figures {
             self.samples as f64 / 1e6 / self.aggregate.as_secs_f64(),
         )
     }
-}
-
-/// Adds the CPU time that `work` takes to `sum`.
-fn timed<T>(sum: &mut Duration, work: impl FnOnce() -> T) -> T {
-    let start = cpu_time();
-    let result = work();
-    *sum += cpu_time().saturating_sub(start);
-    result
-}
-
-/// Returns the CPU time of this thread.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }

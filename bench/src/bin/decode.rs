@@ -4,11 +4,11 @@
 //! thread used, so a busy machine makes the figures worse by its caches only. Every figure is the best of several rounds.
 //! `bench/decode-merge.sh` runs it beside google/pprof, which the last two columns compare with.
 
+use afterglow_bench::cpu::timed;
 use afterglow_profile::merge::Merger;
 use afterglow_profile::{Limits, Profile, compress, decode, encode};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -171,18 +171,4 @@ impl Figures {
             each(all),
         )
     }
-}
-
-/// Adds the CPU time that `work` takes to `sum`.
-fn timed<T>(sum: &mut Duration, work: impl FnOnce() -> T) -> T {
-    let start = cpu_time();
-    let result = work();
-    *sum += cpu_time().saturating_sub(start);
-    result
-}
-
-/// Returns the CPU time of this thread.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }

@@ -10,10 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::sync::Arc;
-use std::time::Duration;
 
 use afterglow_bench::fleet::{Fleet, Options as FleetOptions};
-use afterglow_bench::process;
+use afterglow_bench::{cpu, process};
 use afterglow_profile::{Labels, Limits, ProfileType, compress, decode};
 use afterglow_store::block::{Block, Input, Merge, MergeOptions, Options as BlockOptions, ProfileMeta, SegmentWriter};
 use anyhow::{Context, Result, ensure};
@@ -23,7 +22,6 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
@@ -345,15 +343,9 @@ async fn merge(from: &Path, to: &Path, to_level: u8, fan: usize, tune: Option<&s
         reads += merge.stats().reads;
         bytes_read += merge.stats().bytes_read;
     }
-    let (cpu, peak_rss) = (cpu_time(), process::peak_rss(std::process::id())?);
+    let (cpu, peak_rss) = (cpu::of_process(), process::peak_rss(std::process::id())?);
     let made = level(to).await?;
     Ok(Level { cpu_seconds: cpu.as_secs_f64(), peak_rss, reads, bytes_read, ..made })
-}
-
-/// Returns the CPU time of this process.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 impl Figures {
