@@ -12,13 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
+use futures::StreamExt;
 use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
 
 use crate::Store;
 use crate::commit::{Commits, Draft, Outcome, Reason, State, boundary};
-use crate::compaction::Error;
+use crate::compaction::{Error, list};
 use crate::paths::{self, BlockKey, BlockName, BlockRef, SegmentKey, SegmentName};
 
 /// How many deletes are under way at once.
@@ -131,19 +130,14 @@ impl Collector {
 
     async fn list(&self) -> Result<Listed, Error> {
         let tenant = self.commits.tenant();
-        let segments = self.list_folder(tenant.segments()).await?;
-        let blocks = self.list_folder(tenant.blocks()).await?;
+        let segments = list(&self.store, tenant.segments()).await?;
+        let blocks = list(&self.store, tenant.blocks()).await?;
         let segment = |meta: ObjectMeta| Some((SegmentKey::parse(tenant, &meta.location).ok()?.name, meta));
         let block = |meta: ObjectMeta| Some((BlockKey::parse(tenant, &meta.location).ok()?.name, meta));
         Ok(Listed {
             segments: segments.into_iter().filter_map(segment).collect(),
             blocks: blocks.into_iter().filter_map(block).collect(),
         })
-    }
-
-    async fn list_folder(&self, folder: Path) -> Result<Vec<ObjectMeta>, Error> {
-        let listed = self.store.objects().list(Some(&folder)).try_collect().await;
-        listed.map_err(|source| Error::List { key: folder, source })
     }
 
     /// Returns the time by the store's own clock, in milliseconds since 1970: that of an object it has just taken.

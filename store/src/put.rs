@@ -16,8 +16,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutPayload};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::Store;
 use crate::commit::boundary::NAMES_ABOVE;
@@ -181,7 +181,45 @@ impl Pace {
     }
 }
 
+/// How often, and how patiently, an object is written that no profile waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tries {
+    /// How many attempts there are at most.
+    pub(crate) attempts_max: u32,
+    /// How long each may take.
+    pub(crate) attempt_timeout: Duration,
+    /// The pause after a failed attempt; doubled for each one before it.
+    pub(crate) backoff: Duration,
+}
+
 impl Store {
+    /// Writes an object whose bytes are the same, or will do as well, whoever writes it: so it may be written again.
+    ///
+    /// # Errors
+    /// What went wrong last; the object may be there all the same.
+    pub(crate) async fn put_again(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        mode: PutMode,
+        tries: Tries,
+    ) -> Result<(), Cause> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let put = self.inner.objects.put_opts(key, payload.clone(), PutOptions::from(mode.clone()));
+            let (fault, cause) = match timeout(tries.attempt_timeout, put).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => (Fault::of(&error), Cause::Store(error)),
+                Err(_) => (Fault::Ambiguous, Cause::NoAnswer { after: tries.attempt_timeout }),
+            };
+            if !fault.is_passing() || attempt == tries.attempts_max {
+                return Err(cause);
+            }
+            sleep(tries.backoff * 2u32.pow(attempt - 1)).await;
+        }
+    }
+
     /// Writes a segment of `tenant` and returns its key once it is durable: on the provider's word, or with file and folder synced.
     ///
     /// It gives up at `deadline`, or earlier by the [`Policy`]. Costs one PUT; up to three where the store is slow or fails.

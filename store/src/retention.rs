@@ -178,13 +178,13 @@ impl Retention {
         let mut dropped: Vec<Arc<BlockEntry>> = plan.expired.into_iter().chain(plan.over_budget).collect();
         self.forget(&state);
         for entry in plan.mixed {
-            let Some(skip) = self.too_old(&entry, now_nanos).await? else { continue };
+            let Some((block, skip)) = self.too_old(&entry, now_nanos).await? else { continue };
             if skip.len() as u64 == entry.rows {
                 dropped.push(entry);
                 continue;
             }
             let profiles = skip.len() as u64;
-            if dry_run || self.rewrite(compactor, &state, &entry, skip).await? {
+            if dry_run || self.rewrite(compactor, &state, &entry, Input { block, skip }).await? {
                 report.rewritten.insert(entry.name, profiles);
                 report.profiles += profiles;
                 report.bytes += entry.bytes;
@@ -200,9 +200,9 @@ impl Retention {
         Ok(report)
     }
 
-    /// Returns the rows of a block that are too old; none where there are none. Costs a GET or two, once for each block until one of its
-    /// profiles becomes too old.
-    async fn too_old(&self, entry: &BlockEntry, now_nanos: i64) -> Result<Option<Arc<[u32]>>, Error> {
+    /// Returns the block, and its rows that are too old; nothing where there are none. Costs a GET or two, once for each block until one
+    /// of its profiles becomes too old.
+    async fn too_old(&self, entry: &BlockEntry, now_nanos: i64) -> Result<Option<(Arc<Block>, Arc<[u32]>)>, Error> {
         if self.sound_until().get(&entry.name).is_some_and(|until| now_nanos < *until) {
             return Ok(None);
         }
@@ -217,7 +217,7 @@ impl Retention {
         let is_too_old = |row: &Row| expires(row).is_some_and(|at| at < now_nanos);
         let skip: Arc<[u32]> = (0..).zip(rows.iter()).filter(|(_, row)| is_too_old(row)).map(|(n, _)| n).collect();
         if !skip.is_empty() {
-            return Ok(Some(skip));
+            return Ok(Some((block, skip)));
         }
         let until = rows.iter().filter_map(expires).min().unwrap_or(i64::MAX);
         self.sound_until().insert(entry.name, until);
@@ -239,15 +239,14 @@ impl Retention {
         Ok(Arc::new(Block::open_sized(self.store.objects(), key.path(), entry.bytes).await?))
     }
 
-    /// Writes a block anew without some of its rows. Returns whether that was committed.
+    /// Writes a block anew without the rows that `input` skips. Returns whether that was committed.
     async fn rewrite(
         &self,
         compactor: &Compactor,
         state: &State,
         entry: &BlockEntry,
-        skip: Arc<[u32]>,
+        input: Input,
     ) -> Result<bool, Error> {
-        let input = Input { block: self.open(entry).await?, skip };
         let adds = compactor.merge(entry.name.level(), vec![input]).await?;
         self.commit(state, adds, vec![BlockRef::Block(entry.name)]).await
     }

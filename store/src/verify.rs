@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use ulid::Ulid;
@@ -15,7 +15,7 @@ use ulid::Ulid;
 use crate::Store;
 use crate::block::{Block, Summary};
 use crate::commit::{BlockEntry, Commits};
-use crate::compaction::Error;
+use crate::compaction::{Error, list};
 use crate::paths::{BlockKey, BlockName, SegmentKey, TenantId};
 
 /// How many objects are looked into at once.
@@ -65,7 +65,7 @@ pub struct Report {
 /// Where the bucket could not be read. What is damaged is no error but a [`Finding`].
 pub async fn verify(store: &Store, tenant: &TenantId, deep: bool) -> Result<Report, Error> {
     let verifier = Verifier { store, tenant, deep };
-    let segments = verifier.list(tenant.segments()).await?;
+    let segments = list(store, tenant.segments()).await?;
     let mut report = Report::default();
     let state = match Commits::new(store.clone(), tenant.clone()).refresh().await {
         Ok(state) => state,
@@ -75,8 +75,7 @@ pub async fn verify(store: &Store, tenant: &TenantId, deep: bool) -> Result<Repo
         }
         Err(error) => return Err(error.into()),
     };
-    let blocks: BTreeMap<Path, u64> =
-        verifier.list(tenant.blocks()).await?.into_iter().map(|meta| (meta.location, meta.size)).collect();
+    let blocks = list(store, tenant.blocks()).await?.len();
     report.commits = state.number();
     report.blocks = state.len();
 
@@ -95,7 +94,7 @@ pub async fn verify(store: &Store, tenant: &TenantId, deep: bool) -> Result<Repo
         }
     }
     drop(looks);
-    report.garbage += blocks.len().saturating_sub(report.blocks);
+    report.garbage += blocks.saturating_sub(report.blocks);
 
     let mut open = Vec::new();
     for meta in segments {
@@ -130,11 +129,6 @@ struct Verifier<'a> {
 }
 
 impl Verifier<'_> {
-    async fn list(&self, folder: Path) -> Result<Vec<ObjectMeta>, Error> {
-        let listed = self.store.objects().list(Some(&folder)).try_collect().await;
-        listed.map_err(|source| Error::List { key: folder, source })
-    }
-
     async fn block<'e>(&self, entry: &'e BlockEntry) -> (&'e BlockEntry, Result<Looked, Error>) {
         let path = BlockKey { tenant: self.tenant.clone(), name: entry.name }.path();
         let size = match self.store.objects().head(&path).await {

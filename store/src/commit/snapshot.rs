@@ -13,8 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{PutMode, PutOptions, PutPayload};
-use tokio::time::{sleep, timeout};
+use object_store::{PutMode, PutPayload};
+use tokio::time::timeout;
 
 use super::record::{
     BLOCK_NAME_BYTES_MIN, ENTRY_BYTES_MIN, put_block_name, put_entry, put_segment_names, take_block_name, take_entry,
@@ -27,16 +27,16 @@ use crate::Store;
 use crate::block::varint::{Cursor, Damage, Delta, put, put_signed};
 use crate::fault::Fault;
 use crate::paths::{Day, TenantId};
+use crate::put::Tries;
 
 /// Whoever makes a commit whose number is a multiple of this writes the snapshot after it.
 pub const SNAPSHOT_EVERY: u64 = 64;
 /// How many shards are read or written at once.
 const IN_FLIGHT_MAX: usize = 16;
-/// How often an object is tried to be written. A snapshot that fails is no loss: readers replay more commits.
-const ATTEMPTS_MAX: u32 = 3;
 /// How long an attempt may take, whatever the size.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-const BACKOFF: Duration = Duration::from_millis(200);
+/// How an object is written. A snapshot that fails is no loss: readers replay more commits.
+const TRIES: Tries = Tries { attempts_max: 3, attempt_timeout: ATTEMPT_TIMEOUT, backoff: Duration::from_millis(200) };
 /// The fewest bytes of a day in a head.
 const DAY_BYTES_MIN: usize = 4;
 
@@ -226,29 +226,11 @@ pub(super) async fn write(
 
 /// Writes an object that has the same bytes, or others that will do as well, whoever writes it: so it may be written again.
 pub(super) async fn put_object(store: &Store, key: Path, sealed: Bytes, mode: PutMode) -> Result<(), Error> {
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let objects = store.objects();
-        let payload = PutPayload::from_bytes(sealed.clone());
-        let cause =
-            match timeout(ATTEMPT_TIMEOUT, objects.put_opts(&key, payload, PutOptions::from(mode.clone()))).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => Cause::Store(error),
-                Err(_) => Cause::NoAnswer { after: ATTEMPT_TIMEOUT },
-            };
-        let fault = match &cause {
-            Cause::Store(error) => Fault::of(error),
-            _ => Fault::Ambiguous,
-        };
+    match store.put_again(&key, PutPayload::from_bytes(sealed), mode.clone(), TRIES).await {
         // A conflict may be with nothing, so it is no proof that the object is there; but then only a snapshot is missing.
-        if fault == Fault::Conflict && mode == PutMode::Create {
-            return Ok(());
-        }
-        if !fault.is_passing() || attempt == ATTEMPTS_MAX {
-            return Err(Error::Write { key, source: Arc::new(cause) });
-        }
-        sleep(BACKOFF * 2u32.pow(attempt - 1)).await;
+        Err(Cause::Store(error)) if Fault::of(&error) == Fault::Conflict && mode == PutMode::Create => Ok(()),
+        Err(cause) => Err(Error::Write { key, source: Arc::new(cause) }),
+        Ok(()) => Ok(()),
     }
 }
 

@@ -18,6 +18,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::TryStreamExt;
+use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use self::known::Known;
@@ -76,6 +78,12 @@ pub enum Error {
         /// What went wrong last.
         source: commit::Cause,
     },
+}
+
+/// Lists a folder. Costs a request for each thousand keys.
+pub(crate) async fn list(store: &Store, folder: Path) -> Result<Vec<ObjectMeta>, Error> {
+    let listed = store.objects().list(Some(&folder)).try_collect().await;
+    listed.map_err(|source| Error::List { key: folder, source })
 }
 
 /// What a round has done and left.

@@ -9,26 +9,22 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutPayload};
-use tokio::time::{sleep, timeout};
+use object_store::{PutMode, PutPayload};
 
 use super::plan::{self, Due, Inventory, Job, Segment};
-use super::{Compactor, Error, Round};
+use super::{Compactor, Error, Round, list};
 use crate::block::{self, Block, Input, Merge, MergeOptions, Merged, Stats};
 use crate::catalog::listing::{self, Scope};
 use crate::clock::mint_ulid;
-use crate::commit::{BlockEntry, Cause, Draft, Outcome, Reason, State};
-use crate::fault::Fault;
-use crate::paths::{BlockKey, BlockName, BlockRef, Day};
+use crate::commit::{BlockEntry, Draft, Outcome, Reason, State};
+use crate::paths::{BlockKey, BlockName, BlockRef};
+use crate::put::Tries;
 
 /// How many inputs are opened at once.
 const OPENS_MAX: usize = 16;
-/// How often an object is tried to be written.
-const ATTEMPTS_MAX: u32 = 4;
-/// How long an attempt may take: for the largest block at 2 MiB a second.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
-/// The pause after a failed attempt, doubled for each one before it.
-const BACKOFF: Duration = Duration::from_millis(200);
+/// How an object is written: an attempt has time for the largest block at 2 MiB a second.
+const TRIES: Tries =
+    Tries { attempts_max: 4, attempt_timeout: Duration::from_secs(60), backoff: Duration::from_millis(200) };
 
 /// How a job ended.
 #[derive(Debug)]
@@ -99,9 +95,7 @@ impl Compactor {
 
     /// Returns what was found damaged before. Costs one LIST.
     async fn quarantined(&self) -> Result<BTreeSet<BlockRef>, Error> {
-        let folder = self.commits.tenant().quarantined();
-        let listed = self.store.objects().list(Some(&folder)).try_collect::<Vec<_>>().await;
-        let listed = listed.map_err(|source| Error::List { key: folder, source })?;
+        let listed = list(&self.store, self.commits.tenant().quarantined()).await?;
         Ok(listed.iter().filter_map(|meta| self.commits.tenant().parse_quarantine(&meta.location)).collect())
     }
 
@@ -231,7 +225,7 @@ impl Compactor {
     async fn write(&self, level: u8, merged: Merged) -> Result<(BlockEntry, Vec<u128>), Error> {
         let Merged { bytes, summary } = merged;
         let ulid = mint_ulid(&**self.store.clock(), &**self.store.random());
-        let name = BlockName::new(level, Day::of_nanos(summary.first_nanos), ulid);
+        let name = BlockName::new(level, summary.day, ulid);
         let path = BlockKey { tenant: self.commits.tenant().clone(), name }.path();
         let size = bytes.len() as u64;
         self.put(&path, PutPayload::from_bytes(bytes)).await?;
@@ -252,23 +246,8 @@ impl Compactor {
 
     /// Writes an object under a key that is nobody else's, or whose bytes may be another's as well: so it may be tried again.
     async fn put(&self, path: &Path, payload: PutPayload) -> Result<(), Error> {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let cause = match timeout(ATTEMPT_TIMEOUT, self.store.objects().put(path, payload.clone())).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => Cause::Store(error),
-                Err(_) => Cause::NoAnswer { after: ATTEMPT_TIMEOUT },
-            };
-            let is_passing = match &cause {
-                Cause::Store(error) => Fault::of(error).is_passing(),
-                _ => true,
-            };
-            if !is_passing || attempt == ATTEMPTS_MAX {
-                return Err(Error::Write { key: path.clone(), source: cause });
-            }
-            sleep(BACKOFF * 2u32.pow(attempt - 1)).await;
-        }
+        let put = self.store.put_again(path, payload, PutMode::Overwrite, TRIES).await;
+        put.map_err(|source| Error::Write { key: path.clone(), source })
     }
 
     /// Returns whether a block is found damaged for the first time.

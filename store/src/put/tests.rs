@@ -193,7 +193,7 @@ async fn a_put_that_lands_after_the_caller_gave_up_is_the_same_object() {
     let (result, came_to) = world.put_until(Instant::now() + Duration::from_secs(60)).await;
     assert_eq!(came_to, came("unknown", false, 3, 5_000));
     let Err(PutError::Unknown { key, .. }) = result else { panic!("unknown was told") };
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    sleep(Duration::from_secs(30)).await;
     assert!(world.is_stored(&key).await);
 }
 
@@ -251,7 +251,7 @@ async fn a_put_that_is_dropped_counts_its_request() {
     let world = world([Stall]);
     let tenant = TenantId::anonymous();
     let put = world.store.put_segment(&tenant, Bytes::new(), Instant::now() + Duration::from_secs(9));
-    assert!(tokio::time::timeout(Duration::from_millis(100), put).await.is_err());
+    assert!(timeout(Duration::from_millis(100), put).await.is_err());
     assert_eq!(world.store.metrics().requests(), 1);
 }
 
@@ -279,7 +279,7 @@ async fn a_writer_that_slept_acknowledges_nothing() {
     for (ahead, is_acknowledged) in [(59_000, true), (60_000, false)] {
         let world = world([Slow(Duration::from_millis(100))]);
         let sleeper = async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
             world.clock.leap(ahead);
         };
         let deadline = Instant::now() + Duration::from_secs(5);

@@ -287,9 +287,9 @@ async fn a_block_holds_one_day_and_keeps_its_bounds() {
         let block = opened(bytes.clone()).await.expect("it opens");
         let rows = block.rows().await.expect("it has rows");
         assert_eq!(Summary::of(&rows), Some(*summary));
-        assert!(rows.iter().all(|row| row.time_nanos.div_euclid(DAY) == i64::from(summary.day)));
+        assert!(rows.iter().all(|row| row.time_nanos.div_euclid(DAY) == summary.day.number()));
         assert!(block.toc().datasets().iter().all(|dataset| dataset.rows().len() <= 4));
-        days.push(summary.day);
+        days.push(summary.day.number());
     }
     assert!(days.is_sorted());
     days.dedup();

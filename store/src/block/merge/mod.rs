@@ -30,6 +30,7 @@ use super::chunk::{self, Limits};
 use super::error::Error;
 use super::frame::Packer;
 use super::reader::Block;
+use crate::paths::Day;
 
 /// How blocks are merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +84,8 @@ pub struct Summary {
     pub first_id: Ulid,
     /// The largest id.
     pub last_id: Ulid,
-    /// The day of all its profiles, in days since 1970-01-01 in UTC; that of the first where there are several.
-    pub day: i32,
+    /// The day of all its profiles; that of the first where there are several.
+    pub day: Day,
 }
 
 /// What a merge has done so far.

@@ -3,7 +3,7 @@
 use afterglow_profile::ProfileType;
 use sha2::{Digest, Sha256};
 
-use super::plan::{self, Named, Pick, Plan};
+use super::plan::{Named, Pick, Plan};
 use super::source::Source;
 use super::{MergeOptions, Merged, Summary};
 use crate::block::chunk::{self, Limits, Stored};
@@ -17,6 +17,7 @@ use crate::block::rebuild::{self, Parts};
 use crate::block::rows::Row;
 use crate::block::symbols::Interner;
 use crate::block::varint::Damage;
+use crate::paths::Day;
 
 /// One of so many profiles is rebuilt from the output and compared with its SHA-256.
 const CHECK_EVERY: usize = 16;
@@ -34,7 +35,7 @@ const SOUND: &str = "every number of a chunk is read when it is opened";
 /// A block while it is written.
 #[derive(Debug)]
 pub(super) struct Output {
-    day: i32,
+    day: Day,
     limits: Limits,
     layout: Layout,
     service: Option<Service>,
@@ -63,7 +64,7 @@ struct Check {
 
 impl Output {
     /// Begins a block of one day.
-    pub(super) fn new(day: i32, limits: Limits, zstd_level: i32) -> Result<Self, Error> {
+    pub(super) fn new(day: Day, limits: Limits, zstd_level: i32) -> Result<Self, Error> {
         let layout = Layout::new(Some(zstd_level))?;
         Ok(Self { day, limits, layout, service: None, rows: 0, check: Check::default() })
     }
@@ -200,7 +201,7 @@ impl Summary {
             last_nanos: times().max().unwrap_or(first.time_nanos),
             first_id: ids().min().unwrap_or(first.id),
             last_id: ids().max().unwrap_or(first.id),
-            day: plan::day(first_nanos),
+            day: Day::of_nanos(first_nanos),
         })
     }
 }

@@ -9,14 +9,7 @@ use ulid::Ulid;
 
 use super::Input;
 use crate::block::rows::Row;
-
-/// The length of a day in nanoseconds; UTC as computers keep it has no others.
-const DAY_NANOS: i64 = 86_400 * 1_000_000_000;
-
-/// Returns the day of a time, in days since 1970 in UTC.
-pub(super) fn day(time_nanos: i64) -> i32 {
-    time_nanos.div_euclid(DAY_NANOS) as i32
-}
+use crate::paths::Day;
 
 /// All profiles of a merge, in the order in which they are written.
 #[derive(Debug)]
@@ -40,7 +33,7 @@ pub(super) struct Named {
 /// A profile that comes along. The first three order them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pick {
-    pub(super) day: i32,
+    pub(super) day: Day,
     /// An index into [`Plan::datasets`].
     pub(super) dataset: u32,
     /// The place of its labels among those of its dataset in all inputs.
@@ -87,7 +80,13 @@ impl Plan {
                         continue;
                     }
                     let series = series[row.series as usize];
-                    picks.push(Pick { day: day(row.time_nanos), dataset: of.0, series, input: number, row: i });
+                    picks.push(Pick {
+                        day: Day::of_nanos(row.time_nanos),
+                        dataset: of.0,
+                        series,
+                        input: number,
+                        row: i,
+                    });
                 }
             }
         }
