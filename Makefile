@@ -1,5 +1,5 @@
 # `make run` shows it, `make test` proves it; CI calls the same.
-.PHONY: run build test check lint unit e2e go-test parquet-test sim tools goldens bench bench-inputs docs clean
+.PHONY: run build test check lint unit e2e go-test parquet-test chart sim tools goldens bench bench-inputs docs clean
 
 # Where `make run` listens and stores.
 LISTEN ?= 127.0.0.1:4100
@@ -21,7 +21,7 @@ build:
 	cargo build --locked --release --bins
 
 ## test: install what the tests need, then run all of them
-test: tools lint go-test unit parquet-test
+test: tools lint go-test unit parquet-test chart
 
 ## check: the quick look before a commit
 check: lint
@@ -48,6 +48,11 @@ parquet-test: tools
 	cargo build --locked --bin afterglow
 	.cache/venv/bin/python -m pytest -q tests/parquet
 
+## chart: the Helm chart: golden renders, schemas, an operator's review, alerts, and its trial without a cluster
+chart: tools
+	cargo build --locked --bin afterglow
+	.cache/venv/bin/python -m pytest -q tests/chart
+
 ## sim: seeds of the simulation, each twice; docs/testing.md says what they show
 sim:
 	SIM_SEEDS=$(SEEDS) cargo test --locked -p afterglow-simulation --test seeds -- --nocapture nothing_is_lost
@@ -57,8 +62,9 @@ tools:
 	tests/tools.sh
 
 ## goldens: renew the golden files; read the diff
-goldens:
+goldens: tools
 	INSTA_UPDATE=always cargo test --locked --workspace
+	AFTERGLOW_RENEW=1 .cache/venv/bin/python -m pytest -q tests/chart -k renders_as_before
 
 ## docs: renew docs/configuration.md
 docs:

@@ -23,6 +23,11 @@ go_tool minio github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c
 # A second S3 store, of other code, for the conformance suite.
 go_tool versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0
 go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl v1.9.4
+# The chart: rendered, checked against the API's schemas and by an operator's eye, its alerts tried.
+go_tool helm helm.sh/helm/v3/cmd/helm v3.22.0
+go_tool kubeconform github.com/yannh/kubeconform/cmd/kubeconform v0.8.0
+go_tool kube-score github.com/zegl/kube-score/cmd/kube-score v1.20.0
+go_tool promtool github.com/prometheus/prometheus/cmd/promtool v0.316.0
 
 # strace shows that a PUT into a folder is on the disk before it returns.
 if ! command -v strace > /dev/null; then
@@ -31,14 +36,21 @@ if ! command -v strace > /dev/null; then
   apt-get install -y -qq --no-install-recommends strace
 fi
 
-# Python reads our blocks as Parquet, to prove that others can.
-requirements=tests/parquet/requirements.txt
-if [[ -f $requirements ]]; then
-  stamp="$cache/venv/.$(sha256sum "$requirements" | cut -c1-16)"
-  if [[ ! -f $stamp ]]; then
-    echo "installing $requirements"
-    python3 -m venv "$cache/venv"
-    "$cache/venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
-    touch "$stamp"
-  fi
+# Python reads our blocks as Parquet, to prove that others can, and tries the chart.
+requirements=(tests/parquet/requirements.txt tests/chart/requirements.txt)
+stamp="$cache/venv/.$(cat "${requirements[@]}" | sha256sum | cut -c1-16)"
+if [[ ! -f $stamp ]]; then
+  echo "installing ${requirements[*]}"
+  python3 -m venv "$cache/venv"
+  "$cache/venv/bin/pip" install --quiet --disable-pip-version-check "${requirements[@]/#/-r}"
+  touch "$stamp"
+fi
+
+# The schemas of the objects that the chart makes, from the modules that define them.
+schemas_version=$(sha256sum tests/chart/schemas.py | cut -c1-16)
+if [[ ! -f $cache/schemas/.$schemas_version ]]; then
+  echo "installing the schemas of Kubernetes"
+  rm -rf "$cache/schemas"
+  "$cache/venv/bin/python" tests/chart/schemas.py "$cache/schemas"
+  touch "$cache/schemas/.$schemas_version"
 fi

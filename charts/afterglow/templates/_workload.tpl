@@ -1,0 +1,284 @@
+{{/*
+A Deployment of Afterglow. All tiers are one program with one pod's shape; they differ in the subcommand, its flags, and their values.
+From (dict "root" $ "component" "ingester" "args" (list ...) "storage" true), where storage says whether the pod talks to the bucket.
+*/}}
+
+{{/* Settings as flags, sorted by name; a list repeats its flag, true is a flag alone, false is none. Helm reads all numbers as floats. */}}
+{{- define "afterglow.flags" -}}
+{{- range $name, $value := . }}
+{{- if kindIs "slice" $value }}
+{{- range $value }}
+- {{ printf "--%s=%v" $name . | quote }}
+{{- end }}
+{{- else if kindIs "bool" $value }}
+{{- if $value }}
+- {{ printf "--%s" $name | quote }}
+{{- end }}
+{{- else if kindIs "float64" $value }}
+- {{ printf "--%s=%d" $name (int64 $value) | quote }}
+{{- else }}
+- {{ printf "--%s=%v" $name $value | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "afterglow.deployment" -}}
+{{- $root := .root -}}
+{{- $values := index $root.Values .component -}}
+{{- $isDemo := and .storage (eq (include "afterglow.isDemo" $root) "true") -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ include "afterglow.componentName" . }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "afterglow.labels" . | nindent 4 }}
+  {{- with include "afterglow.annotations" (dict "root" $root "annotations" list) }}
+  {{- . | nindent 2 }}
+  {{- end }}
+spec:
+  {{- if not (dig "autoscaling" "enabled" false $values) }}
+  replicas: {{ .replicas | default $values.replicas }}
+  {{- end }}
+  revisionHistoryLimit: 5
+  strategy:
+    {{- toYaml (default $values.updateStrategy .strategy) | nindent 4 }}
+  selector:
+    matchLabels:
+      {{- include "afterglow.selectorLabels" . | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- mergeOverwrite (deepCopy $root.Values.podLabels) (deepCopy $values.podLabels) (include "afterglow.labels" . | fromYaml) | toYaml | nindent 8 }}
+      {{- with mergeOverwrite (dict) $root.Values.commonAnnotations $root.Values.podAnnotations $values.podAnnotations (default dict .podAnnotations) }}
+      annotations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    spec:
+      {{- with $root.Values.imagePullSecrets }}
+      imagePullSecrets:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      serviceAccountName: {{ include "afterglow.serviceAccountName" $root }}
+      automountServiceAccountToken: false
+      # Variables like AFTERGLOW_..._PORT of the Services beside would only be in the way.
+      enableServiceLinks: false
+      {{- with $values.priorityClassName }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      securityContext:
+        {{- toYaml $root.Values.podSecurityContext | nindent 8 }}
+      terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+      {{- if or $isDemo $values.initContainers }}
+      initContainers:
+        {{- if $isDemo }}
+        {{- include "afterglow.waitForDemo" $root | nindent 8 }}
+        {{- end }}
+        {{- with $values.initContainers }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- end }}
+      containers:
+        - name: {{ .component }}
+          image: {{ include "afterglow.image" (dict "image" $root.Values.image "tag" $root.Chart.AppVersion) | quote }}
+          imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+          args:
+            {{- toYaml .args | nindent 12 }}
+            {{- if .storage }}
+            - {{ printf "--storage=%s" (include "afterglow.storageUrl" $root) | quote }}
+            {{- end }}
+            - {{ printf "--listen=%s:%d" $root.Values.listenHost (int .port) | quote }}
+            - {{ printf "--log-format=%s" $root.Values.logFormat | quote }}
+            - {{ printf "--log-level=%s" $root.Values.logLevel | quote }}
+            {{- with include "afterglow.flags" $values.settings | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
+            {{- with $values.extraArgs }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+          {{- $env := "" }}
+          {{- if .storage }}{{ $env = include "afterglow.storageEnv" $root | trim }}{{ end }}
+          {{- if or $env .env $root.Values.otlpEndpoint $values.extraEnv }}
+          env:
+            {{- with $env }}
+            {{- . | nindent 12 }}
+            {{- end }}
+            {{- with .env }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+            {{- with $root.Values.otlpEndpoint }}
+            - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+            {{- end }}
+            {{- with $values.extraEnv }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+          {{- end }}
+          {{- $secret := "" }}
+          {{- if .storage }}{{ $secret = include "afterglow.storageSecret" $root }}{{ end }}
+          {{- if or $secret $values.extraEnvFrom }}
+          envFrom:
+            {{- with $secret }}
+            - secretRef: {name: {{ . }}}
+            {{- end }}
+            {{- with $values.extraEnvFrom }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+          {{- end }}
+          ports:
+            - {name: http, containerPort: {{ .port }}, protocol: TCP}
+          # The storage is probed before the port opens: a start takes seconds where the storage is slow.
+          startupProbe:
+            httpGet: {path: /healthz, port: http}
+            periodSeconds: 1
+            timeoutSeconds: 5
+            failureThreshold: 60
+          # Whoever answers is alive. A storage that is gone makes a pod not ready, and never restarts it.
+          livenessProbe:
+            httpGet: {path: /healthz, port: http}
+            periodSeconds: 10
+            timeoutSeconds: 5
+            failureThreshold: 6
+          readinessProbe:
+            httpGet: {path: /readyz, port: http}
+            periodSeconds: 2
+            timeoutSeconds: 2
+            failureThreshold: 2
+          resources:
+            {{- toYaml $values.resources | nindent 12 }}
+          securityContext:
+            {{- toYaml $root.Values.containerSecurityContext | nindent 12 }}
+          {{- if or .volumeMounts $values.extraVolumeMounts }}
+          volumeMounts:
+            {{- concat (default list .volumeMounts) $values.extraVolumeMounts | toYaml | nindent 12 }}
+          {{- end }}
+        {{- with $values.extraContainers }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- if or .volumes $values.extraVolumes }}
+      volumes:
+        {{- concat (default list .volumes) $values.extraVolumes | toYaml | nindent 8 }}
+      {{- end }}
+      {{- with $values.topologySpreadConstraints }}
+      topologySpreadConstraints:
+        {{- range . }}
+        - maxSkew: {{ .maxSkew }}
+          topologyKey: {{ .topologyKey }}
+          whenUnsatisfiable: {{ .whenUnsatisfiable }}
+          labelSelector:
+            matchLabels:
+              {{- include "afterglow.selectorLabels" $ | nindent 14 }}
+        {{- end }}
+      {{- end }}
+      {{- with $values.nodeSelector }}
+      nodeSelector:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.tolerations }}
+      tolerations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.affinity }}
+      affinity:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+{{- end -}}
+
+{{/* A Service and a headless one: the first for whoever just wants to reach the tier, the second for gRPC clients that balance
+over its pods themselves (dns:///NAME-headless:PORT), since a connection through the first stays with one pod.
+From (dict "root" $ "component" "ingester" "port" 4100 "only" ""), where only may be "headless". */}}
+{{- define "afterglow.services" -}}
+{{- $values := index .root.Values .component -}}
+{{- $kinds := ternary (list "headless") (list "" "headless") (eq (default "" .only) "headless") -}}
+{{- range $i, $kind := $kinds }}
+{{- if $i }}
+---
+{{- end }}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "afterglow.componentName" $ }}{{ with $kind }}-{{ . }}{{ end }}
+  namespace: {{ $.root.Release.Namespace }}
+  labels:
+    {{- include "afterglow.labels" $ | nindent 4 }}
+    {{- if $kind }}
+    afterglow.dev/headless: "true"
+    {{- end }}
+  {{- with include "afterglow.annotations" (dict "root" $.root "annotations" (list (dig "annotations" (dict) $values.service))) }}
+  {{- . | nindent 2 }}
+  {{- end }}
+spec:
+  {{- if $kind }}
+  clusterIP: None
+  {{- else }}
+  type: {{ $values.service.type }}
+  {{- end }}
+  selector:
+    {{- include "afterglow.selectorLabels" $ | nindent 4 }}
+  ports:
+    - name: http
+      port: {{ $values.service.port }}
+      targetPort: http
+      protocol: TCP
+      {{- with $values.service.appProtocol }}
+      appProtocol: {{ . }}
+      {{- end }}
+{{ end }}
+{{- end -}}
+
+{{- define "afterglow.disruptionBudget" -}}
+{{- $values := index .root.Values .component -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "afterglow.componentName" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "afterglow.labels" . | nindent 4 }}
+  {{- with include "afterglow.annotations" (dict "root" .root "annotations" list) }}
+  {{- . | nindent 2 }}
+  {{- end }}
+spec:
+  maxUnavailable: {{ $values.podDisruptionBudget.maxUnavailable }}
+  # A pod that is not ready serves nobody: it must not keep a node from being drained.
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "afterglow.selectorLabels" . | nindent 6 }}
+{{- end -}}
+
+{{- define "afterglow.autoscaler" -}}
+{{- $values := index .root.Values .component -}}
+{{- $scaling := $values.autoscaling -}}
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  name: {{ include "afterglow.componentName" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "afterglow.labels" . | nindent 4 }}
+  {{- with include "afterglow.annotations" (dict "root" .root "annotations" list) }}
+  {{- . | nindent 2 }}
+  {{- end }}
+spec:
+  scaleTargetRef:
+    apiVersion: apps/v1
+    kind: Deployment
+    name: {{ include "afterglow.componentName" . }}
+  minReplicas: {{ $scaling.minReplicas }}
+  maxReplicas: {{ $scaling.maxReplicas }}
+  metrics:
+    - type: Resource
+      resource:
+        name: cpu
+        target: {type: Utilization, averageUtilization: {{ $scaling.targetCPU }}}
+    {{- if $scaling.targetMemory }}
+    - type: Resource
+      resource:
+        name: memory
+        target: {type: Utilization, averageUtilization: {{ $scaling.targetMemory }}}
+    {{- end }}
+  {{- with $scaling.behavior }}
+  behavior:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}

@@ -1,0 +1,203 @@
+"""What the chart renders to: golden files, the schemas of Kubernetes, an operator's review, and what every pod must keep to."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+from conftest import CHART, HERE, ROOT, SETS, containers, objects, pods, render, renews, run, value_files
+
+SCHEMAS = ROOT / ".cache/schemas/{{.ResourceKind}}{{.KindSuffix}}.json"
+# With a tag that never moves, Always would only mean that no pod starts while the registry is away, and that an image which was loaded
+# into a test cluster by hand is not found.
+NOT_OURS = "container-image-pull-policy"
+
+
+def test_six_sets_of_values_are_tried() -> None:
+    assert SETS == ["everything", "gateway", "ha", "ingress", "small", "trial"]
+
+
+def test_lint_has_nothing_to_say(values: str) -> None:
+    done = run("helm", "lint", "--strict", CHART, *value_files(values))
+    assert done.returncode == 0, done.stdout
+    assert "[WARNING]" not in done.stdout and "[ERROR]" not in done.stdout, done.stdout
+
+
+def test_renders_as_before(values: str) -> None:
+    golden = HERE / f"golden/{values}.yaml"
+    text = render(values)
+    if renews():
+        golden.write_text(text)
+    assert text == golden.read_text(), f"{golden} differs; AFTERGLOW_RENEW=1 renews it, and the diff is read"
+
+
+def test_kubernetes_knows_every_field(values: str) -> None:
+    done = run("kubeconform", "-strict", "-summary", "-schema-location", SCHEMAS, HERE / f"golden/{values}.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Invalid: 0, Errors: 0, Skipped: 0" in done.stdout, done.stdout
+
+
+def test_kubernetes_refuses_a_field_that_is_not_there(tmp_path) -> None:
+    text = (HERE / "golden/trial.yaml").read_text().replace("terminationGracePeriodSeconds:", "terminationGrace:")
+    (tmp_path / "wrong.yaml").write_text(text)
+    done = run("kubeconform", "-strict", "-schema-location", SCHEMAS, tmp_path / "wrong.yaml")
+    assert done.returncode == 1 and "terminationGrace" in done.stdout, done.stdout
+
+
+def test_an_operator_finds_nothing_critical(values: str) -> None:
+    done = run("kube-score", "score", "--output-format", "ci", "--ignore-test", NOT_OURS, HERE / f"golden/{values}.yaml")
+    critical = [line for line in done.stdout.splitlines() if line.startswith("[CRITICAL]")]
+    assert "[OK]" in done.stdout, done.stdout + done.stderr
+    assert critical == []
+
+
+def test_nothing_keeps_a_volume_and_nothing_may_ask_the_api(values: str, rendered: dict) -> None:
+    kinds = {parsed["kind"] for parsed in rendered[values]}
+    assert "Deployment" in kinds
+    assert not kinds & {"StatefulSet", "DaemonSet", "PersistentVolumeClaim", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"}
+
+
+def test_every_pod_keeps_to_the_restricted_standard(values: str, rendered: dict) -> None:
+    for name, spec in pods(rendered[values]).items():
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["enableServiceLinks"] is False, name
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["runAsUser"] == 10001, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert not any("hostPath" in volume for volume in spec.get("volumes", [])), name
+        for container in containers(spec):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, container
+            assert context["readOnlyRootFilesystem"] is True, container
+            assert context["capabilities"] == {"drop": ["ALL"]}, container
+            for resource in ("cpu", "memory", "ephemeral-storage"):
+                assert resource in container["resources"]["requests"], container
+                assert resource in container["resources"]["limits"], container
+
+
+def test_a_pod_has_time_to_drain(values: str, rendered: dict) -> None:
+    for name, spec in pods(rendered[values]).items():
+        if "terminationGracePeriodSeconds" in spec:
+            # drain-delay 5 s, then drain-timeout 10 s, as docs/configuration.md has them.
+            assert spec["terminationGracePeriodSeconds"] > 15, name
+
+
+def test_a_secret_is_made_for_the_trial_alone(values: str, rendered: dict) -> None:
+    secrets = [parsed["metadata"]["name"] for parsed in rendered[values] if parsed["kind"] == "Secret"]
+    assert secrets == (["glow-afterglow-demo-bucket"] if values == "trial" else [])
+
+
+def test_a_policy_stands_before_every_pod(values: str, rendered: dict) -> None:
+    policies = [parsed["spec"]["podSelector"]["matchLabels"] for parsed in rendered[values] if parsed["kind"] == "NetworkPolicy"]
+    for parsed in rendered[values]:
+        labels = parsed["metadata"]["labels"] if parsed["kind"] == "Pod" else None
+        if parsed["kind"] == "Deployment":
+            labels = parsed["spec"]["template"]["metadata"]["labels"]
+        if labels is not None:
+            assert any(policy.items() <= labels.items() for policy in policies), parsed["metadata"]["name"]
+
+
+def test_writes_and_reads_share_one_host_behind_a_gateway(rendered: dict) -> None:
+    (route,) = [parsed for parsed in rendered["gateway"] if parsed["kind"] == "HTTPRoute"]
+    to = {}
+    for rule in route["spec"]["rules"]:
+        for match in rule["matches"]:
+            to[match.get("method"), match["path"]["value"]] = rule["backendRefs"][0]["name"]
+    assert to == {
+        (None, "/afterglow.v1.IngestService"): "glow-afterglow-ingester",
+        ("POST", "/api/v1/profiles"): "glow-afterglow-ingester",
+        (None, "/ingest"): "glow-afterglow-ingester",
+        (None, "/"): "glow-afterglow-querier",
+    }
+
+
+def test_the_maintainer_takes_over_from_the_ingesters(rendered: dict) -> None:
+    specs = pods(rendered["ha"])
+    assert "--roles=ingest" in specs["glow-afterglow-ingester"]["containers"][0]["args"]
+    assert "--roles=maintain" in specs["glow-afterglow-maintainer"]["containers"][0]["args"]
+    assert "--roles=ingest,maintain" in pods(rendered["small"])["glow-afterglow-ingester"]["containers"][0]["args"]
+
+
+def test_there_is_never_a_second_agent(rendered: dict) -> None:
+    (agent,) = [parsed for parsed in rendered["everything"] if parsed["metadata"]["name"] == "glow-agent" and parsed["kind"] == "Deployment"]
+    assert agent["spec"]["replicas"] == 1
+    assert agent["spec"]["strategy"] == {"type": "Recreate"}
+
+
+REFUSED = {
+    "unknown=1": "additional properties 'unknown' not allowed",
+    "ingester.replica=3": "additional properties 'replica' not allowed",
+    "ingester.replicas=many": "got string, want integer",
+    "ingester.settings.storage=s3://x": "'not' failed",
+    "ingester.settings.Flush=1s": "invalid propertyName",
+    "storage.url=file:///data": "does not match pattern",
+    "storage.url=s3://id:secret@bucket": "does not match pattern",
+    "storage.endpoint=minio:9000": "does not match pattern",
+    "image.pullPolicy=Sometimes": "value must be one of",
+    "image.digest=sha256:abc": "does not match pattern",
+    "logFormat=xml": "value must be one of",
+    "agent.replicas=2": "additional properties 'replicas' not allowed",
+    "querier.autoscaling.minReplicas=0": "minimum",
+    "networkPolicy.storagePorts={70000}": "maximum",
+    "demoBucket.enabled=false": "storage.url is needed",
+    "ingress.enabled=true": "ingress.host is needed",
+    "httpRoute.enabled=true": "httpRoute.parentRefs is needed",
+    "monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true": "would count everything twice",
+}
+
+
+@pytest.mark.parametrize("setting", REFUSED)
+def test_what_is_wrong_is_refused(setting: str) -> None:
+    done = run("helm", "template", "glow", CHART, "--set", setting)
+    assert done.returncode != 0, f"{setting} was taken"
+    assert REFUSED[setting] in done.stderr, done.stderr
+
+
+def named(schema: dict, whole: dict, prefix: str = "") -> set[str]:
+    """Returns the path of every value that the schema names, down to maps whose keys are the user's."""
+    if "$ref" in schema:
+        schema = whole["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+    paths = set()
+    for key, value in schema.get("properties", {}).items():
+        paths |= {f"{prefix}{key}"} | named(value, whole, f"{prefix}{key}.")
+    return paths
+
+
+def written(default: dict, prefix: str = "") -> set[str]:
+    """Returns the path of every value of values.yaml."""
+    paths = set()
+    for key, value in default.items():
+        paths.add(f"{prefix}{key}")
+        if isinstance(value, dict):
+            paths |= written(value, f"{prefix}{key}.")
+    return paths
+
+
+def test_every_value_is_written_down_with_its_default() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    known = named(schema, schema) - {"global"}
+    assert known - written(yaml.safe_load((CHART / "values.yaml").read_text())) == set()
+
+
+def notes(folder, *args: str) -> str:
+    """Returns NOTES.txt as `helm install` would print it, which helm does not without a cluster."""
+    chart = folder / "afterglow"
+    shutil.copytree(CHART, chart, dirs_exist_ok=True)
+    text = (CHART / "templates/NOTES.txt").read_text()
+    (chart / "templates/notes.yaml").write_text('{{ define "notes" }}' + text + '{{ end }}\nnotes: {{ include "notes" . | toJson }}\n')
+    done = run("helm", "template", "glow", chart, "--show-only", "templates/notes.yaml", *args)
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(done.stdout)["notes"]
+
+
+def test_the_notes_warn_of_a_trial_and_only_of_a_trial(tmp_path) -> None:
+    trial = notes(tmp_path)
+    assert "THIS IS A TRIAL" in trial and "port-forward svc/glow-afterglow-ingester 4100:4100" in trial
+    real = notes(tmp_path, "--set", "storage.url=s3://profiles")
+    assert "THIS IS A TRIAL" not in real and "over s3://profiles" in real
+
+
+def test_names_stay_within_63_characters() -> None:
+    done = run("helm", "template", "a" * 53, CHART, "--set", "maintainer.enabled=true", "--set", "agent.enabled=true")
+    assert done.returncode == 0, done.stderr
+    assert max(len(parsed["metadata"]["name"]) for parsed in objects(done.stdout)) <= 63
