@@ -1,5 +1,5 @@
 # `make run` shows it, `make test` proves it; CI calls the same.
-.PHONY: run build test check lint unit e2e go-test parquet-test chart sim tools goldens bench bench-inputs docs clean
+.PHONY: run build test check lint unit e2e go-test parquet-test chart packages image deb sim tools goldens bench bench-inputs docs clean
 
 # Where `make run` listens and stores.
 LISTEN ?= 127.0.0.1:4100
@@ -21,7 +21,7 @@ build:
 	cargo build --locked --release --bins
 
 ## test: install what the tests need, then run all of them
-test: tools lint go-test unit parquet-test chart
+test: tools lint go-test unit parquet-test chart packages
 
 ## check: the quick look before a commit
 check: lint
@@ -52,6 +52,19 @@ parquet-test: tools
 chart: tools
 	cargo build --locked --bin afterglow
 	.cache/venv/bin/python -m pytest -q tests/chart
+
+## packages: the image and the Debian package of the program as it is, tried
+packages: tools
+	cargo build --locked --bin afterglow
+	.cache/venv/bin/python -m pytest -q tests/packaging
+
+## image: an OCI image of the optimised program into target/image, without Docker
+image: build tools
+	packaging/image.sh target/release/afterglow target/image
+
+## deb: a Debian package of the optimised program into target/deb
+deb: build tools
+	packaging/deb.sh target/release/afterglow target/deb
 
 ## sim: seeds of the simulation, each twice; docs/testing.md says what they show
 sim:

@@ -29,12 +29,22 @@ go_tool kubeconform github.com/yannh/kubeconform/cmd/kubeconform v0.8.0
 go_tool kube-score github.com/zegl/kube-score/cmd/kube-score v1.20.0
 go_tool promtool github.com/prometheus/prometheus/cmd/promtool v0.316.0
 
-# strace shows that a PUT into a folder is on the disk before it returns.
-if ! command -v strace > /dev/null; then
-  echo "installing strace"
+# Images and packages without Docker.
+go_tool crane github.com/google/go-containerregistry/cmd/crane v0.22.1
+go_tool nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm v2.45.2
+
+# apt_tool COMMAND PACKAGE: installs a package of the system where its command is missing.
+apt_tool() {
+  if command -v "$1" > /dev/null; then return; fi
+  echo "installing $2"
   apt-get update -qq
-  apt-get install -y -qq --no-install-recommends strace
-fi
+  apt-get install -y -qq --no-install-recommends "$2"
+}
+
+# strace shows that a PUT into a folder is on the disk before it returns.
+apt_tool strace strace
+# It reads the units as systemd would, and says what they leave open.
+apt_tool systemd-analyze systemd
 
 # Python reads our blocks as Parquet, to prove that others can, and tries the chart.
 requirements=(tests/parquet/requirements.txt tests/chart/requirements.txt)

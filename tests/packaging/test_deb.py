@@ -1,0 +1,134 @@
+"""The Debian package and its units: what is in it, that the units are what systemd takes and shut in, and that the program can live so."""
+
+import pathlib
+import re
+import subprocess
+import urllib.request
+
+import pytest
+from conftest import PROGRAM, ROOT, build_deb, run, until
+
+UNITS = ["afterglow", "afterglow-agent", "afterglow-ingester", "afterglow-querier"]
+# Of 10, where 10 is a service as it comes: what systemd itself calls OK ends at 2.
+EXPOSURE_MAX = 15
+
+
+def unit(tree: pathlib.Path, name: str) -> pathlib.Path:
+    return tree / f"usr/lib/systemd/system/{name}.service"
+
+
+def settings(file: pathlib.Path) -> dict[str, list[str]]:
+    """Returns the settings of a unit; one may stand several times."""
+    found: dict[str, list[str]] = {}
+    for line in file.read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_the_package_has_what_it_should_and_hides_what_is_secret(deb: pathlib.Path) -> None:
+    listing = run("dpkg-deb", "--contents", deb).stdout
+    modes = {line.split()[-1].removeprefix("."): line.split()[:2] for line in listing.splitlines()}
+    assert modes["/usr/bin/afterglow"] == ["-rwxr-xr-x", "root/root"]
+    for name in UNITS:
+        assert modes[f"/usr/lib/systemd/system/{name}.service"] == ["-rw-r--r--", "root/root"]
+    settings_files = [path for path in modes if path.startswith("/etc/afterglow/") and not path.endswith("/")]
+    assert len(settings_files) == 5
+    assert {path: modes[path][0] for path in settings_files} == dict.fromkeys(settings_files, "-rw-------")
+    assert run("dpkg-deb", "--info", deb, "conffiles").stdout.split() == sorted(settings_files)
+    control = run("dpkg-deb", "--field", deb).stdout
+    assert re.search(r"^Depends: libc6 \(>= 2\.\d+\), libgcc-s1, ca-certificates$", control, re.MULTILINE), control
+
+
+def test_the_same_program_makes_the_same_package(deb: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    assert build_deb(tmp_path).read_bytes() == deb.read_bytes()
+
+
+def test_the_program_of_the_package_runs(unpacked: pathlib.Path) -> None:
+    done = run(unpacked / "usr/bin/afterglow", "--version")
+    assert done.returncode == 0 and done.stdout.startswith("afterglow ")
+    assert "_afterglow" in (unpacked / "usr/share/bash-completion/completions/afterglow").read_text()
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_takes_the_unit(name: str, unpacked: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    # systemd looks whether the program is there, which it is not before the package is installed.
+    text = unit(unpacked, name).read_text().replace("/usr/bin/afterglow", str(PROGRAM))
+    (tmp_path / f"{name}.service").write_text(text)
+    done = run("systemd-analyze", "verify", "--man=no", tmp_path / f"{name}.service")
+    assert done.returncode == 0, done.stderr
+    assert name not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_unit_is_shut_in(name: str, unpacked: pathlib.Path) -> None:
+    done = run("systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={EXPOSURE_MAX}", unit(unpacked, name))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_program_takes_what_the_unit_and_its_settings_say(name: str, unpacked: pathlib.Path) -> None:
+    parsed = settings(unit(unpacked, name))
+    env = dict(entry.split("=", 1) for entry in parsed.get("Environment", []))
+    for file in parsed.get("EnvironmentFile", []):
+        lines = (unpacked / file.removeprefix("-").removeprefix("/")).read_text().splitlines()
+        env |= dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    (command,) = parsed["ExecStart"]
+    for credential in parsed.get("LoadCredential", []):
+        key, source = credential.split(":")
+        command = command.replace(f"${{CREDENTIALS_DIRECTORY}}/{key}", f"{unpacked}{source}")
+    args = command.split()
+    assert args[0] == "/usr/bin/afterglow"
+    done = run(unpacked / "usr/bin/afterglow", *args[1:], "--check-config", env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_unit_has_time_to_drain(unpacked: pathlib.Path) -> None:
+    for name in UNITS:
+        # drain-delay 5 s, then drain-timeout 10 s.
+        assert int(settings(unit(unpacked, name))["TimeoutStopSec"][0]) > 15
+
+
+def calls_allowed(parsed: dict[str, list[str]]) -> set[str]:
+    """Returns the system calls that a unit's filters let through, by systemd's own lists."""
+
+    def members(name: str) -> set[str]:
+        found = set()
+        for line in run("systemd-analyze", "syscall-filter", "--no-pager", name).stdout.splitlines()[1:]:
+            word = line.strip()
+            if word.startswith("@"):
+                found |= members(word)
+            elif word and not word.startswith("#"):
+                found.add(word)
+        return found
+
+    # Who allows anything allows what every process needs.
+    allowed = members("@default")
+    for entry in parsed["SystemCallFilter"]:
+        names = [members(name) for name in entry.removeprefix("~").split()]
+        allowed = allowed - set().union(*names) if entry.startswith("~") else allowed.union(*names)
+    return allowed
+
+
+def test_the_filter_of_system_calls_leaves_what_the_program_needs(unpacked: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The program runs under strace: it keeps a profile in a folder, gives it back, profiles itself, and ends."""
+    allowed = calls_allowed(settings(unit(unpacked, "afterglow")))
+    assert "openat" in allowed and "setrlimit" not in allowed and "mount" not in allowed
+    trace, log = tmp_path / "trace", tmp_path / "log"
+    args = ["serve", "--listen=127.0.0.1:0", f"--storage=file://{tmp_path}/data", "--self-profile-period=1s"]
+    command = ["strace", "-f", "-qq", "-o", trace, PROGRAM, *args]
+    with log.open("w") as out:
+        process = subprocess.Popen([str(part) for part in command], stdout=out, stderr=out)
+    try:
+        address = until("it listens", lambda: (m := re.search(r"address=(\S+)", log.read_text())) and m[1])
+        until("it has profiled itself", lambda: b'"id"' in urllib.request.urlopen(f"http://{address}/api/v1/profiles?type=cpu", timeout=60).read())
+        for path in ("/debug/pprof/heap", "/debug/pprof/profile?seconds=1", "/metrics"):
+            assert urllib.request.urlopen(f"http://{address}{path}", timeout=60).status == 200
+    finally:
+        # strace passes nothing on: its child is asked itself.
+        run("pkill", "-TERM", "-P", process.pid)
+        assert process.wait(timeout=60) == 0, log.read_text()
+    used = set(re.findall(r"^\d+ +([a-z][a-z0-9_]*)\(", trace.read_text(), re.MULTILINE)) - {"execve"}
+    assert {"openat", "fsync", "accept4"} <= used
+    assert used - allowed == set()
