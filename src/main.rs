@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `serve` | `serve.rs`: ingester and querier in one process |
 //! | `ingester`, `querier`, `agent` | the tiers' own programs, from their crates |
-//! | `push`, `search`, `fetch`, `merge`, `labels`, `maintain`, `verify`, `bucket` | `cli/`: a file each |
+//! | `push`, `search`, `fetch`, `merge`, `series`, `labels`, `maintain`, `verify`, `bucket` | `cli/`: a file each |
 //! | `completions` | for the shell |
 
 mod cli;
@@ -45,6 +45,7 @@ enum Command {
     Search(cli::search::Args),
     Fetch(cli::fetch::Args),
     Merge(cli::merge::Args),
+    Series(cli::series::Args),
     Labels(cli::labels::Args),
     Maintain(cli::maintain::Args),
     Verify(cli::verify::Args),
@@ -99,6 +100,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Search(args) => done(cli::search::run(args).await),
         Command::Fetch(args) => done(cli::fetch::run(args).await),
         Command::Merge(args) => done(cli::merge::run(args).await),
+        Command::Series(args) => done(cli::series::run(args).await),
         Command::Labels(args) => done(cli::labels::run(args).await),
         Command::Maintain(args) => done(cli::maintain::run(args).await),
         Command::Verify(args) => done(cli::verify::run(args).await),

@@ -82,6 +82,11 @@ impl QueryService for Queries {
         Ok(response)
     }
 
+    async fn series(&self, call: Request<v1::SeriesRequest>) -> Result<Response<v1::SeriesResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        answer(self.engine.series(&tenant, request).await?)
+    }
+
     async fn profile_types(
         &self,
         call: Request<v1::ProfileTypesRequest>,

@@ -8,7 +8,8 @@ use afterglow_service::time;
 /// How far a window reaches back from its end when a question does not say.
 pub(crate) const DEFAULT_NANOS: i64 = 3_600 * NANOS;
 
-const NANOS: i64 = 1_000_000_000;
+/// How many nanoseconds a second has.
+pub(crate) const NANOS: i64 = 1_000_000_000;
 
 /// A window of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,12 @@
 //! `afterglow merge`: many profiles as one.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use afterglow_proto::v1::merge_response::Result as Merged;
 use afterglow_proto::v1::{FlameGraph, MergeFormat, MergeRequest, Top};
 
-use super::{Connection, SelectionArgs, refused, warn_incomplete, write_binary, write_text};
+use super::{Connection, SelectionArgs, refused, warn, warn_incomplete, write_binary, write_text};
 
 /// Merges all selected profiles into one answer.
 #[derive(Debug, clap::Args)]
@@ -65,9 +64,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let answer = client.merge(request).await.map_err(refused)?.into_inner();
 
     warn_incomplete(answer.completeness.as_ref());
-    for warning in &answer.warnings {
-        let _ = writeln!(std::io::stderr(), "warning: {warning}");
-    }
+    warn(&answer.warnings);
     let output = args.output.as_ref();
     match answer.result {
         Some(Merged::Pprof(pprof)) => write_binary(output, &pprof),

@@ -10,6 +10,8 @@ pub(crate) mod maintain;
 pub(crate) mod merge;
 pub(crate) mod push;
 pub(crate) mod search;
+pub(crate) mod series;
+mod table;
 pub(crate) mod verify;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -18,9 +20,9 @@ use std::str::FromStr;
 
 use afterglow_agent::Target;
 use afterglow_agent::connect::Connection as Channel;
-use afterglow_proto::Timestamp;
 use afterglow_proto::v1::query_service_client::QueryServiceClient;
 use afterglow_proto::v1::{Completeness, Selection};
+use afterglow_proto::{Duration, Timestamp};
 use afterglow_service::status::code_name;
 use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::Context as _;
@@ -111,6 +113,15 @@ impl WindowArgs {
     }
 }
 
+/// How to print an answer.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// Columns for people.
+    Table,
+    /// The answer as JSON by protobuf's mapping.
+    Json,
+}
+
 /// A time on the command line, relative ones to its start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment(i64);
@@ -145,10 +156,26 @@ pub(crate) fn timestamp(nanos: i64) -> Timestamp {
     Timestamp { seconds: nanos.div_euclid(1_000_000_000), nanos: nanos.rem_euclid(1_000_000_000) as i32 }
 }
 
+/// Turns a length of time into protobuf's form.
+///
+/// # Errors
+/// It is longer than 64 bits of seconds; wrong usage.
+pub(crate) fn duration(length: std::time::Duration) -> anyhow::Result<Duration> {
+    let seconds = i64::try_from(length.as_secs()).map_err(|_| usage("the step is longer than any window"))?;
+    Ok(Duration { seconds, nanos: length.subsec_nanos() as i32 })
+}
+
 /// Says on standard error what an answer lacks.
 pub(crate) fn warn_incomplete(completeness: Option<&Completeness>) {
     for problem in completeness.iter().flat_map(|c| &c.problems) {
         let _ = writeln!(std::io::stderr(), "warning: the answer is partial: {problem}");
+    }
+}
+
+/// Says on standard error what the reader of an answer should know.
+pub(crate) fn warn(warnings: &[String]) {
+    for warning in warnings {
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
 }
 

@@ -1,11 +1,11 @@
 //! `afterglow search`: which profiles there are.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use afterglow_proto::v1::{ProfileInfo, SearchRequest, SearchResponse};
 
-use super::{Connection, SelectionArgs, refused, warn_incomplete, write_text};
+use super::table::{self, printable, time_text};
+use super::{Connection, Output, SelectionArgs, refused, warn_incomplete, write_text};
 
 /// The largest page a server gives; a larger `--limit` is fetched in several.
 const PAGE_MAX: u32 = 10_000;
@@ -27,15 +27,6 @@ pub(crate) struct Args {
     output: Output,
     #[command(flatten)]
     connection: Connection,
-}
-
-/// How to print a list.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Output {
-    /// Columns for people.
-    Table,
-    /// The answer as JSON by protobuf's mapping.
-    Json,
 }
 
 /// Runs the command.
@@ -61,7 +52,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     match args.output {
         Output::Json => write_text(None, &(serde_json::to_string_pretty(&found)? + "\n")),
         Output::Table => {
-            write_text(None, &table(&found.profiles))?;
+            write_text(None, &listed(&found.profiles))?;
             if found.profiles.is_empty() {
                 let (from, to) = (args.selection.window.from, args.selection.window.to);
                 let (from, to) = (time_text(&from.timestamp()), time_text(&to.timestamp()));
@@ -80,7 +71,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Renders the profiles in columns: id, time, type, service, size, first total, other labels.
-fn table(profiles: &[ProfileInfo]) -> String {
+fn listed(profiles: &[ProfileInfo]) -> String {
     let mut rows = vec![["ID", "TIME", "TYPE", "SERVICE", "BYTES", "SAMPLES", "TOTAL", "LABELS"].map(str::to_owned)];
     for p in profiles {
         let total = p.totals.last().map(|t| format!("{} {}", t.value, t.unit)).unwrap_or_default();
@@ -101,25 +92,5 @@ fn table(profiles: &[ProfileInfo]) -> String {
             labels.join(","),
         ]);
     }
-    let widths: Vec<usize> =
-        (0..8).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
-}
-
-/// Replaces what would break a line of a table.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-/// Renders a time as RFC 3339 in UTC, to the millisecond.
-fn time_text(time: &afterglow_proto::Timestamp) -> String {
-    afterglow_service::time::format_millis(time.seconds * 1_000_000_000 + i64::from(time.nanos))
+    table::render(&rows)
 }

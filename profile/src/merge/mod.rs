@@ -101,6 +101,12 @@ pub enum Warning {
     },
 }
 
+/// Returns what values in unit `from` are multiplied with to be in unit `to`; `None` where the units do not convert, or `to` is the
+/// coarser one. The units of merged sample types are never the coarser ones.
+pub fn scale(from: &[u8], to: &[u8]) -> Option<i128> {
+    units::common(from, to).filter(|common| common.second == 1).map(|common| common.first)
+}
+
 // === impl Merger ===
 
 impl Merger {

@@ -11,8 +11,8 @@ use axum::{Router, http::request::Parts};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::help;
 use super::params::{self, Params};
+use super::{help, sums};
 use crate::query::{Engine, Fetched};
 use crate::window;
 
@@ -36,6 +36,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/api/v1/profiles", get(search))
         .route("/api/v1/profiles/{id}", get(profile))
         .route("/api/v1/merge", get(merge))
+        .route("/api/v1/series", get(sums::series))
         .route("/api/v1/types", get(types))
         .route("/api/v1/services", get(services))
         .route("/api/v1/labels", get(label_names))
@@ -44,9 +45,9 @@ pub(crate) fn router(engine: Engine) -> Router {
 }
 
 /// What all handlers read of a request.
-struct Asked {
-    tenant: TenantId,
-    params: Params,
+pub(super) struct Asked {
+    pub(super) tenant: TenantId,
+    pub(super) params: Params,
     headers: HeaderMap,
 }
 
@@ -62,7 +63,7 @@ impl<S: Sync> FromRequestParts<S> for Asked {
 
 impl Asked {
     /// Takes the parameters that all questions about a selection have.
-    fn selection(&mut self, now_nanos: i64) -> Result<v1::Selection, Failure> {
+    pub(super) fn selection(&mut self, now_nanos: i64) -> Result<v1::Selection, Failure> {
         let mut moment = |names| -> Result<_, Failure> {
             let Some((name, text)) = self.params.either(names)? else { return Ok(None) };
             let nanos = time::parse(&text, now_nanos)

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use afterglow_proto::Duration;
 use url::form_urlencoded;
 
 /// What tools add to any profile's URL without meaning it for us.
@@ -95,6 +96,30 @@ impl Params {
             .transpose()
     }
 
+    /// Takes a list, whose entries stand between commas; spaces around them do not count.
+    pub(crate) fn list(&mut self, name: &'static str) -> Vec<String> {
+        let text = self.text(name).unwrap_or_default();
+        text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Takes a length of time: seconds, or numbers with their units such as `1m 30s`.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub(crate) fn duration(&mut self, name: &'static str) -> Result<Option<Duration>, Error> {
+        let Some(value) = self.text(name) else { return Ok(None) };
+        let length = value.parse().ok().map(std::time::Duration::from_secs);
+        let length = length.or_else(|| humantime::parse_duration(&value).ok());
+        let parts =
+            length.and_then(|length| Some((i64::try_from(length.as_secs()).ok()?, length.subsec_nanos() as i32)));
+        match parts {
+            Some((seconds, nanos)) => Ok(Some(Duration { seconds, nanos })),
+            None => {
+                Err(Error::Value { name, value, expected: "a length of time of whole nanoseconds, such as 30s or 5m" })
+            }
+        }
+    }
+
     /// Takes a flag: `true`, `1` or the bare name mean yes, `false` and `0` no.
     ///
     /// # Errors
@@ -135,6 +160,26 @@ mod tests {
         assert_eq!(params.flag("raw"), Ok(true));
         assert_eq!(params.text("type"), None);
         assert_eq!(params.finish(), Ok(()));
+    }
+
+    #[test]
+    fn lengths_of_time_are_seconds_or_have_units() {
+        let length = |text: &str| Params::parse(Some(&format!("step={text}"))).unwrap().duration("step");
+        assert_eq!(length("15"), Ok(Some(Duration { seconds: 15, nanos: 0 })));
+        assert_eq!(length("1m30s5ms"), Ok(Some(Duration { seconds: 90, nanos: 5_000_000 })));
+        assert_eq!(length(""), Ok(None));
+        assert_eq!(
+            length("0.1ns").unwrap_err().to_string(),
+            r#"parameter "step": "0.1ns" is not a length of time of whole nanoseconds, such as 30s or 5m"#
+        );
+        assert!(length("-5s").is_err() && length("18446744073709551615").is_err());
+    }
+
+    #[test]
+    fn lists_stand_between_commas() {
+        let mut params = Params::parse(Some("by=service,%20dc,,")).unwrap();
+        assert_eq!(params.list("by"), ["service", "dc"]);
+        assert_eq!(params.list("none"), [""; 0]);
     }
 
     #[test]

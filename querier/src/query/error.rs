@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use afterglow_profile::labels::NAME_BYTES_MAX;
 use afterglow_profile::{merge, profile_type, selector};
 use afterglow_service::causes::Causes;
 use afterglow_service::{Failure, Kind, time};
@@ -14,6 +15,7 @@ use ulid::Ulid;
 use super::budget::Refused;
 use super::cursor::NotACursor;
 use super::merge::disagreement::Disagreement;
+use super::step;
 use crate::window;
 
 /// How long to wait for a store that did not answer, or for other questions to end.
@@ -73,6 +75,31 @@ pub(crate) enum Error {
         /// What was given.
         number: i32,
     },
+    /// A label to group by is none.
+    #[error("by: {name:?} is no name of a label, which has 1 to {NAME_BYTES_MAX} bytes")]
+    By {
+        /// Its beginning.
+        name: String,
+    },
+    /// There are too many labels to group by.
+    #[error("by names {labels} labels, more than the {max} that one question may group by")]
+    TooManyLabels {
+        /// How many there are.
+        labels: usize,
+        /// The most allowed.
+        max: usize,
+    },
+    /// More series are asked for than there may be.
+    #[error("limit {limit} exceeds the {max} series of an answer; group by fewer labels, or narrow the selector")]
+    SeriesLimit {
+        /// What was asked for.
+        limit: u32,
+        /// The most there is.
+        max: u32,
+    },
+    /// The step cannot be used.
+    #[error(transparent)]
+    Step(#[from] step::Error),
     /// There is no such profile.
     #[error("no profile has the id {id}{unread}")]
     NoProfile {
@@ -187,6 +214,10 @@ impl Error {
             | Self::Id { .. }
             | Self::LabelName
             | Self::Format { .. }
+            | Self::By { .. }
+            | Self::TooManyLabels { .. }
+            | Self::SeriesLimit { .. }
+            | Self::Step(_)
             | Self::Types { .. }
             | Self::Disagreement(_)
             | Self::SampleType { .. } => Kind::Invalid,

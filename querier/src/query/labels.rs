@@ -16,7 +16,7 @@ pub(super) async fn names(
     request: v1::LabelNamesRequest,
 ) -> Result<v1::LabelNamesResponse, Error> {
     let selection = Selection::read(request.selection, engine.now_nanos())?;
-    let summary = engine.series(tenant, &selection).await?;
+    let summary = engine.summary(tenant, &selection).await?;
     let mut names: BTreeSet<&str> =
         series(&summary).flat_map(|series| series.labels.iter()).map(|(name, _)| name).collect();
     if !names.is_empty() {
@@ -37,7 +37,7 @@ pub(super) async fn values(
         return Err(Error::LabelName);
     }
     let selection = Selection::read(request.selection, engine.now_nanos())?;
-    let summary = engine.series(tenant, &selection).await?;
+    let summary = engine.summary(tenant, &selection).await?;
     let values: BTreeSet<&str> = series(&summary).filter_map(|series| value(series, &request.name)).collect();
     Ok(v1::LabelValuesResponse {
         values: values.into_iter().map(str::to_owned).collect(),

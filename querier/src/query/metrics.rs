@@ -21,6 +21,8 @@ pub(crate) enum Question {
     GetProfile,
     /// Merges profiles.
     Merge,
+    /// Sums over time.
+    Series,
     /// Lists profile types.
     ProfileTypes,
     /// Lists services.
@@ -164,6 +166,7 @@ impl Question {
             Self::Search => "search",
             Self::GetProfile => "get_profile",
             Self::Merge => "merge",
+            Self::Series => "series",
             Self::ProfileTypes => "profile_types",
             Self::Services => "services",
             Self::LabelNames => "label_names",

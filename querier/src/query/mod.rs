@@ -6,11 +6,13 @@
 //! clock, limits, the memory budget and the metrics. It puts a deadline on each, and dropping a question's future ends its reads.
 //!
 //! - [`search`], [`types`], [`services`], [`labels`]: answered from what the catalog knows, without a look into profiles
+//! - [`series`]: sums over time, from the totals that rows carry; [`step`], [`by`] and [`shown`] say of what, over what and for whom
 //! - [`fetch`]: one profile; [`merge`]: many, admitted by [`budget`]
 //!
 //! What does not belong here: how a request came in, and anything that writes to the bucket.
 
 mod budget;
+mod by;
 mod cursor;
 mod error;
 mod fetch;
@@ -19,7 +21,10 @@ pub(crate) mod merge;
 mod metrics;
 mod search;
 mod selection;
+mod series;
 mod services;
+mod shown;
+mod step;
 mod types;
 
 use std::future::Future;
@@ -128,6 +133,20 @@ impl Engine {
         self.ask(Question::Merge, answer, |answer| answer.completeness.as_ref()).await
     }
 
+    /// Sums over time.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "series", skip_all, fields(%tenant, profiles))]
+    pub(crate) async fn series(
+        &self,
+        tenant: &TenantId,
+        request: v1::SeriesRequest,
+    ) -> Result<v1::SeriesResponse, Failure> {
+        let answer = series::answer(self, tenant, request);
+        self.ask(Question::Series, answer, |answer| answer.completeness.as_ref()).await
+    }
+
     /// Lists profile types.
     ///
     /// # Errors
@@ -211,7 +230,7 @@ impl Engine {
     }
 
     /// Selects series of the tenant, and counts the profiles of each.
-    async fn series(&self, tenant: &TenantId, selection: &Selection) -> Result<Summary, Error> {
+    async fn summary(&self, tenant: &TenantId, selection: &Selection) -> Result<Summary, Error> {
         let view = self.view(tenant, selection.freshness.clone()).await?;
         Ok(view.series(&selection.query()).await)
     }

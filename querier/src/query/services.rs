@@ -21,7 +21,7 @@ pub(super) async fn answer(
     request: v1::ServicesRequest,
 ) -> Result<v1::ServicesResponse, Error> {
     let selection = Selection::read(request.selection, engine.now_nanos())?;
-    let summary = engine.series(tenant, &selection).await?;
+    let summary = engine.summary(tenant, &selection).await?;
     let mut services: BTreeMap<&str, Gathered<'_>> = BTreeMap::new();
     for counted in &summary.series {
         let gathered = services.entry(counted.series.labels.service()).or_default();

@@ -19,7 +19,7 @@ pub(super) async fn answer(
     request: v1::ProfileTypesRequest,
 ) -> Result<v1::ProfileTypesResponse, Error> {
     let selection = Selection::read(request.selection, engine.now_nanos())?;
-    let summary = engine.series(tenant, &selection).await?;
+    let summary = engine.summary(tenant, &selection).await?;
     let mut types: BTreeMap<&str, Gathered<'_>> = BTreeMap::new();
     for counted in &summary.series {
         let gathered = types.entry(counted.series.profile_type.as_str()).or_default();

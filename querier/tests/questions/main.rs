@@ -5,5 +5,6 @@ mod fetch;
 mod labels;
 mod merge;
 mod search;
+mod series;
 mod trouble;
 mod world;

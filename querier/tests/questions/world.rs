@@ -13,6 +13,7 @@ use afterglow_querier::Config;
 use afterglow_service::{Health, Metrics, Program, listen};
 use afterglow_store::block::{self, ProfileMeta, SegmentWriter};
 use afterglow_store::clock::Clock;
+use afterglow_store::maintenance::{self, Maintainer};
 use afterglow_store::paths::{SegmentKey, TenantId};
 use afterglow_store::testing::faults::Faulty;
 use afterglow_store::{Store, StoreOptions};
@@ -116,6 +117,12 @@ impl World {
         let bytes = writer.finish().unwrap().bytes;
         let deadline = Instant::now() + Duration::from_secs(5);
         self.store.put_segment(tenant, bytes, deadline).await.unwrap()
+    }
+
+    /// Compacts until nothing is left to do.
+    pub(crate) async fn compact(&self) {
+        let report = Maintainer::new(self.store.clone(), maintenance::Options::default()).run_to_rest().await.unwrap();
+        assert_eq!(report.failed, []);
     }
 
     /// Asks by GET. A path without `?` takes the parameters in `query`, which are escaped here.

@@ -562,6 +562,13 @@ impl Match {
         self.dataset().profile_type()
     }
 
+    /// Returns whether it has the very series of the other, in the same dataset of the same block: cheaper to ask than whether labels are
+    /// equal, for they are looked at only where this says no.
+    pub fn has_series_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.open, &other.open)
+            && (self.row().dataset, self.row().series) == (other.row().dataset, other.row().series)
+    }
+
     /// Returns what its totals count.
     pub fn sample_types(&self) -> &[SampleType] {
         &self.dataset().sample_types()[self.row().sample_types as usize]

@@ -8,7 +8,7 @@
 //! A dataset that is damaged is left out and named in the answer. A store that does not answer fails the question: a retry helps.
 
 pub(crate) mod disagreement;
-mod plan;
+pub(super) mod plan;
 mod worker;
 
 use afterglow_proto::v1;

@@ -106,7 +106,7 @@ fn estimate(matches: &[Match], parts: &[Part], reads: usize) -> u64 {
 }
 
 /// Finds out which of the selected profiles count different things; none where that is not why they do not merge.
-pub(super) fn disagreement(matches: &[Match]) -> Option<Disagreement> {
+pub(in super::super) fn disagreement(matches: &[Match]) -> Option<Disagreement> {
     let mut camps: BTreeMap<&[SampleType], Vec<&Match>> = BTreeMap::new();
     for found in matches {
         camps.entry(found.sample_types()).or_default().push(found);

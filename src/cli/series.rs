@@ -1,0 +1,81 @@
+//! `afterglow series`: how a sum moves over time.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use afterglow_proto::v1::{SeriesRequest, SeriesResponse, TimeSeries};
+
+use super::table::{self, printable, time_text};
+use super::{Connection, Output, SelectionArgs, duration, refused, warn, warn_incomplete, write_text};
+
+/// Sums profiles over time, one series for each value of some labels.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    afterglow series --type cpu --by service --from -24h --step 1h\n  \
+    afterglow series '{service=\"api\"}' --type heap --sample-type inuse_space --by version\n  \
+    afterglow series '{service=\"api\"}' --type cpu --output json | jq '.series[0].points'")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// The length of a step, such as 5m; by default a round one of which at most 120 lie in the window.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    step: Option<Duration>,
+    /// The labels that tell series apart, comma separated; type is the profile type.
+    #[arg(long, value_name = "LABELS", value_delimiter = ',')]
+    by: Vec<String>,
+    /// The sample type to sum, such as inuse_space; by default alloc_space of allocs, else the last one.
+    #[arg(long, value_name = "NAME")]
+    sample_type: Option<String>,
+    /// The most series, those with the largest totals.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let request = SeriesRequest {
+        selection: Some(args.selection.selection()),
+        step: args.step.map(duration).transpose()?,
+        by: args.by.clone(),
+        sample_type: args.sample_type.unwrap_or_default(),
+        limit: args.limit,
+    };
+    let mut client = args.connection.query_client().await?;
+    let answer = client.series(request).await.map_err(refused)?.into_inner();
+    warn_incomplete(answer.completeness.as_ref());
+    warn(&answer.warnings);
+    match args.output {
+        Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
+        Output::Table => {
+            write_text(None, &listed(&answer))?;
+            if answer.series_truncated > 0 {
+                let more = answer.series_truncated;
+                let _ = writeln!(std::io::stderr(), "there are {more} series more: raise --limit {}", args.limit);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Renders the points in columns: labels, time, value, profiles.
+fn listed(answer: &SeriesResponse) -> String {
+    let labels = answer.series.first().map(|series| series.labels.keys().map(|name| printable(name).to_uppercase()));
+    let unit = answer.sample_type.as_ref().map(|t| format!("{}/{}", t.r#type, t.unit)).unwrap_or_default();
+    let mut head: Vec<String> = labels.into_iter().flatten().collect();
+    head.extend(["TIME".to_owned(), printable(&unit).to_uppercase(), "PROFILES".to_owned()]);
+    let mut rows = vec![head];
+    for TimeSeries { labels, points, .. } in &answer.series {
+        for point in points {
+            let mut row: Vec<String> = labels.values().map(|value| printable(value)).collect();
+            let time = point.time.as_ref().map(time_text).unwrap_or_default();
+            row.extend([time, point.value.to_string(), point.profiles.to_string()]);
+            rows.push(row);
+        }
+    }
+    table::render(&rows)
+}
