@@ -38,10 +38,13 @@ chmod 755 "$top/usr/bin/afterglow"
 install -m 644 LICENSE "$top/usr/share/doc/afterglow/copyright"
 python3 packaging/sbom.py > "$top/usr/share/doc/afterglow/sbom.cdx.json"
 
-# No time, owner or order of this machine goes into a layer.
+# pack FILE FOLDER: an archive into which no time, owner or order of this machine goes.
+pack() {
+  tar --create --file "$1" --directory "$2" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
+    --format=posix --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime --transform='s#^\./##' .
+}
 for layer in base top; do
-  tar --create --file "$stage/$layer.tar" --directory "$stage/$layer" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
-    --format=posix --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime .
+  pack "$stage/$layer.tar" "$stage/$layer"
 done
 
 # crane changes the settings of images that lie in a registry: one on loopback, for as long as this takes.
@@ -64,5 +67,10 @@ image=127.0.0.1:$port/afterglow:$version
 rm -rf "$out/oci"
 mkdir -p "$out"
 "$crane" pull --format=oci "$image" "$out/oci"
-"$crane" pull "$image" "$out/afterglow.tar"
+# For docker load and kind load, under the name by which the chart asks for it rather than that of the registry of a moment.
+"$crane" pull "$image" "$stage/loaded.tar"
+mkdir "$stage/loaded"
+tar --extract --file "$stage/loaded.tar" --directory "$stage/loaded"
+sed -i "s#\"$image\"#\"ghcr.io/afterglow-profiler/afterglow:$version\"#" "$stage/loaded/manifest.json"
+pack "$out/afterglow.tar" "$stage/loaded"
 "$crane" digest "$image" | tee "$out/digest"

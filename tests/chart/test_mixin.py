@@ -5,7 +5,7 @@ import re
 
 import pytest
 import yaml
-from conftest import MIXIN, ROOT, objects, render, run
+from charts import MIXIN, ROOT, objects, render, run
 
 ALERTS = yaml.safe_load((MIXIN / "alerts.yaml").read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]

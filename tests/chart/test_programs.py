@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from conftest import BIN, MIXIN, ROOT, containers, pods
+from charts import BIN, MIXIN, ROOT, containers, pods
 
 PROGRAM = ROOT / "target/debug/afterglow"
 IMAGE = "afterglow-profiler/afterglow:"

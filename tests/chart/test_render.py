@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import yaml
-from conftest import CHART, HERE, ROOT, SETS, containers, objects, pods, render, renews, run, value_files
+from charts import CHART, HERE, ROOT, SETS, containers, objects, pods, render, renews, run, value_files
 
 SCHEMAS = ROOT / ".cache/schemas/{{.ResourceKind}}{{.KindSuffix}}.json"
 # With a tag that never moves, Always would only mean that no pod starts while the registry is away, and that an image which was loaded

@@ -6,7 +6,7 @@ import subprocess
 import urllib.request
 
 import pytest
-from conftest import PROGRAM, ROOT, build_deb, run, until
+from packages import PROGRAM, ROOT, build_deb, run, until
 
 UNITS = ["afterglow", "afterglow-agent", "afterglow-ingester", "afterglow-querier"]
 # Of 10, where 10 is a service as it comes: what systemd itself calls OK ends at 2.

@@ -9,7 +9,7 @@ import tarfile
 import urllib.request
 
 import pytest
-from conftest import PROGRAM, ROOT, run, until
+from packages import PROGRAM, ROOT, run, until
 
 CRANE = ROOT / ".cache/bin/crane"
 
@@ -50,6 +50,14 @@ def tree(image: tuple[pathlib.Path, str], manifest: dict) -> pathlib.Path:
 
 def test_the_same_program_makes_the_same_image(image: tuple[pathlib.Path, str], tmp_path: pathlib.Path) -> None:
     assert build(tmp_path) == image[1]
+    assert (tmp_path / "afterglow.tar").read_bytes() == (image[0] / "afterglow.tar").read_bytes()
+
+
+def test_a_cluster_into_which_it_is_loaded_finds_it_by_the_name_in_the_chart(image: tuple[pathlib.Path, str]) -> None:
+    with tarfile.open(image[0] / "afterglow.tar") as archive:
+        (entry,) = json.load(archive.extractfile("manifest.json"))
+    (name,) = entry["RepoTags"]
+    assert f'image: "{name}"' in (ROOT / "tests/chart/golden/trial.yaml").read_text()
 
 
 def test_the_image_is_well_formed(image: tuple[pathlib.Path, str]) -> None:
