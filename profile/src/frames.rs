@@ -6,8 +6,8 @@
 //! what is not to be shown; they change no stored stack. Text leaves the bytes of pprof here: what is not UTF-8 becomes U+FFFD.
 
 use hashbrown::HashMap;
-use regex::bytes::Regex;
 
+use crate::drops::Drops;
 use crate::model::{Function, NONE, Profile};
 
 /// The name of a frame of which nothing is known.
@@ -23,19 +23,7 @@ pub(crate) struct Frames {
     frames: Vec<u32>,
     /// Where each location's frames end.
     ends: Vec<u32>,
-    /// What `drop_frames` makes of each location; empty where it drops nothing.
-    cuts: Vec<Cut>,
-}
-
-/// What dropping frames makes of a location.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    /// It stays.
-    None,
-    /// Its outer frames stay, its inner ones and all that it called go.
-    Inner,
-    /// It goes with all that it called.
-    Whole,
+    drops: Drops,
 }
 
 // === impl Frames ===
@@ -43,35 +31,20 @@ enum Cut {
 impl Frames {
     /// Names the frames of all locations of `profile`.
     pub(crate) fn new(profile: &Profile<'_>) -> Self {
-        let dropped = dropped_functions(profile);
+        let drops = Drops::new(profile);
         let mut namer = Namer::new(profile);
         let mut frames = Vec::with_capacity(profile.lines.len());
         let mut ends = Vec::with_capacity(profile.locations.len());
-        let mut cuts = Vec::new();
-        for location in &profile.locations {
+        for (i, location) in profile.locations.iter().enumerate() {
             let lines = &profile.lines[location.lines()];
-            // The outermost line that is dropped takes all inside it along.
-            let kept = match &dropped {
-                None => 0,
-                Some(dropped) => {
-                    let cut = lines.iter().rposition(|line| line.function != NONE && dropped[line.function as usize]);
-                    cuts.push(match cut {
-                        None => Cut::None,
-                        Some(at) if at + 1 == lines.len() => Cut::Whole,
-                        Some(_) => Cut::Inner,
-                    });
-                    // A location that goes as a whole still stands where no frame outside it is the user's.
-                    cut.filter(|&at| at + 1 < lines.len()).map_or(0, |at| at + 1)
-                }
-            };
-            frames.extend(lines[kept..].iter().map(|line| namer.name(line.function, location.mapping)));
+            frames.extend(lines[drops.lines(i)..].iter().map(|line| namer.name(line.function, location.mapping)));
             if lines.is_empty() {
                 frames.push(namer.name(NONE, location.mapping));
             }
             ends.push(u32::try_from(frames.len()).expect("a frame a line or location, both counted in u32"));
         }
         let Namer { names, files, .. } = namer;
-        Self { names, files, frames, ends, cuts }
+        Self { names, files, frames, ends, drops }
     }
 
     /// Returns the distinct names.
@@ -87,30 +60,10 @@ impl Frames {
     /// Puts the names of the stack `locations` (leaf first) into `into`, leaf first.
     pub(crate) fn stack(&self, locations: &[u32], into: &mut Vec<u32>) {
         into.clear();
-        for &location in &locations[self.first_kept(locations)..] {
+        for &location in &locations[self.drops.first_kept(locations)..] {
             let start = if location == 0 { 0 } else { self.ends[location as usize - 1] };
             into.extend_from_slice(&self.frames[start as usize..self.ends[location as usize] as usize]);
         }
-    }
-
-    /// Returns the index of the innermost location that dropping leaves in the stack `locations`.
-    ///
-    /// As pprof does, it looks from the root for the first location to cut, but not before one that stays: a stack that is dropped
-    /// from its root on is shown whole.
-    fn first_kept(&self, locations: &[u32]) -> usize {
-        if self.cuts.is_empty() {
-            return 0;
-        }
-        let mut found_user = false;
-        for (i, &location) in locations.iter().enumerate().rev() {
-            match self.cuts[location as usize] {
-                Cut::None => found_user = true,
-                Cut::Whole if found_user => return i + 1,
-                Cut::Inner if found_user => return i,
-                Cut::Whole | Cut::Inner => {}
-            }
-        }
-        0
     }
 }
 
@@ -180,43 +133,4 @@ fn mapping_name(profile: &Profile<'_>, mapping: u32) -> String {
     let trimmed = path.trim_end_matches('/');
     let base = trimmed.rsplit('/').next().unwrap_or_default();
     format!("[{}]", if base.is_empty() { "/" } else { base })
-}
-
-/// Returns which functions `drop_frames` drops and `keep_frames` does not keep; `None` where nothing is to be dropped.
-///
-/// An expression that does not compile drops nothing, as in pprof.
-fn dropped_functions(profile: &Profile<'_>) -> Option<Vec<bool>> {
-    let compile = |pattern: &[u8]| Regex::new(&format!("^(?:{})$", std::str::from_utf8(pattern).ok()?)).ok();
-    let drop = match profile.string(profile.drop_frames) {
-        b"" => return None,
-        pattern => compile(pattern)?,
-    };
-    let keep = match profile.string(profile.keep_frames) {
-        b"" => None,
-        pattern => Some(compile(pattern)?),
-    };
-    let dropped = |function: &Function| {
-        let name = without_arguments(profile.string(function.name));
-        !name.is_empty() && drop.is_match(name) && !keep.as_ref().is_some_and(|keep| keep.is_match(name))
-    };
-    Some(profile.functions.iter().map(dropped).collect())
-}
-
-/// Cuts the argument list off a C++ name, and the dot that some ABIs put before a name: what `drop_frames` is matched with.
-fn without_arguments(name: &[u8]) -> &[u8] {
-    /// Parentheses that are no argument list.
-    const RESERVED: [&[u8]; 2] = [b"(anonymous namespace)", b"operator()"];
-    let name = name.strip_prefix(b".").unwrap_or(name);
-    let mut at = 0;
-    while at < name.len() {
-        let rest = &name[at..];
-        if let Some(reserved) = RESERVED.iter().find(|reserved| rest.starts_with(reserved)) {
-            at += reserved.len();
-        } else if rest[0] == b'(' {
-            return &name[..at];
-        } else {
-            at += 1;
-        }
-    }
-    name
 }

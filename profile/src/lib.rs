@@ -2,12 +2,15 @@
 //!
 //! Bytes come in through [`compress::inflate`] and [`decode::decode`], which check them against [`limits::Limits`], and leave through
 //! [`encode`]. In between, [`model`] is what everyone reads. [`labels`], [`profile_type`] and [`selector`] are what a profile is
-//! called and how it is asked for; [`merge`] makes one profile of many, and [`tree`], [`top`] and [`folded`] what people look at.
+//! called and how it is asked for; [`merge`] makes one profile of many, [`filter`] leaves what is of interest, and [`tree`], [`top`] and
+//! [`folded`] are what people look at.
 
 pub mod compress;
 pub mod decode;
+mod drops;
 pub mod encode;
 pub mod error;
+pub mod filter;
 pub mod folded;
 mod frames;
 pub mod labels;
@@ -18,6 +21,7 @@ pub mod profile_type;
 pub mod selector;
 pub mod top;
 pub mod tree;
+mod units;
 
 pub use error::{Error, ErrorKind};
 pub use labels::Labels;

@@ -373,15 +373,20 @@ fn is_quote(c: char) -> bool {
 
 /// Compiles a regular expression, anchored.
 fn compile(pattern: &str) -> Result<Regex, Problem> {
-    let problem = |error: regex::Error| match error {
-        regex::Error::CompiledTooBig(limit) => Problem::Regex(format!("compiled size exceeds {limit} bytes")),
-        // The text shows the pattern with a mark below; its last line says what is wrong.
-        error => Problem::Regex(error.to_string().lines().last().unwrap_or_default().trim().replace("error: ", "")),
-    };
+    let problem = |error| Problem::Regex(regex_problem(&error));
     let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
     // By itself first: `a)|(b` is wrong, though it would be right between the parentheses of the anchors.
     build(pattern).map_err(problem)?;
     build(&format!("^(?s:{pattern})$")).map_err(problem)
+}
+
+/// Returns what is wrong with a regular expression, in one line.
+pub(crate) fn regex_problem(error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(limit) => format!("compiled size exceeds {limit} bytes"),
+        // The text shows the pattern with a mark below; its last line says what is wrong.
+        error => error.to_string().lines().last().unwrap_or_default().trim().replace("error: ", ""),
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Flame graph, table and folded stacks, drawn by hand. That tables are those of `go tool pprof` is shown by golden_pprof.rs.
+//! Flame graph, table and folded stacks, drawn by hand. That tables are those of `go tool pprof` is shown by golden_pprof.
 
 use afterglow_profile::{
     Profile, folded,

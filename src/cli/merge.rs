@@ -59,6 +59,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         .into(),
         sample_type: args.sample_type.unwrap_or_default(),
         limit: args.limit,
+        ..MergeRequest::default()
     };
     let mut client = args.connection.query_client().await?;
     let answer = client.merge(request).await.map_err(refused)?.into_inner();

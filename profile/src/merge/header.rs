@@ -5,14 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    Error,
-    units::{self, Common},
-    values::Column,
-};
+use super::{Error, values::Column};
 use crate::{
     model::{Profile, ValueType},
     tree::clamp,
+    units::{self, Common},
 };
 
 /// The most characters of a word that a message shows. Words come from outside and may be as long as any string.

@@ -15,7 +15,6 @@ mod header;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod units;
 mod values;
 
 use std::fmt;
@@ -28,6 +27,7 @@ use self::{
     values::Values,
 };
 use crate::model::{NONE, Profile, Samples, StringIndex, ValueType};
+use crate::units;
 
 /// The most that any table of the result can hold: indices are 32 bits wide, and the last means none.
 const TABLE_LEN_MAX: usize = NONE as usize - 1;

@@ -1,5 +1,5 @@
 //! What the header of a merge says, what does not merge, and the edges of 64 bits. That merges are those of google/pprof is shown by
-//! tests/golden_pprof.rs, that they are sums by tests/merge_properties.rs.
+//! tests/golden_pprof, that they are sums by tests/merge_properties.rs.
 
 use super::*;
 use crate::model::{Location, Mapping};

@@ -76,6 +76,23 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// Takes the parameters that filter stacks.
+    fn filter(&mut self) -> v1::StackFilter {
+        let mut text = |name| self.params.text(name).unwrap_or_default();
+        v1::StackFilter {
+            focus: text("focus"),
+            ignore: text("ignore"),
+            show: text("show"),
+            hide: text("hide"),
+            show_from: text("show_from"),
+            tag_focus: text("tag_focus"),
+            tag_ignore: text("tag_ignore"),
+            call_site: self.params.repeated("call_site", ';'),
+        }
+    }
+}
+
 impl From<params::Error> for Failure {
     fn from(error: params::Error) -> Self {
         Self::invalid(error.to_string())
@@ -136,6 +153,7 @@ async fn merge(State(engine): State<Engine>, mut asked: Asked) -> Result<Respons
         format: format.into(),
         sample_type: asked.params.text("sample_type").unwrap_or_default(),
         limit: asked.params.number("limit")?.unwrap_or_default(),
+        filter: Some(asked.filter()),
     };
     asked.params.finish()?;
     let mut merged = engine.merge(&asked.tenant, request).await?;

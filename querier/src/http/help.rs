@@ -44,7 +44,8 @@ All questions, by GET:
 
     /api/v1/profiles            lists profiles, newest first: limit (100), cursor (the nextCursor of the page before)
     /api/v1/profiles/ID         one profile, gzip'd; with raw=true the very bytes that were sent
-    /api/v1/merge               all selected profiles as one: format=pprof|flamegraph|top|folded, sample_type, limit
+    /api/v1/merge               all selected profiles as one: format=pprof|flamegraph|top|folded, sample_type, limit;
+                                focus, ignore, show, hide, show_from, tag_focus, tag_ignore, call_site
     /api/v1/series              sums over time: step, by (labels, comma separated), sample_type, limit
     /api/v1/types               the profile types
     /api/v1/services            the services, and the profile types of each

@@ -11,10 +11,15 @@ use url::form_urlencoded;
 /// What tools add to any profile's URL without meaning it for us.
 const IGNORED: [&str; 2] = ["debug", "seconds"];
 
+/// What may stand several times.
+const REPEATED: [&str; 1] = ["call_site"];
+
 /// The parameters that are not taken yet.
 #[derive(Debug)]
 pub(crate) struct Params {
     left: BTreeMap<String, String>,
+    /// The values of [`REPEATED`], in the order in which they stand.
+    lists: Vec<(&'static str, String)>,
     known: Vec<&'static str>,
 }
 
@@ -55,9 +60,13 @@ impl Params {
     /// # Errors
     /// [`Error::Twice`].
     pub(crate) fn parse(query: Option<&str>) -> Result<Self, Error> {
-        let mut left = BTreeMap::new();
+        let (mut left, mut lists) = (BTreeMap::new(), Vec::new());
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if IGNORED.contains(&&*name) {
+                continue;
+            }
+            if let Some(list) = REPEATED.into_iter().find(|list| *list == name) {
+                lists.push((list, value.into_owned()));
                 continue;
             }
             if left.contains_key(&*name) {
@@ -65,13 +74,24 @@ impl Params {
             }
             left.insert(name.into_owned(), value.into_owned());
         }
-        Ok(Self { left, known: Vec::new() })
+        Ok(Self { left, lists, known: Vec::new() })
     }
 
     /// Takes a text. An empty one counts as missing, as forms send it.
     pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
         self.known.push(name);
         self.left.remove(name).filter(|value| !value.is_empty())
+    }
+
+    /// Takes a list, one of [`REPEATED`]: given several times, each value is an item as it stands; given once, separators part its items.
+    pub(crate) fn repeated(&mut self, name: &'static str, separator: char) -> Vec<String> {
+        self.known.push(name);
+        let items: Vec<String> = self.lists.extract_if(.., |(list, _)| *list == name).map(|(_, value)| value).collect();
+        match &items[..] {
+            [text] if text.is_empty() => Vec::new(),
+            [text] => text.split(separator).map(str::to_owned).collect(),
+            _ => items,
+        }
     }
 
     /// Takes the first of several names for the same thing.
@@ -138,13 +158,13 @@ impl Params {
     /// # Errors
     /// [`Error::Unknown`] when something is left.
     pub(crate) fn finish(self) -> Result<(), Error> {
-        if self.left.is_empty() {
+        if self.left.is_empty() && self.lists.is_empty() {
             return Ok(());
         }
-        Err(Error::Unknown {
-            names: self.left.into_keys().map(|name| format!("{name:?}")).collect(),
-            known: self.known,
-        })
+        let mut names: Vec<String> = self.left.into_keys().collect();
+        names.extend(self.lists.into_iter().map(|(name, _)| name.to_owned()));
+        names.dedup();
+        Err(Error::Unknown { names: names.iter().map(|name| format!("{name:?}")).collect(), known: self.known })
     }
 }
 
@@ -180,6 +200,22 @@ mod tests {
         let mut params = Params::parse(Some("by=service,%20dc,,")).unwrap();
         assert_eq!(params.list("by"), ["service", "dc"]);
         assert_eq!(params.list("none"), [""; 0]);
+    }
+
+    #[test]
+    fn lists_stand_once_with_separators_or_several_times() {
+        let list = |query| {
+            let mut params = Params::parse(Some(query)).unwrap();
+            let list = params.repeated("call_site", ';');
+            params.finish().unwrap();
+            list
+        };
+        assert_eq!(list("call_site=main;a.b"), ["main", "a.b"]);
+        assert_eq!(list("call_site=main&call_site=Ljava;"), ["main", "Ljava;"]);
+        assert_eq!(list("call_site="), [""; 0]);
+        assert_eq!(list(""), [""; 0]);
+        let error = Params::parse(Some("call_site=a&call_site=b")).unwrap().finish().unwrap_err();
+        assert_eq!(error.to_string(), r#"unknown parameter "call_site"; known are "#);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use afterglow_profile::labels::NAME_BYTES_MAX;
-use afterglow_profile::{merge, profile_type, selector};
+use afterglow_profile::{filter, merge, profile_type, selector};
 use afterglow_service::causes::Causes;
 use afterglow_service::{Failure, Kind, time};
 use afterglow_store::block;
@@ -33,6 +33,9 @@ pub(crate) enum Error {
     /// The window is malformed or empty.
     #[error(transparent)]
     Window(#[from] window::Error),
+    /// A pattern of the filter is malformed.
+    #[error(transparent)]
+    Filter(#[from] filter::Error),
     /// The token is none.
     #[error("read_token {token:?} is not one that an acknowledgement carried")]
     ReadToken {
@@ -207,6 +210,7 @@ impl Error {
             Self::Selector(_)
             | Self::Type(_)
             | Self::Window(_)
+            | Self::Filter(_)
             | Self::ReadToken { .. }
             | Self::Cursor(_)
             | Self::OtherSelection { .. }

@@ -16,6 +16,7 @@ mod by;
 mod cursor;
 mod error;
 mod fetch;
+mod filter;
 mod labels;
 pub(crate) mod merge;
 mod metrics;

@@ -225,3 +225,35 @@ async fn grpc_answers_the_same() {
     };
     assert_eq!(pprof, over_http.body);
 }
+
+/// Goal: a filter over stored profiles leaves what it leaves of the merged files, in every form, and its parameters all arrive.
+#[tokio::test]
+async fn a_filter_applies_to_the_merged_profile() {
+    let world = World::new().await;
+    world.put(&[cpu(1, &[("service", "api")], 20), cpu(2, &[("service", "api")], 10)]).await;
+    let folded = async |filter: &[(&str, &str)]| {
+        let answer = world.get(PATH, &[&[("format", "folded")], filter].concat()).await;
+        (String::from_utf8(answer.body.to_vec()).unwrap(), answer.header("x-afterglow-warning").to_owned())
+    };
+    let text = |text: &str| (text.to_owned(), String::new());
+    assert_eq!(folded(&[("focus", "wo.k")]).await, text("main;work 60\n"));
+    assert_eq!(folded(&[("ignore", "work")]).await, text("main;idle 20\n"));
+    assert_eq!(folded(&[("hide", "idle|work")]).await, text("main 80\n"));
+    assert_eq!(folded(&[("show", "idle")]).await, text("idle 20\n"));
+    assert_eq!(folded(&[("show_from", "work")]).await, text("work 60\n"));
+    assert_eq!(folded(&[("call_site", "main;idle")]).await, text("main;idle 20\n"));
+    assert_eq!(folded(&[("tag_focus", "a=b")]).await, (String::new(), "tag_focus matched nothing".to_owned()));
+    let (all, warning) = folded(&[("tag_ignore", "nothing")]).await;
+    assert_eq!((all.lines().count(), warning.as_str()), (2, "tag_ignore matched nothing"));
+
+    // A pprof of equal stacks is merged once more, and holds nothing that is not shown.
+    let answer = world.get(PATH, &[("hide", "idle|work")]).await;
+    let raw = compress::inflate(&answer.body, &Limits::default()).unwrap();
+    let profile = decoded(&raw);
+    assert_eq!((profile.samples.len(), profile.functions.len(), profile.samples.values.clone()), (1, 1, vec![8, 80]));
+
+    assert_eq!(
+        world.refusal(PATH, &[("focus", "a(")]).await,
+        "400 INVALID_ARGUMENT focus: regular expression: unclosed group"
+    );
+}

@@ -4,6 +4,8 @@
 //
 //	{"op":"merge","files":[...],"ours":FILE}  differences between profile.Merge of the files and our merge of them
 //	{"op":"proto","files":[...],"ours":FILE}  the same with `pprof -proto` over the files
+//	{"op":"filter","files":[...],"options":[...],"ours":FILE}  the same with `pprof -proto` and options such as -focus over the files, and
+//	    its result merged once more, which brings equal samples together and leaves unused tables out
 //	{"op":"write","files":[...],"output":FILE}  writes profile.Merge of the files
 //	{"op":"top","files":[FILE],"sample_type":INDEX,"unit":UNIT}  the rows of `pprof -top`
 package main
@@ -23,6 +25,7 @@ type request struct {
 	Op         string   `json:"op"`
 	Files      []string `json:"files"`
 	Ours       string   `json:"ours"`
+	Options    []string `json:"options"`
 	Output     string   `json:"output"`
 	SampleType int      `json:"sample_type"`
 	Unit       string   `json:"unit"`
@@ -71,6 +74,16 @@ func (r *request) answer() (answer, error) {
 		return compare(theirs, r.Ours)
 	case "proto":
 		theirs, err := proto(r.Files)
+		if err != nil {
+			return answer{}, err
+		}
+		return compare(theirs, r.Ours)
+	case "filter":
+		theirs, err := proto(r.Files, r.Options...)
+		if err != nil {
+			return answer{}, err
+		}
+		theirs, err = profile.Merge([]*profile.Profile{theirs})
 		if err != nil {
 			return answer{}, err
 		}

@@ -67,13 +67,23 @@ func number(text string) (int64, error) {
 	return strconv.ParseInt(digits, 10, 64)
 }
 
-// proto runs `pprof -proto`.
-func proto(files []string) (*profile.Profile, error) {
-	encoded, err := report(files, "-proto")
+// proto runs `pprof -proto`. Where no file has mappings, pprof makes one up, which is taken out again.
+func proto(files []string, options ...string) (*profile.Profile, error) {
+	encoded, err := report(files, append([]string{"-proto"}, options...)...)
 	if err != nil {
 		return nil, err
 	}
-	return profile.ParseData(encoded)
+	result, err := profile.ParseData(encoded)
+	if err != nil {
+		return nil, err
+	}
+	if len(result.Mapping) == 1 && *result.Mapping[0] == (profile.Mapping{ID: result.Mapping[0].ID}) {
+		result.Mapping = nil
+		for _, location := range result.Location {
+			location.Mapping = nil
+		}
+	}
+	return result, nil
 }
 
 // report runs pprof as its command line does, in this process: profiles as they are, neither symbolized nor trimmed.
@@ -81,6 +91,8 @@ func report(files []string, options ...string) ([]byte, error) {
 	untouched := []string{
 		"-symbolize=none", "-output=captured", "-nodecount=0", "-nodefraction=0", "-edgefraction=0",
 		"-sample_index=", "-unit=minimum",
+		// pprof remembers the options of the call before.
+		"-focus=", "-ignore=", "-show=", "-hide=", "-show_from=", "-tagfocus=", "-tagignore=",
 	}
 	console := &silence{}
 	captured := &capture{}

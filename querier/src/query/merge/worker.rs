@@ -3,8 +3,9 @@
 //! It takes sums one by one through a channel of one, so that whoever reads cannot run ahead of it. The word that ends the work is
 //! said, not implied: a channel that just closes means that nobody waits for the answer any more.
 
+use afterglow_profile::filter::Filter;
 use afterglow_profile::folded;
-use afterglow_profile::merge::Merger;
+use afterglow_profile::merge::{Merged, Merger};
 use afterglow_profile::top::Top;
 use afterglow_profile::tree::FlameGraph;
 use afterglow_profile::{Profile, compress, encode};
@@ -15,11 +16,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::Span;
 
-use super::super::Error;
 use super::super::budget::Admitted;
+use super::super::{Error, filter};
 
 /// What a merger holds is needed twice while it is finished: once more for the profile that comes of it, and its encoding.
 const FINISH_FACTOR: u64 = 2;
+
+/// What a merger holds is needed twice more where a filter is applied: for the samples that it keeps, and to merge these.
+const FILTER_FACTOR: u64 = 2;
 
 /// The form of an answer.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub(super) struct Form {
     sample_type: Option<String>,
     /// The most nodes or rows.
     limit: Option<usize>,
+    /// Which samples, and which of their frames.
+    filter: Filter,
 }
 
 /// An answer in its form.
@@ -57,13 +63,34 @@ impl Form {
     /// Reads the form that a request asks for.
     ///
     /// # Errors
-    /// There is no such format.
+    /// There is no such format, or a pattern of the filter is malformed.
     pub(super) fn read(request: &v1::MergeRequest) -> Result<Self, Error> {
         let number = request.format;
         let format = v1::MergeFormat::try_from(number).map_err(|_| Error::Format { number })?;
         let sample_type = Some(request.sample_type.clone()).filter(|name| !name.is_empty());
         let limit = (request.limit > 0).then_some(request.limit as usize);
-        Ok(Self { format, sample_type, limit })
+        let filter = filter::read(request.filter.clone())?;
+        Ok(Self { format, sample_type, limit, filter })
+    }
+
+    /// Returns how many times what a merger holds is needed while it is finished.
+    fn finish_factor(&self) -> u64 {
+        FINISH_FACTOR + if self.filter.is_empty() { 0 } else { FILTER_FACTOR }
+    }
+
+    /// Writes the answer.
+    fn answer(&self, merged: &Merged) -> Result<Answer, Error> {
+        let mut warnings: Vec<String> = merged.warnings().iter().map(ToString::to_string).collect();
+        let mut profile = merged.profile();
+        if self.filter.is_empty() {
+            return Ok(Answer { result: self.write(&profile)?, warnings });
+        }
+        warnings.extend(self.filter.apply(&mut profile).into_iter().map(filter::warning));
+        // Hidden frames make samples equal, and leave tables of which nothing is used.
+        let mut tidy = Merger::new();
+        tidy.add(&profile)?;
+        drop(profile);
+        Ok(Answer { result: self.write(&tidy.finish().profile())?, warnings })
     }
 
     fn write(&self, profile: &Profile<'_>) -> Result<Merge, Error> {
@@ -145,10 +172,8 @@ fn work(mut steps: mpsc::Receiver<Step>, form: &Form, mut admitted: Admitted) ->
             None => return Err(Error::Cancelled),
         }
     }
-    admitted.cover(FINISH_FACTOR * merger.memory() as u64)?;
-    let merged = merger.finish();
-    let result = form.write(&merged.profile())?;
-    Ok(Answer { result, warnings: merged.warnings().iter().map(ToString::to_string).collect() })
+    admitted.cover(form.finish_factor() * merger.memory() as u64)?;
+    form.answer(&merger.finish())
 }
 
 fn flamegraph(profile: &Profile<'_>, shown: usize, graph: FlameGraph) -> v1::FlameGraph {

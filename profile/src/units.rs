@@ -4,7 +4,7 @@
 
 /// What a unit measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
+pub(crate) enum Family {
     Bytes,
     Time,
     Compute,
@@ -36,15 +36,15 @@ const UNITS: [(Family, &[&str], i128); 20] = [
 
 /// What brings values of two units to the finer one: the factor of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Common {
+pub(crate) struct Common {
     /// What values of the first unit are multiplied with.
-    pub(super) first: i128,
+    pub(crate) first: i128,
     /// What values of the second unit are multiplied with.
-    pub(super) second: i128,
+    pub(crate) second: i128,
 }
 
 /// Returns how values of two units are brought to the finer one, or `None` where the units do not convert.
-pub(super) fn common(first: &[u8], second: &[u8]) -> Option<Common> {
+pub(crate) fn common(first: &[u8], second: &[u8]) -> Option<Common> {
     if first == second {
         return Some(Common { first: 1, second: 1 });
     }
@@ -54,7 +54,8 @@ pub(super) fn common(first: &[u8], second: &[u8]) -> Option<Common> {
     (family == other).then_some(Common { first: first / finer, second: second / finer })
 }
 
-fn find(unit: &[u8]) -> Option<(Family, i128)> {
+/// Returns what `unit` measures, and how many of the smallest unit of that family it is; `None` where pprof does not know it.
+pub(crate) fn find(unit: &[u8]) -> Option<(Family, i128)> {
     let unit = std::str::from_utf8(unit).ok()?.to_lowercase();
     // Two-letter units end in s without being plural.
     let singular = if unit.chars().count() > 2 { unit.strip_suffix('s').unwrap_or(&unit) } else { &unit };

@@ -1,7 +1,4 @@
-//! What google/pprof itself makes of real profiles, and what we make of them: merges sample for sample, tables row for row.
-//!
-//! tests/golden/go asks google/pprof; it is built with Go, which these tests need. They run over tests/fixtures/{profiles,producers}
-//! and over the folder named by AFTERGLOW_TEST_PROFILES (by default `../shared/profiles` beside the workspace) where that exists.
+//! The golden program, and the profiles that it and we are asked about.
 
 use std::{
     collections::BTreeMap,
@@ -12,133 +9,18 @@ use std::{
 };
 
 use afterglow_profile::{Limits, Profile, compress, decode, encode, merge::Merger, top::Top};
-use proptest::{
-    strategy::{Strategy, ValueTree},
-    test_runner::TestRunner,
-};
 use serde_json::{Value, json};
 
-use self::sketch::SampleTypes;
-
-mod sketch;
-
-/// How many lists of random profiles are merged: enough that each rule of merging decides in several.
-const RANDOM_LISTS: usize = 150;
-
-// === What is compared ===
-
-#[test]
-fn the_merge_of_every_series_is_that_of_pprof() {
-    let mut golden = Golden::start();
-    let mut samples = 0;
-    for (name, files) in series() {
-        samples += golden.check_merge("merge", &name, &files);
-    }
-    assert!(samples > 0, "nothing was merged");
-}
-
-#[test]
-fn a_profile_merged_with_itself_is_that_of_pprof() {
-    let mut golden = Golden::start();
-    for file in series().into_values().flatten() {
-        golden.check_merge("merge", &file.display().to_string(), &[file.clone(), file.clone()]);
-    }
-}
-
-#[test]
-fn the_merge_of_files_is_what_pprof_proto_writes() {
-    let mut golden = Golden::start();
-    for (name, files) in series() {
-        // pprof gives profiles without mappings one that stands for the unknown binary, and cuts what `drop_frames` names off
-        // the stacks; we do neither, and both are done by whoever shows the result.
-        let bodies: Vec<_> = files.iter().map(|file| read(file)).collect();
-        let is_plain = |body: &Vec<u8>| {
-            let profile = decode::decode(body, &Limits::default()).expect("it is valid");
-            !profile.mappings.is_empty() && profile.drop_frames == 0
-        };
-        if files.len() > 1 && bodies.iter().all(is_plain) {
-            golden.check_merge("proto", &name, &files);
-        }
-    }
-}
-
-#[test]
-fn the_merge_of_random_profiles_is_that_of_pprof() {
-    merge_random_profiles("merge", SampleTypes::Same);
-}
-
-#[test]
-fn profiles_that_count_differently_merge_as_pprof_proto_merges_them() {
-    merge_random_profiles("proto", SampleTypes::Different);
-}
-
-fn merge_random_profiles(op: &str, sample_types: SampleTypes) {
-    let mut golden = Golden::start();
-    let mut random = TestRunner::deterministic();
-    let lists = sketch::profiles(sample_types);
-    for list in 0..RANDOM_LISTS {
-        let profiles = lists.new_tree(&mut random).expect("lists can be made").current();
-        let folder = tempfile::tempdir().expect("a folder for the profiles");
-        let files: Vec<_> = (0..profiles.len()).map(|i| folder.path().join(format!("{i}.pb"))).collect();
-        for (file, profile) in files.iter().zip(&profiles) {
-            std::fs::write(file, encode::encode(profile)).expect("the profile can be written");
-        }
-        golden.check_merge(op, &format!("random list {list}"), &files);
-    }
-}
-
-#[test]
-fn the_table_of_every_profile_is_that_of_pprof() {
-    let mut golden = Golden::start();
-    for file in series().into_values().flatten() {
-        let body = read(&file);
-        let profile = decode::decode(&body, &Limits::default()).expect("it is valid");
-        for sample_type in 0..profile.sample_types.len() {
-            golden.check_top(&file, &profile, sample_type);
-        }
-    }
-}
-
-#[test]
-fn go_tool_pprof_reports_the_same_of_our_merge() {
-    let mut golden = Golden::start();
-    let folder = tempfile::tempdir().expect("a folder for the merges");
-    let (ours, theirs) = (folder.path().join("ours.pb.gz"), folder.path().join("theirs.pb.gz"));
-    let series = series();
-    for name in
-        ["producers/go/cpu", "producers/go/heap", "producers/python/all", "producers/cpp/cpu", "profiles/svc-cpu-i1"]
-    {
-        let files = &series[name];
-        std::fs::write(&ours, compress::gzip(&merge(files))).expect("the merge can be written");
-        golden.ask(&json!({"op": "write", "files": files, "output": theirs}));
-        for report in ["-raw", "-traces", "-top"] {
-            let [ours, theirs] = [&ours, &theirs].map(|file| {
-                let output = Command::new("go")
-                    .args(["tool", "pprof", "-symbolize=none", report])
-                    .arg(file)
-                    .output()
-                    .expect("go runs, for the tests need it");
-                assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-                String::from_utf8_lossy(&output.stdout).into_owned()
-            });
-            assert!(!ours.is_empty());
-            assert_eq!(ours, theirs, "{name} {report}");
-        }
-    }
-}
-
-// === The golden program ===
-
 /// The running golden program: a line in, a line out.
-struct Golden {
+pub(crate) struct Golden {
     child: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Golden {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         /// The program is built once for all tests.
         static PROGRAM: LazyLock<PathBuf> = LazyLock::new(build);
         let mut child = Command::new(&*PROGRAM)
@@ -151,7 +33,7 @@ impl Golden {
         Self { child, requests, answers, folder: tempfile::tempdir().expect("a folder for our merges") }
     }
 
-    fn ask(&mut self, request: &Value) -> Value {
+    pub(crate) fn ask(&mut self, request: &Value) -> Value {
         writeln!(self.requests, "{request}").expect("the golden program reads");
         let mut line = String::new();
         self.answers.read_line(&mut line).expect("the golden program answers");
@@ -161,7 +43,7 @@ impl Golden {
     }
 
     /// Merges `files`, compares with what `op` makes of them, and returns how many samples that are.
-    fn check_merge(&mut self, op: &str, name: &str, files: &[PathBuf]) -> u64 {
+    pub(crate) fn check_merge(&mut self, op: &str, name: &str, files: &[PathBuf]) -> u64 {
         let ours = self.folder.path().join("ours.pb");
         std::fs::write(&ours, merge(files)).expect("the merge can be written");
         let answer = self.ask(&json!({"op": op, "files": files, "ours": ours}));
@@ -169,7 +51,7 @@ impl Golden {
         answer["samples"].as_u64().expect("samples are counted")
     }
 
-    fn check_top(&mut self, file: &Path, profile: &Profile<'_>, sample_type: usize) {
+    pub(crate) fn check_top(&mut self, file: &Path, profile: &Profile<'_>, sample_type: usize) {
         let unit = String::from_utf8_lossy(profile.string(profile.sample_types[sample_type].unit));
         let answer = self.ask(&json!({"op": "top", "files": [file], "sample_type": sample_type, "unit": unit}));
         let rows = answer["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -211,14 +93,12 @@ fn build() -> PathBuf {
     program
 }
 
-// === The profiles ===
-
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
 }
 
 /// Returns the files of each series, in order of time: what one process, or processes of one program, sent of one type.
-fn series() -> BTreeMap<String, Vec<PathBuf>> {
+pub(crate) fn series() -> BTreeMap<String, Vec<PathBuf>> {
     #[expect(clippy::disallowed_methods, reason = "a test's own switch, no setting of the product")]
     let more = std::env::var_os("AFTERGLOW_TEST_PROFILES").map(PathBuf::from);
     let more = more.unwrap_or_else(|| workspace().join("../shared/profiles"));
@@ -249,13 +129,13 @@ fn series() -> BTreeMap<String, Vec<PathBuf>> {
     series
 }
 
-fn read(file: &Path) -> Vec<u8> {
+pub(crate) fn read(file: &Path) -> Vec<u8> {
     let body = std::fs::read(file).expect("the profile can be read");
     compress::inflate(&body, &Limits::default()).expect("it inflates").into_owned()
 }
 
 /// Returns our merge of `files`, encoded.
-fn merge(files: &[PathBuf]) -> Vec<u8> {
+pub(crate) fn merge(files: &[PathBuf]) -> Vec<u8> {
     let mut merger = Merger::new();
     for file in files {
         let body = read(file);
