@@ -20,7 +20,7 @@ SETS = sorted(path.stem for path in (HERE / "values").glob("*.yaml"))
 
 def run(tool: str, *args: object, **options: object) -> subprocess.CompletedProcess:
     """Runs one of the tools of .cache/bin and returns what it said, whatever its exit code."""
-    return subprocess.run([BIN / tool, *map(str, args)], capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run([BIN / tool, *map(str, args)], capture_output=True, text=True, timeout=120, **options)
 
 
 def value_files(name: str) -> list[object]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 
 import pytest
 import yaml
@@ -201,3 +202,8 @@ def test_names_stay_within_63_characters() -> None:
     done = run("helm", "template", "a" * 53, CHART, "--set", "maintainer.enabled=true", "--set", "agent.enabled=true")
     assert done.returncode == 0, done.stderr
     assert max(len(parsed["metadata"]["name"]) for parsed in objects(done.stdout)) <= 63
+
+
+def test_the_chart_is_of_the_version_of_the_program() -> None:
+    cargo = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == cargo["workspace"]["package"]["version"]
