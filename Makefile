@@ -1,11 +1,13 @@
 # `make run` shows it, `make test` proves it; CI calls the same.
-.PHONY: run build test check lint unit e2e go-test parquet-test chart packages image deb sim tools goldens bench bench-inputs docs clean
+.PHONY: run build test check lint unit e2e go-test parquet-test chart packages image deb sim rig tools goldens bench bench-inputs docs clean
 
 # Where `make run` listens and stores.
 LISTEN ?= 127.0.0.1:4100
 STORAGE ?= file://$(CURDIR)/afterglow-data
 # What `make sim` runs.
 SEEDS ?= 0..1000
+# How long `make rig` runs.
+RIG_SECONDS ?= 1800
 # What `make run` builds and starts; a test that has built it already says so.
 RUN_BUILD ?= cargo build --locked --bin afterglow
 RUN_PROGRAM ?= ./target/debug/afterglow
@@ -69,6 +71,11 @@ deb: build tools
 ## sim: seeds of the simulation, each twice; docs/testing.md says what they show
 sim:
 	SIM_SEEDS=$(SEEDS) cargo test --locked -p afterglow-simulation --test seeds -- --nocapture nothing_is_lost
+
+## rig: real processes over MinIO, killed every second or so for half an hour
+rig: tools
+	cargo build --locked --workspace --bins
+	RIG_SECONDS=$(RIG_SECONDS) cargo test --locked --workspace --test rig -- --nocapture
 
 ## tools: what the tests need beside Rust, Go, Node and Python, into .cache/
 tools:

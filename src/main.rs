@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `serve` | `serve.rs`: ingester and querier in one process |
 //! | `ingester`, `querier`, `agent` | the tiers' own programs, from their crates |
-//! | `push`, `search`, `fetch`, `merge`, `series`, `labels`, `maintain`, `verify`, `bucket` | `cli/`: a file each |
+//! | `push`, `search`, `fetch`, `merge`, `export`, `series`, `labels`, `maintain`, `verify`, `bucket` | `cli/`: a file each |
 //! | `completions` | for the shell |
 
 mod cli;
@@ -46,6 +46,7 @@ enum Command {
     Fetch(cli::fetch::Args),
     Merge(cli::merge::Args),
     Series(cli::series::Args),
+    Export(cli::export::Args),
     Labels(cli::labels::Args),
     Maintain(cli::maintain::Args),
     Verify(cli::verify::Args),
@@ -101,6 +102,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Fetch(args) => done(cli::fetch::run(args).await),
         Command::Merge(args) => done(cli::merge::run(args).await),
         Command::Series(args) => done(cli::series::run(args).await),
+        Command::Export(args) => done(cli::export::run(args).await),
         Command::Labels(args) => done(cli::labels::run(args).await),
         Command::Maintain(args) => done(cli::maintain::run(args).await),
         Command::Verify(args) => done(cli::verify::run(args).await),

@@ -5,6 +5,8 @@
 //! there is none, by the file of its mapping in brackets, as pprof does. `drop_frames` and `keep_frames` are obeyed, because they say
 //! what is not to be shown; they change no stored stack. Text leaves the bytes of pprof here: what is not UTF-8 becomes U+FFFD.
 
+use std::borrow::Cow;
+
 use hashbrown::HashMap;
 
 use crate::drops::Drops;
@@ -121,6 +123,13 @@ impl<'p> Namer<'p> {
             *noted = file.into_owned();
         }
     }
+}
+
+/// Returns the name under which a line of `function` (an index into [`Profile::functions`], or [`NONE`]) is shown, at a location in
+/// `mapping` (an index into [`Profile::mappings`], or [`NONE`]).
+pub fn frame_name<'p>(profile: &'p Profile<'_>, function: u32, mapping: u32) -> Cow<'p, str> {
+    let name = if function == NONE { b"" } else { profile.string(profile.functions[function as usize].name) };
+    if name.is_empty() { mapping_name(profile, mapping).into() } else { String::from_utf8_lossy(name) }
 }
 
 /// Returns the name of a frame without a function: the file name of its mapping, in brackets.

@@ -12,7 +12,7 @@ pub mod encode;
 pub mod error;
 pub mod filter;
 pub mod folded;
-mod frames;
+pub mod frames;
 pub mod labels;
 pub mod limits;
 pub mod merge;

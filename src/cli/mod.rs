@@ -4,6 +4,7 @@
 //! error, so that output can be piped. [`Connection`] is what they have in common.
 
 pub(crate) mod bucket;
+pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod labels;
 pub(crate) mod maintain;

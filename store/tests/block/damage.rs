@@ -75,7 +75,7 @@ async fn a_flipped_bit_is_noticed_or_does_no_harm() {
     const UNREAD_BYTES: usize = 4;
     let bits = finished.bytes.len() * 8;
     // An odd step visits other bits of each byte and covers all parts of the block.
-    let step = (bits / 4_000) | 1;
+    let step = (bits / 8_000) | 1;
     for bit in (0..bits).step_by(step).chain(bits - 64..bits) {
         let mut bytes = finished.bytes.to_vec();
         bytes[bit / 8] ^= 1 << (bit % 8);

@@ -316,7 +316,7 @@ async fn a_damaged_input_is_named() {
     let other = segment_from(&files[3..], 3).bytes;
     let bits = other.len() * 8;
     let (mut named, mut harmless) = (0, 0);
-    for bit in (0..bits).step_by((bits / 600) | 1) {
+    for bit in (0..bits).step_by((bits / 3_000) | 1) {
         let mut bytes = other.to_vec();
         bytes[bit / 8] ^= 1 << (bit % 8);
         let Ok(damaged) = opened_as("damaged", bytes.into()).await else { continue };

@@ -65,3 +65,8 @@ fn collect(folder: &Path, found: &mut Vec<RealProfile>) {
         found.push(RealProfile { path, series, profile_type, body, sha256 });
     }
 }
+
+/// Returns the smallest of the real profiles.
+pub fn small_profile() -> Vec<u8> {
+    real_profiles().into_iter().map(|p| p.body).min_by_key(Vec::len).expect("at least one profile")
+}
