@@ -8,8 +8,8 @@ use afterglow_proto::v1::{MergeFormat, MergeRequest, Selection};
 
 use crate::{MinIo, Program, built, client};
 
-/// Accepts profiles of any age: the real ones were taken when they were taken.
-const ANY_AGE: (&str, &str) = ("AFTERGLOW_LIMITS_MAX_AGE", "0s");
+/// Accepts profiles of any age, and keeps them: the real ones were taken when they were taken.
+const ANY_AGE: [(&str, &str); 2] = [("AFTERGLOW_LIMITS_MAX_AGE", "0s"), ("AFTERGLOW_RETENTION_MAX_AGE", "0s")];
 
 /// MinIO with a bucket, over which ingesters and queriers run as processes of their own.
 pub struct Tiers {
@@ -44,7 +44,7 @@ impl Tiers {
 
     fn start(&self, name: &str) -> Program {
         let mut env = self.minio.env();
-        env.push(ANY_AGE);
+        env.extend(ANY_AGE);
         Program::start(name, &["--storage", &self.storage], &env)
     }
 }

@@ -4,6 +4,8 @@
 //! at once. A querier is asked all the while. `RIG_SECONDS` says for how long (10 s unless told otherwise; `make rig` runs half an
 //! hour). Goal: what was acknowledged is there from then on, each profile once, and `verify --deep` has nothing to say.
 
+#![expect(clippy::disallowed_methods, reason = "a test has its own environment")]
+
 use std::collections::HashSet;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
