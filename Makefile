@@ -1,5 +1,5 @@
 # `make run` shows it, `make test` proves it; CI calls the same.
-.PHONY: run build test check lint unit e2e go-test parquet-test chart packages image deb sim rig tools goldens bench bench-inputs docs clean
+.PHONY: run build test check lint unit e2e go-test parquet-test chart chart-e2e packages image deb sim rig tools goldens bench bench-inputs docs clean
 
 # Where `make run` listens and stores.
 LISTEN ?= 127.0.0.1:4100
@@ -23,7 +23,7 @@ build:
 	cargo build --locked --release --bins
 
 ## test: install what the tests need, then run all of them
-test: tools lint go-test unit parquet-test chart packages
+test: tools lint go-test unit parquet-test chart chart-e2e packages
 
 ## check: the quick look before a commit
 check: lint
@@ -54,6 +54,11 @@ parquet-test: tools
 chart: tools
 	cargo build --locked --bin afterglow
 	.cache/venv/bin/python -m pytest -q tests/chart
+
+## chart-e2e: the Helm chart in a real Kubernetes API with a node that only says that it is one; ten minutes of CPU the first time
+chart-e2e: tools
+	tests/chart/cluster.sh
+	AFTERGLOW_TEST_CLUSTER=1 .cache/venv/bin/python -m pytest -q tests/chart/test_cluster.py
 
 ## packages: the image and the Debian package of the program as it is, tried
 packages: tools
