@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `serve` | `serve.rs`: ingester and querier in one process |
 //! | `ingester`, `querier`, `agent` | the tiers' own programs, from their crates |
-//! | `push`, `search`, `fetch`, `merge`, `export`, `series`, `labels`, `maintain`, `verify`, `bucket` | `cli/`: a file each |
+//! | `push`, `search`, `fetch`, `merge`, `export`, `series`, `top`, `function`, `stats`, `labels` | `cli/`: a file each |
+//! | `maintain`, `verify`, `bucket` | the same |
 //! | `completions` | for the shell |
 
 mod cli;
@@ -47,6 +48,9 @@ enum Command {
     Merge(cli::merge::Args),
     Series(cli::series::Args),
     Export(cli::export::Args),
+    Top(cli::top::Args),
+    Function(cli::function::Args),
+    Stats(cli::stats::Args),
     Labels(cli::labels::Args),
     Maintain(cli::maintain::Args),
     Verify(cli::verify::Args),
@@ -103,6 +107,9 @@ async fn run(command: Command) -> ExitCode {
         Command::Merge(args) => done(cli::merge::run(args).await),
         Command::Series(args) => done(cli::series::run(args).await),
         Command::Export(args) => done(cli::export::run(args).await),
+        Command::Top(args) => done(cli::top::run(args).await),
+        Command::Function(args) => done(cli::function::run(args).await),
+        Command::Stats(args) => done(cli::stats::run(args).await),
         Command::Labels(args) => done(cli::labels::run(args).await),
         Command::Maintain(args) => done(cli::maintain::run(args).await),
         Command::Verify(args) => done(cli::verify::run(args).await),

@@ -127,6 +127,7 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
     maintenance::spawn(args.storage.clone(), store_options, writer, &args.maintenance, &metrics, stop.clone());
     let ingester = afterglow_ingester::build(&args.ingester, &args.server.limits, store.clone(), &metrics);
     let querier = afterglow_querier::build(&args.querier, store, &metrics);
+    querier.set_retention(args.maintenance.retention.options().retention);
     let drain = args.server.drain.clone();
     let server = Server::new(PROGRAM, args.server, health, metrics)
         .grpc(ingester.grpc())

@@ -3,7 +3,7 @@
 //! Bytes come in through [`compress::inflate`] and [`decode::decode`], which check them against [`limits::Limits`], and leave through
 //! [`encode`]. In between, [`model`] is what everyone reads. [`labels`], [`profile_type`] and [`selector`] are what a profile is
 //! called and how it is asked for; [`merge`] makes one profile of many, [`filter`] leaves what is of interest, and [`tree`], [`top`] and
-//! [`folded`] are what people look at.
+//! [`folded`] are what people look at; [`functions`] makes tables of many profiles without a merge.
 
 pub mod compress;
 pub mod decode;
@@ -13,6 +13,7 @@ pub mod error;
 pub mod filter;
 pub mod folded;
 pub mod frames;
+pub mod functions;
 pub mod labels;
 pub mod limits;
 pub mod merge;

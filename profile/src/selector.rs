@@ -381,7 +381,7 @@ fn compile(pattern: &str) -> Result<Regex, Problem> {
 }
 
 /// Returns what is wrong with a regular expression, in one line.
-pub(crate) fn regex_problem(error: &regex::Error) -> String {
+pub fn regex_problem(error: &regex::Error) -> String {
     match error {
         regex::Error::CompiledTooBig(limit) => format!("compiled size exceeds {limit} bytes"),
         // The text shows the pattern with a mark below; its last line says what is wrong.

@@ -87,6 +87,21 @@ impl QueryService for Queries {
         answer(self.engine.series(&tenant, request).await?)
     }
 
+    async fn top(&self, call: Request<v1::TopRequest>) -> Result<Response<v1::TopResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        answer(self.engine.top(&tenant, request).await?)
+    }
+
+    async fn function(&self, call: Request<v1::FunctionRequest>) -> Result<Response<v1::FunctionResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        answer(self.engine.function(&tenant, request).await?)
+    }
+
+    async fn stats(&self, call: Request<v1::StatsRequest>) -> Result<Response<v1::StatsResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        answer(self.engine.stats(&tenant, request).await?)
+    }
+
     async fn profile_types(
         &self,
         call: Request<v1::ProfileTypesRequest>,

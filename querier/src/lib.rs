@@ -19,6 +19,7 @@ use std::sync::Arc;
 use afterglow_service::Metrics;
 use afterglow_store::Store;
 use afterglow_store::catalog::Catalog;
+use afterglow_store::retention::Policy;
 use axum::Router;
 
 pub use config::Config;
@@ -43,6 +44,11 @@ pub fn build(config: &Config, store: Store, metrics: &Metrics) -> Querier {
 // === impl Querier ===
 
 impl Querier {
+    /// Makes answers about what is stored say how long it is kept, in a process that deletes what is older. What was said first stays.
+    pub fn set_retention(&self, policy: Policy) {
+        self.engine.set_retention(policy);
+    }
+
     /// Returns the gRPC service `afterglow.v1.QueryService`.
     pub fn grpc(&self) -> Service {
         grpc::service(self.engine.clone())

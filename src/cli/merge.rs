@@ -82,7 +82,7 @@ fn flamegraph_json(graph: &FlameGraph) -> anyhow::Result<String> {
 }
 
 /// Renders a table with the columns that `pprof -top` has.
-fn top_table(top: &Top, profiles: u64) -> String {
+pub(super) fn top_table(top: &Top, profiles: u64) -> String {
     let unit = top.sample_type.as_ref().map(|t| format!("{}/{}", t.r#type, t.unit)).unwrap_or_default();
     let share = |value: i64| if top.total == 0 { 0.0 } else { 100.0 * value as f64 / top.total as f64 };
     let mut text = format!("{unit}, {profiles} profiles, total {}\n", top.total);

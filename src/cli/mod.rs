@@ -6,13 +6,16 @@
 pub(crate) mod bucket;
 pub(crate) mod export;
 pub(crate) mod fetch;
+pub(crate) mod function;
 pub(crate) mod labels;
 pub(crate) mod maintain;
 pub(crate) mod merge;
 pub(crate) mod push;
 pub(crate) mod search;
 pub(crate) mod series;
+pub(crate) mod stats;
 mod table;
+pub(crate) mod top;
 pub(crate) mod verify;
 
 use std::io::{IsTerminal as _, Write as _};

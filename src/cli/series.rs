@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use afterglow_proto::v1::{SeriesRequest, SeriesResponse, TimeSeries};
+use afterglow_proto::v1::{FunctionValue, SampleType, SeriesRequest, TimeSeries};
 
 use super::table::{self, printable, time_text};
 use super::{Connection, Output, SelectionArgs, duration, refused, warn, warn_incomplete, write_text};
@@ -13,6 +13,7 @@ use super::{Connection, Output, SelectionArgs, duration, refused, warn, warn_inc
 #[command(after_help = "Examples:\n  \
     afterglow series --type cpu --by service --from -24h --step 1h\n  \
     afterglow series '{service=\"api\"}' --type heap --sample-type inuse_space --by version\n  \
+    afterglow series --type cpu --by service --function runtime.mallocgc --value self\n  \
     afterglow series '{service=\"api\"}' --type cpu --output json | jq '.series[0].points'")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -26,6 +27,12 @@ pub(crate) struct Args {
     /// The sample type to sum, such as inuse_space; by default alloc_space of allocs, else the last one.
     #[arg(long, value_name = "NAME")]
     sample_type: Option<String>,
+    /// A function, by its full name: the values then are its own.
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
+    /// Which value of the function.
+    #[arg(long, value_enum, default_value_t = Value::Total, requires = "function")]
+    value: Value,
     /// The most series, those with the largest totals.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -36,6 +43,16 @@ pub(crate) struct Args {
     connection: Connection,
 }
 
+/// The values of a function.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Value {
+    /// Of the samples in which it occurs.
+    Total,
+    /// Of the samples whose leaf it is.
+    #[value(name = "self")]
+    Itself,
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let request = SeriesRequest {
@@ -43,6 +60,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         step: args.step.map(duration).transpose()?,
         by: args.by.clone(),
         sample_type: args.sample_type.unwrap_or_default(),
+        function: args.function.unwrap_or_default(),
+        value: match args.value {
+            Value::Total => FunctionValue::SeriesValueTotal,
+            Value::Itself => FunctionValue::SeriesValueSelf,
+        }
+        .into(),
         limit: args.limit,
     };
     let mut client = args.connection.query_client().await?;
@@ -52,7 +75,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     match args.output {
         Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
         Output::Table => {
-            write_text(None, &listed(&answer))?;
+            write_text(None, &listed(answer.sample_type.as_ref(), &answer.series))?;
             if answer.series_truncated > 0 {
                 let more = answer.series_truncated;
                 let _ = writeln!(std::io::stderr(), "there are {more} series more: raise --limit {}", args.limit);
@@ -63,13 +86,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Renders the points in columns: labels, time, value, profiles.
-fn listed(answer: &SeriesResponse) -> String {
-    let labels = answer.series.first().map(|series| series.labels.keys().map(|name| printable(name).to_uppercase()));
-    let unit = answer.sample_type.as_ref().map(|t| format!("{}/{}", t.r#type, t.unit)).unwrap_or_default();
+pub(super) fn listed(sample_type: Option<&SampleType>, series: &[TimeSeries]) -> String {
+    let labels = series.first().map(|series| series.labels.keys().map(|name| printable(name).to_uppercase()));
+    let unit = sample_type.map(|t| format!("{}/{}", t.r#type, t.unit)).unwrap_or_default();
     let mut head: Vec<String> = labels.into_iter().flatten().collect();
     head.extend(["TIME".to_owned(), printable(&unit).to_uppercase(), "PROFILES".to_owned()]);
     let mut rows = vec![head];
-    for TimeSeries { labels, points, .. } in &answer.series {
+    for TimeSeries { labels, points, .. } in series {
         for point in points {
             let mut row: Vec<String> = labels.values().map(|value| printable(value)).collect();
             let time = point.time.as_ref().map(time_text).unwrap_or_default();

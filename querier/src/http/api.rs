@@ -37,6 +37,9 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/api/v1/profiles/{id}", get(profile))
         .route("/api/v1/merge", get(merge))
         .route("/api/v1/series", get(sums::series))
+        .route("/api/v1/top", get(sums::top))
+        .route("/api/v1/function", get(sums::function))
+        .route("/api/v1/stats", get(sums::stats))
         .route("/api/v1/types", get(types))
         .route("/api/v1/services", get(services))
         .route("/api/v1/labels", get(label_names))
@@ -78,7 +81,7 @@ impl Asked {
 
 impl Asked {
     /// Takes the parameters that filter stacks.
-    fn filter(&mut self) -> v1::StackFilter {
+    pub(super) fn filter(&mut self) -> v1::StackFilter {
         let mut text = |name| self.params.text(name).unwrap_or_default();
         v1::StackFilter {
             focus: text("focus"),

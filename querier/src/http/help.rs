@@ -46,7 +46,11 @@ All questions, by GET:
     /api/v1/profiles/ID         one profile, gzip'd; with raw=true the very bytes that were sent
     /api/v1/merge               all selected profiles as one: format=pprof|flamegraph|top|folded, sample_type, limit;
                                 focus, ignore, show, hide, show_from, tag_focus, tag_ignore, call_site
-    /api/v1/series              sums over time: step, by (labels, comma separated), sample_type, limit
+    /api/v1/series              sums over time: step, by (labels, comma separated), function, value=total|self, sample_type, limit
+    /api/v1/top                 functions, ranked: by (labels), function (a regular expression), sample_type, limit (50; 0 is all),
+                                and focus to call_site
+    /api/v1/function            one function: name, by (service), step, sample_type, limit of callers and callees (20)
+    /api/v1/stats               what is stored
     /api/v1/types               the profile types
     /api/v1/services            the services, and the profile types of each
     /api/v1/labels              the names of labels

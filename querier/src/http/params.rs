@@ -33,7 +33,7 @@ pub(crate) enum Error {
         name: String,
     },
     /// Names that the question does not have.
-    #[error("unknown parameter{} {}; known are {}", if names.len() > 1 { "s" } else { "" }, names.join(", "), known.join(", "))]
+    #[error("unknown parameter{} {}; known are {}", if names.len() > 1 { "s" } else { "" }, names.join(", "), if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
     Unknown {
         /// The names.
         names: Vec<String>,
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(list("call_site="), [""; 0]);
         assert_eq!(list(""), [""; 0]);
         let error = Params::parse(Some("call_site=a&call_site=b")).unwrap().finish().unwrap_err();
-        assert_eq!(error.to_string(), r#"unknown parameter "call_site"; known are "#);
+        assert_eq!(error.to_string(), r#"unknown parameter "call_site"; known are none"#);
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl By {
         Ok(Self(names))
     }
 
+    /// Returns whether everything is one group.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the group of each of `matches`.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use ulid::Ulid;
 use super::budget::Refused;
 use super::cursor::NotACursor;
 use super::merge::disagreement::Disagreement;
-use super::step;
+use super::{step, top};
 use crate::window;
 
 /// How long to wait for a store that did not answer, or for other questions to end.
@@ -100,6 +100,21 @@ pub(crate) enum Error {
         /// The most there is.
         max: u32,
     },
+    /// Which value of a function is meant has no name.
+    #[error("value {number} is not one of total, self")]
+    Value {
+        /// What was given.
+        number: i32,
+    },
+    /// A value of a function is asked for, but of no function.
+    #[error("value is self, of which there is only a function's: say which, as function")]
+    ValueOfNone,
+    /// No function is named.
+    #[error("name is empty: say which function is meant")]
+    FunctionName,
+    /// The expression that functions are to match cannot be used.
+    #[error("function: {0}")]
+    Pattern(#[from] top::BadPattern),
     /// The step cannot be used.
     #[error(transparent)]
     Step(#[from] step::Error),
@@ -221,6 +236,10 @@ impl Error {
             | Self::By { .. }
             | Self::TooManyLabels { .. }
             | Self::SeriesLimit { .. }
+            | Self::Value { .. }
+            | Self::ValueOfNone
+            | Self::FunctionName
+            | Self::Pattern(_)
             | Self::Step(_)
             | Self::Types { .. }
             | Self::Disagreement(_)

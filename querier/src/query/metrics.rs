@@ -23,6 +23,12 @@ pub(crate) enum Question {
     Merge,
     /// Sums over time.
     Series,
+    /// Ranks functions.
+    Top,
+    /// Says all about a function.
+    Function,
+    /// Says what is stored.
+    Stats,
     /// Lists profile types.
     ProfileTypes,
     /// Lists services.
@@ -167,6 +173,9 @@ impl Question {
             Self::GetProfile => "get_profile",
             Self::Merge => "merge",
             Self::Series => "series",
+            Self::Top => "top",
+            Self::Function => "function",
+            Self::Stats => "stats",
             Self::ProfileTypes => "profile_types",
             Self::Services => "services",
             Self::LabelNames => "label_names",

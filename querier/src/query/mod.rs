@@ -7,6 +7,7 @@
 //!
 //! - [`search`], [`types`], [`services`], [`labels`]: answered from what the catalog knows, without a look into profiles
 //! - [`series`]: sums over time, from the totals that rows carry; [`step`], [`by`] and [`shown`] say of what, over what and for whom
+//! - [`top`], [`function`], and [`series`] of a function: sums of samples group by group, which [`tally`] reads; [`stats`]: what is stored
 //! - [`fetch`]: one profile; [`merge`]: many, admitted by [`budget`]
 //!
 //! What does not belong here: how a request came in, and anything that writes to the bucket.
@@ -17,6 +18,7 @@ mod cursor;
 mod error;
 mod fetch;
 mod filter;
+mod function;
 mod labels;
 pub(crate) mod merge;
 mod metrics;
@@ -25,11 +27,14 @@ mod selection;
 mod series;
 mod services;
 mod shown;
+mod stats;
 mod step;
+mod tally;
+mod top;
 mod types;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use afterglow_proto::v1;
@@ -37,6 +42,7 @@ use afterglow_service::Failure;
 use afterglow_store::catalog::{self, Catalog, Freshness, Match, Problem, Summary, View};
 use afterglow_store::clock::Clock;
 use afterglow_store::paths::TenantId;
+use afterglow_store::retention::Policy;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -74,6 +80,8 @@ struct Parts {
     limits: Limits,
     budget: Budget,
     metrics: Metrics,
+    /// How long profiles are kept, where this process is what deletes them.
+    retention: OnceLock<Policy>,
 }
 
 // === impl Engine ===
@@ -82,7 +90,12 @@ impl Engine {
     /// Puts the parts together.
     pub(crate) fn new(catalog: Catalog, clock: Arc<dyn Clock>, limits: Limits, metrics: Metrics) -> Self {
         let budget = Budget::new(limits.memory_bytes, metrics.memory.clone());
-        Self(Arc::new(Parts { catalog, clock, limits, budget, metrics }))
+        Self(Arc::new(Parts { catalog, clock, limits, budget, metrics, retention: OnceLock::new() }))
+    }
+
+    /// Says how long this process keeps profiles. What was said first stays.
+    pub(crate) fn set_retention(&self, policy: Policy) {
+        let _ = self.0.retention.set(policy);
     }
 
     /// Returns the time now, in nanoseconds since 1970.
@@ -138,7 +151,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::search`].
-    #[tracing::instrument(name = "series", skip_all, fields(%tenant, profiles))]
+    #[tracing::instrument(name = "series", skip_all, fields(%tenant, profiles, bytes, blocks, estimate))]
     pub(crate) async fn series(
         &self,
         tenant: &TenantId,
@@ -146,6 +159,44 @@ impl Engine {
     ) -> Result<v1::SeriesResponse, Failure> {
         let answer = series::answer(self, tenant, request);
         self.ask(Question::Series, answer, |answer| answer.completeness.as_ref()).await
+    }
+
+    /// Ranks functions.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "top", skip_all, fields(%tenant, profiles, bytes, blocks, estimate))]
+    pub(crate) async fn top(&self, tenant: &TenantId, request: v1::TopRequest) -> Result<v1::TopResponse, Failure> {
+        let answer = top::answer(self, tenant, request);
+        self.ask(Question::Top, answer, |answer| answer.completeness.as_ref()).await
+    }
+
+    /// Says all about one function.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "function", skip_all, fields(%tenant, name = request.name, profiles, bytes, blocks, estimate))]
+    pub(crate) async fn function(
+        &self,
+        tenant: &TenantId,
+        request: v1::FunctionRequest,
+    ) -> Result<v1::FunctionResponse, Failure> {
+        let answer = function::answer(self, tenant, request);
+        self.ask(Question::Function, answer, |answer| answer.completeness.as_ref()).await
+    }
+
+    /// Says what is stored.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "stats", skip_all, fields(%tenant))]
+    pub(crate) async fn stats(
+        &self,
+        tenant: &TenantId,
+        request: v1::StatsRequest,
+    ) -> Result<v1::StatsResponse, Failure> {
+        let answer = stats::answer(self, tenant, request);
+        self.ask(Question::Stats, answer, |answer| answer.completeness.as_ref()).await
     }
 
     /// Lists profile types.

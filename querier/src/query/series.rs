@@ -1,11 +1,13 @@
 //! Series: how a sum moves over time, step by step, one series for each value of some labels.
 //!
-//! The sums are those of the totals that rows carry, so no sample is read. Steps lie on multiples of their length, whatever the
-//! window. What is selected by no profile is an empty answer that says so, for a chart of nothing is a chart.
+//! The sums are those of the totals that rows carry, so no sample is read, unless one function is asked for. Steps lie on multiples of
+//! their length, whatever the window. What is selected by no profile is an empty answer that says so, for a chart of nothing is a chart.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use afterglow_profile::filter::Filter;
+use afterglow_profile::functions;
 use afterglow_profile::merge::Warning;
 use afterglow_proto::v1;
 use afterglow_store::catalog::Match;
@@ -13,9 +15,12 @@ use afterglow_store::paths::TenantId;
 use tracing::Span;
 
 use super::by::{By, Groups};
+use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
 use super::step::Step;
+use super::tally;
+use super::tally::cells::Cells;
 use super::{Engine, Error, completeness, on_pool};
 use crate::window;
 
@@ -37,40 +42,91 @@ pub(super) struct Sum {
 /// The sums of a group, by the numbers of their steps.
 pub(super) type Sums = BTreeMap<i64, Sum>;
 
+/// What is summed.
+enum Of {
+    /// Everything, as rows say.
+    Totals,
+    /// A function, of which the name and the value that is meant.
+    Function(String, fn(&functions::Sums) -> i128),
+}
+
 pub(super) async fn answer(
     engine: &Engine,
     tenant: &TenantId,
     request: v1::SeriesRequest,
 ) -> Result<v1::SeriesResponse, Error> {
+    let of = Of::read(request.function, request.value)?;
     let by = By::read(request.by)?;
     let limit = limit(request.limit)?;
     let selection = Selection::read(request.selection, engine.now_nanos())?;
     let selected = engine.select(tenant, &selection).await?;
     Span::current().record("profiles", selected.matches.len());
-    let step = request.step;
-    let mut answer = on_pool(async move {
-        let matches = &selected.matches;
+    let (engine, step, sample_type) = (engine.clone(), request.step, request.sample_type);
+    on_pool(async move {
+        let (matches, mut problems) = (&selected.matches, selected.problems);
         let step = Step::choose(step.as_ref(), selection.window, times(matches))?;
-        let answer = v1::SeriesResponse {
-            step: Some(window::duration(step.nanos())),
-            completeness: Some(completeness(&selected.problems)),
-            ..v1::SeriesResponse::default()
-        };
+        let mut answer = v1::SeriesResponse { step: Some(window::duration(step.nanos())), ..Default::default() };
         if matches.is_empty() {
-            return Ok(v1::SeriesResponse { warnings: vec![format!("no profiles match {selection}")], ..answer });
+            answer.completeness = Some(completeness(&problems));
+            answer.warnings.push(format!("no profiles match {selection}"));
+            return Ok(answer);
         }
         let groups = by.groups(matches, &selection)?;
-        let shown = Shown::new(matches, &request.sample_type)?;
-        let sums = totals(matches, &groups, &shown, step);
-        let (series, saturated) = write(sums, &groups, step);
-        let mut warnings = shown.warnings;
-        warnings.extend(saturated);
-        Ok::<_, Error>(v1::SeriesResponse { sample_type: Some(shown.sample_type), series, warnings, ..answer })
+        let shown = Shown::new(matches, &sample_type)?;
+        answer.warnings.clone_from(&shown.warnings);
+        let sums = match of {
+            Of::Totals => totals(matches, &groups, &shown, step),
+            Of::Function(name, value) => {
+                let cells = Cells::new(matches, &groups, step);
+                let of = (&matches[..], &cells.of[..]);
+                let done = tally::read(
+                    &engine,
+                    Question::Series,
+                    of,
+                    &shown,
+                    &selection,
+                    Filter::default(),
+                    cells.tally(&name),
+                )
+                .await?;
+                problems.extend(done.problems);
+                answer.warnings.extend(done.tally.warning(&name));
+                if done.tally.calls.is_found() {
+                    cells.series(groups.len(), (matches, &done.is_read), &done.tally, value)
+                } else {
+                    Vec::new()
+                }
+            }
+        };
+        let mut over = 0;
+        for (group, sums) in sums.into_iter().enumerate().filter(|(_, sums)| !sums.is_empty()) {
+            let (series, saturated) = write(sums, groups.labels(group), step);
+            over += saturated;
+            answer.series.push(series);
+        }
+        answer.series.sort_by(|a, b| (Reverse(a.total), &a.labels).cmp(&(Reverse(b.total), &b.labels)));
+        answer.series_truncated = answer.series.len().saturating_sub(limit) as u64;
+        answer.series.truncate(limit);
+        answer.warnings.extend(saturated(over));
+        answer.completeness = Some(completeness(&problems));
+        answer.sample_type = Some(shown.sample_type);
+        Ok(answer)
     })
-    .await??;
-    answer.series_truncated = answer.series.len().saturating_sub(limit) as u64;
-    answer.series.truncate(limit);
-    Ok(answer)
+    .await?
+}
+
+impl Of {
+    fn read(function: String, number: i32) -> Result<Self, Error> {
+        let value = v1::FunctionValue::try_from(number).map_err(|_| Error::Value { number })?;
+        match (function.as_str(), value) {
+            ("", v1::FunctionValue::SeriesValueSelf) => Err(Error::ValueOfNone),
+            ("", _) => Ok(Self::Totals),
+            (_, v1::FunctionValue::SeriesValueSelf) => Ok(Self::Function(function, |sums| sums.self_value)),
+            (_, v1::FunctionValue::SeriesValueUnspecified | v1::FunctionValue::SeriesValueTotal) => {
+                Ok(Self::Function(function, |sums| sums.total))
+            }
+        }
+    }
 }
 
 fn limit(limit: u32) -> Result<usize, Error> {
@@ -91,39 +147,38 @@ pub(super) fn times(matches: &[Match]) -> Option<(i64, i64)> {
 fn totals(matches: &[Match], groups: &Groups<'_>, shown: &Shown<'_>, step: Step) -> Vec<Sums> {
     let mut sums = vec![Sums::new(); groups.len()];
     for (found, &group) in matches.iter().zip(&groups.of) {
-        let (row, column) = (found.row(), shown.column(found));
+        let row = found.row();
         let sum = sums[group as usize].entry(step.index(row.time_nanos)).or_default();
-        sum.value = sum.value.saturating_add(i128::from(row.totals[column.index]).saturating_mul(column.factor));
+        sum.value = sum.value.saturating_add(shown.total(found));
         sum.profiles += 1;
         sum.duration_nanos += i128::from(row.duration_nanos);
     }
     sums
 }
 
-/// Writes the sums as series, the largest first, and says how many values did not fit.
-pub(super) fn write(sums: Vec<Sums>, groups: &Groups<'_>, step: Step) -> (Vec<v1::TimeSeries>, Option<String>) {
-    let mut saturated = 0;
+/// Writes the sums of a group, and returns how many of them do not fit in 64 bits.
+pub(super) fn write(sums: Sums, labels: BTreeMap<String, String>, step: Step) -> (v1::TimeSeries, usize) {
+    let mut over = 0;
     let mut fit = |value: i128| {
         let fitting = clamp(value);
-        saturated += usize::from(i128::from(fitting) != value);
+        over += usize::from(i128::from(fitting) != value);
         fitting
     };
-    let mut series: Vec<v1::TimeSeries> = Vec::with_capacity(sums.len());
-    for (group, sums) in sums.into_iter().enumerate() {
-        let total = sums.values().fold(0i128, |total, sum| total.saturating_add(sum.value));
-        let profiles = sums.values().map(|sum| sum.profiles).sum();
-        let points = sums.into_iter().map(|(index, sum)| v1::SeriesPoint {
-            time: Some(window::timestamp(step.start_nanos(index))),
-            value: fit(sum.value),
-            profiles: sum.profiles,
-            duration: Some(window::duration(clamp(sum.duration_nanos))),
-        });
-        let points = points.collect();
-        series.push(v1::TimeSeries { labels: groups.labels(group), points, total: fit(total), profiles });
-    }
-    series.sort_by(|a, b| (Reverse(a.total), &a.labels).cmp(&(Reverse(b.total), &b.labels)));
-    let saturated = (saturated > 0).then(|| Warning::Saturated { sums: saturated }.to_string());
-    (series, saturated)
+    let total = fit(sums.values().fold(0i128, |total, sum| total.saturating_add(sum.value)));
+    let profiles = sums.values().map(|sum| sum.profiles).sum();
+    let points = sums.into_iter().map(|(index, sum)| v1::SeriesPoint {
+        time: Some(window::timestamp(step.start_nanos(index))),
+        value: fit(sum.value),
+        profiles: sum.profiles,
+        duration: Some(window::duration(clamp(sum.duration_nanos))),
+    });
+    let points = points.collect();
+    (v1::TimeSeries { labels, points, total, profiles }, over)
+}
+
+/// Says how many sums do not fit in 64 bits, where there are any.
+pub(super) fn saturated(sums: usize) -> Option<String> {
+    (sums > 0).then(|| Warning::Saturated { sums }.to_string())
 }
 
 /// Returns `sum`, or the nearest value that 64 bits can hold.

@@ -72,6 +72,12 @@ impl<'a> Shown<'a> {
     pub(super) fn column(&self, found: &Match) -> Column {
         self.columns[found.sample_types()]
     }
+
+    /// Returns the total of a profile, in the unit that is shown.
+    pub(super) fn total(&self, found: &Match) -> i128 {
+        let column = self.column(found);
+        i128::from(found.row().totals[column.index]).saturating_mul(column.factor)
+    }
 }
 
 /// Returns a profile that has these sample types and nothing else.

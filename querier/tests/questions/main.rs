@@ -2,9 +2,11 @@
 
 mod edge;
 mod fetch;
+mod functions;
 mod labels;
 mod merge;
 mod search;
 mod series;
+mod stats;
 mod trouble;
 mod world;

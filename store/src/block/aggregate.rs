@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::chunk::{self, Profiles, Unpacked};
 use super::columns::{Head, Samples};
+use super::reader::Read;
 use super::rows::Row;
 use super::symbols::{Header, Symbols};
 use super::varint::Damage;
@@ -29,20 +30,27 @@ enum Content {
 }
 
 #[derive(Debug)]
-struct Sums {
-    symbols: Arc<Symbols>,
-    header: Header,
-    profiles: usize,
-    time_nanos: i64,
-    duration_nanos: i64,
+pub(super) struct Sums {
+    pub(super) symbols: Arc<Symbols>,
+    pub(super) header: Header,
+    pub(super) profiles: usize,
+    pub(super) time_nanos: i64,
+    pub(super) duration_nanos: i64,
     /// The stack and the label set of each sample.
-    keys: Vec<(u32, u32)>,
+    pub(super) keys: Vec<(u32, u32)>,
     /// The values, row by row.
-    values: Vec<i64>,
+    pub(super) values: Vec<i64>,
+}
+
+/// The distinct headers of profiles, but for their main mappings.
+#[derive(Debug, Default)]
+pub(super) struct Headers {
+    /// Each with the headers of the symbols that are the same.
+    known: Vec<(Header, Vec<u32>)>,
 }
 
 /// Limits that refuse nothing: what is decoded here was accepted once, perhaps under other limits than today's.
-fn no_limits() -> Limits {
+pub(super) fn no_limits() -> Limits {
     Limits {
         body_bytes_max: u64::MAX,
         inflated_bytes_max: u64::MAX,
@@ -80,11 +88,51 @@ impl Aggregate {
     }
 }
 
+// === impl Headers ===
+
+impl Headers {
+    /// Returns the place of a header of `symbols`, which may be the one after the last that was known.
+    pub(super) fn place(&mut self, header: u32, symbols: &Symbols) -> Result<usize, Damage> {
+        if let Some(at) = self.known.iter().position(|(_, same)| same.contains(&header)) {
+            return Ok(at);
+        }
+        let of = symbols.header(header)?;
+        let like =
+            |(known, _): &(Header, Vec<u32>)| Header { main_mapping: known.main_mapping, ..of.clone() } == *known;
+        let at = match self.known.iter().position(like) {
+            Some(at) => at,
+            None => {
+                self.known.push((of, Vec::new()));
+                self.known.len() - 1
+            }
+        };
+        self.known[at].1.push(header);
+        Ok(at)
+    }
+
+    /// Returns the header at a place.
+    pub(super) fn get(&self, place: usize) -> &Header {
+        &self.known[place].0
+    }
+}
+
+/// Checks that samples refer to entries of the tables.
+pub(super) fn check(samples: &Samples, symbols: &Symbols) -> Result<(), Damage> {
+    let (stacks, sets) = (symbols.leaves.len(), symbols.label_ends.len());
+    if samples.stacks.iter().any(|&stack| stack as usize >= stacks)
+        || samples.labels.iter().any(|&set| set as usize >= sets)
+    {
+        return Err(Damage("an index points past its table"));
+    }
+    Ok(())
+}
+
 /// Adds up the samples of a dataset.
 pub(crate) struct Summing {
     symbols: Arc<Symbols>,
     /// The number of each label set.
     numbers: Arc<[i64]>,
+    headers: Headers,
     groups: Vec<Group>,
     apart: Vec<Aggregate>,
     samples: Samples,
@@ -93,8 +141,6 @@ pub(crate) struct Summing {
 /// The sums of the profiles with one header.
 struct Group {
     header: Header,
-    /// The headers that are the same but for the main mapping.
-    same: Vec<u32>,
     profiles: usize,
     time_nanos: i64,
     duration_nanos: i64,
@@ -110,37 +156,16 @@ impl Summing {
     /// Starts with nothing added.
     pub(crate) fn new(symbols: Arc<Symbols>) -> Self {
         let numbers = chunk::numbers(&symbols).into();
-        Self { symbols, numbers, groups: Vec::new(), apart: Vec::new(), samples: Samples::default() }
-    }
-
-    /// Adds a profile that is kept as it was sent.
-    pub(crate) fn add_blob(&mut self, raw: Vec<u8>) -> Result<(), Damage> {
-        decode(&raw, &no_limits()).map_err(|_| Damage("is no profile"))?;
-        self.apart.push(Aggregate(Content::Whole(raw)));
-        Ok(())
-    }
-
-    /// Adds the profiles of `rows`, all of one chunk and in the order of their positions.
-    pub(crate) fn add_chunk(&mut self, chunk: &Unpacked, rows: &[&Row]) -> Result<(), Damage> {
-        let numbers = self.numbers.clone();
-        let mut profiles = Profiles::new(chunk, &numbers)?;
-        let mut samples = std::mem::take(&mut self.samples);
-        for row in rows {
-            let head = profiles.read(row.position as usize, &mut samples)?;
-            self.add(&head, &samples, row)?;
-        }
-        self.samples = samples;
-        Ok(())
+        let headers = Headers::default();
+        Self { symbols, numbers, headers, groups: Vec::new(), apart: Vec::new(), samples: Samples::default() }
     }
 
     fn add(&mut self, head: &Head, samples: &Samples, row: &Row) -> Result<(), Damage> {
-        let stacks = self.symbols.leaves.len();
-        if samples.stacks.iter().any(|&stack| stack as usize >= stacks)
-            || samples.labels.iter().any(|&set| set as usize >= self.symbols.label_ends.len())
-        {
-            return Err(Damage("an index points past its table"));
+        check(samples, &self.symbols)?;
+        let at = self.headers.place(head.header, &self.symbols)?;
+        if at == self.groups.len() {
+            self.groups.push(Group::new(self.headers.get(at).clone(), self.symbols.leaves.len()));
         }
-        let at = self.group(head.header)?;
         if samples.values.len() != self.groups[at].header.sample_types.len() {
             return Err(Damage("has another number of values than sample types"));
         }
@@ -163,24 +188,6 @@ impl Summing {
         Ok(())
     }
 
-    /// Returns the index of the group for a header.
-    fn group(&mut self, header: u32) -> Result<usize, Damage> {
-        if let Some(at) = self.groups.iter().position(|group| group.same.contains(&header)) {
-            return Ok(at);
-        }
-        let of = self.symbols.header(header)?;
-        let like = |group: &Group| Header { main_mapping: group.header.main_mapping, ..of.clone() } == group.header;
-        let at = match self.groups.iter().position(like) {
-            Some(at) => at,
-            None => {
-                self.groups.push(Group::new(of, self.symbols.leaves.len()));
-                self.groups.len() - 1
-            }
-        };
-        self.groups[at].same.push(header);
-        Ok(at)
-    }
-
     /// Returns the sums.
     pub(crate) fn finish(self) -> Vec<Aggregate> {
         let Self { symbols, groups, mut apart, .. } = self;
@@ -190,11 +197,30 @@ impl Summing {
     }
 }
 
+impl Read<()> for Summing {
+    fn add_blob(&mut self, raw: Vec<u8>, (): ()) -> Result<(), Damage> {
+        decode(&raw, &no_limits()).map_err(|_| Damage("is no profile"))?;
+        self.apart.push(Aggregate(Content::Whole(raw)));
+        Ok(())
+    }
+
+    fn add_chunk(&mut self, chunk: &Unpacked, rows: &[(&Row, ())]) -> Result<(), Damage> {
+        let numbers = self.numbers.clone();
+        let mut profiles = Profiles::new(chunk, &numbers)?;
+        let mut samples = std::mem::take(&mut self.samples);
+        for (row, ()) in rows {
+            let head = profiles.read(row.position as usize, &mut samples)?;
+            self.add(&head, &samples, row)?;
+        }
+        self.samples = samples;
+        Ok(())
+    }
+}
+
 impl Group {
     fn new(header: Header, stacks: usize) -> Self {
         Self {
             header,
-            same: Vec::new(),
             profiles: 0,
             time_nanos: 0,
             duration_nanos: 0,
@@ -274,7 +300,7 @@ fn earliest(a: i64, b: i64) -> i64 {
 // === impl Sums ===
 
 impl Sums {
-    fn profile(&self) -> Profile<'_> {
+    pub(super) fn profile(&self) -> Profile<'_> {
         let symbols = &*self.symbols;
         let mut tables = Tables::new(symbols);
         let header = &self.header;

@@ -9,7 +9,7 @@
 //! - `order`, `pattern`, `rebuild`, `sink`: a profile's exact protobuf bytes from both;
 //! - `gather`, `rows`, `toc`, `layout`: the profiles of a dataset together, what is known of a profile and a block without either, and where everything lies;
 //! - [`SegmentWriter`] writes a block of level 0, [`Merge`] makes larger ones of several, [`Block`] reads one of any level,
-//!   [`Aggregate`] is the sum of many profiles.
+//!   [`Aggregate`] is the sum of many profiles, [`Grouped`] their values group by group.
 //!
 //! Invariants: what is read is checked before it is used; a profile comes back as the bytes that were added, proven by their SHA-256.
 //! Must not enter: object keys, commits, caching between blocks, clocks.
@@ -20,6 +20,7 @@ mod columns;
 mod error;
 mod frame;
 mod gather;
+mod grouped;
 mod layout;
 mod merge;
 mod order;
@@ -35,6 +36,7 @@ mod writer;
 
 pub use aggregate::Aggregate;
 pub use error::Error;
+pub use grouped::{Grouped, Part, Wanted};
 pub use merge::{Input, Merge, MergeOptions, Merged, Stats, Summary};
 pub use reader::Block;
 pub use rows::Row;

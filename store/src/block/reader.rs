@@ -15,6 +15,7 @@ use super::chunk::{self, Form, Profiles, Unpacked};
 use super::columns::Samples;
 use super::error::Error;
 use super::frame::Frame;
+use super::grouped::{Grouped, Grouping, Wanted};
 use super::layout::{MAGIC, TRAILER_BYTES};
 use super::order::Orders;
 use super::rebuild::{self, Parts};
@@ -179,36 +180,60 @@ impl Block {
     /// # Errors
     /// The object cannot be read or is damaged.
     pub async fn aggregate(&self, dataset: usize, rows: &[usize]) -> Result<Vec<Aggregate>, Error> {
+        let rows: Vec<(usize, ())> = rows.iter().map(|&row| (row, ())).collect();
+        Ok(self.read_rows_of(dataset, &rows, Summing::new).await?.finish())
+    }
+
+    /// Returns the samples of `rows` of dataset `dataset`, each stack once for each distinct header, and the values that are wanted by
+    /// the groups of their profiles. Each chunk is read once, whatever the groups. One round trip.
+    ///
+    /// # Errors
+    /// The object cannot be read or is damaged.
+    pub async fn by_group(&self, dataset: usize, rows: &[(usize, Wanted)]) -> Result<Vec<Grouped>, Error> {
+        Ok(self.read_rows_of(dataset, rows, Grouping::new).await?.finish())
+    }
+
+    /// Hands the samples of `rows` (indices into [`Block::rows`], all of dataset `dataset`) to a reader that `start` makes, each with
+    /// what stands beside it.
+    async fn read_rows_of<T: Copy, R: Read<T>>(
+        &self,
+        dataset: usize,
+        rows: &[(usize, T)],
+        start: impl FnOnce(Arc<Symbols>) -> R,
+    ) -> Result<R, Error> {
         let all = self.rows().await?;
         let Some(of) = self.toc.datasets.get(dataset) else {
             return Err(Error::corrupt(&self.path, format!("dataset {dataset}"), Damage("is not in this block")));
         };
-        let mut chosen: Vec<&Row> = rows.iter().filter_map(|&row| all.get(row)).collect();
-        if chosen.len() != rows.len() || chosen.iter().any(|row| row.dataset as usize != dataset) {
+        let mut chosen: Vec<(&Row, T)> = rows.iter().filter_map(|&(row, with)| Some((all.get(row)?, with))).collect();
+        if chosen.len() != rows.len() || chosen.iter().any(|(row, _)| row.dataset as usize != dataset) {
             return Err(Error::corrupt(
                 &self.path,
                 format!("dataset {dataset}"),
                 Damage("lacks a row that was asked for"),
             ));
         }
-        chosen.sort_by_key(|row| (row.chunk, row.position));
-        let by_chunk: Vec<&[&Row]> = chosen.chunk_by(|a, b| a.chunk == b.chunk).collect();
+        chosen.sort_by_key(|(row, _)| (row.chunk, row.position));
+        let by_chunk: Vec<&[(&Row, T)]> = chosen.chunk_by(|(a, _), (b, _)| a.chunk == b.chunk).collect();
         let mut ranges = vec![self.toc.symbols[of.symbols as usize].range()];
-        ranges.extend(by_chunk.iter().map(|rows| of.chunks[rows[0].chunk as usize].range_to_merge()));
+        ranges.extend(by_chunk.iter().map(|rows| of.chunks[rows[0].0.chunk as usize].range_to_merge()));
         let parts = self.get_ranges(&ranges).await?;
-        let mut summing = Summing::new(self.symbols(of, parts[0].clone())?);
+        let mut reader = start(self.symbols(of, parts[0].clone())?);
         for (rows, bytes) in by_chunk.into_iter().zip(&parts[1..]) {
-            let corrupt = |damage| self.corrupt_row(rows[0], damage);
-            let chunk = &of.chunks[rows[0].chunk as usize];
+            let (row, with) = rows[0];
+            let corrupt = |damage| self.corrupt_row(row, damage);
+            let chunk = &of.chunks[row.chunk as usize];
             match chunk {
-                Chunk::Blob(frame) => summing.add_blob(frame.unpack(bytes).map_err(corrupt)?).map_err(corrupt)?,
+                Chunk::Blob(frame) => {
+                    reader.add_blob(frame.unpack(bytes).map_err(corrupt)?, with).map_err(corrupt)?;
+                }
                 Chunk::Columns { .. } => {
                     let chunk = unpack(chunk, bytes, of.samples_version(&self.toc), false).map_err(corrupt)?;
-                    summing.add_chunk(&chunk, rows).map_err(corrupt)?;
+                    reader.add_chunk(&chunk, rows).map_err(corrupt)?;
                 }
             }
         }
-        Ok(summing.finish())
+        Ok(reader)
     }
 
     async fn get_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
@@ -243,6 +268,15 @@ impl Block {
     pub(crate) fn corrupt_row(&self, row: &Row, damage: Damage) -> Error {
         Error::corrupt(&self.path, format!("profile {}", row.id), damage)
     }
+}
+
+/// Takes the samples of rows, each with what stands beside it.
+pub(crate) trait Read<T> {
+    /// Takes a profile that is kept as it was sent.
+    fn add_blob(&mut self, raw: Vec<u8>, with: T) -> Result<(), Damage>;
+
+    /// Takes the profiles of `rows`, all of one chunk and in the order of their positions.
+    fn add_chunk(&mut self, chunk: &Unpacked, rows: &[(&Row, T)]) -> Result<(), Damage>;
 }
 
 const SHORT: Damage = Damage("was not read in full");

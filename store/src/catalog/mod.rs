@@ -21,6 +21,7 @@ mod dedupe;
 pub(crate) mod listing;
 mod refresh;
 mod segment;
+mod stored;
 mod view;
 
 use std::fmt;
@@ -33,6 +34,7 @@ use quick_cache::sync::Cache;
 use self::refresh::Tenant;
 use self::segment::Blocks;
 pub use self::segment::{OpenBlock, Series};
+pub use self::stored::{Holding, Level, Stored};
 pub use self::view::{Match, Query, SegmentInfo, Selection, SeriesCount, Summary, View};
 use crate::Store;
 use crate::commit::{self, Commits};

@@ -142,6 +142,11 @@ impl View {
         })
     }
 
+    /// Returns the segments with what does not count of them.
+    pub(super) fn listed(&self) -> &[Listed] {
+        &self.listed
+    }
+
     /// Returns the names of the segments, in their order.
     pub fn names(&self) -> impl Iterator<Item = &SegmentName> {
         self.listed.iter().map(|listed| &listed.segment.name)
@@ -349,12 +354,12 @@ impl View {
         self.state.blocks_of(days).filter(move |live| !query.is_empty() && overlaps(live))
     }
 
-    fn place(&self, live: &Live) -> Location {
+    pub(super) fn place(&self, live: &Live) -> Location {
         Location::of(&self.tenant, &live.entry)
     }
 
     /// Opens blocks, several at once, in their order.
-    fn open_all<'a, T: 'a>(
+    pub(super) fn open_all<'a, T: 'a>(
         &'a self,
         blocks: impl Iterator<Item = (BlockRef, Location, T)> + 'a,
     ) -> impl futures::Stream<Item = (BlockRef, Location, T, Result<Arc<OpenBlock>, Unopened>)> + Unpin + 'a {
@@ -375,7 +380,7 @@ impl View {
     }
 
     /// Returns a view that has not all of these, which are gone from the store; none where there is none.
-    async fn without(&self, gone: &[BlockRef]) -> Option<Arc<Self>> {
+    pub(super) async fn without(&self, gone: &[BlockRef]) -> Option<Arc<Self>> {
         if gone.is_empty() {
             return None;
         }
@@ -389,7 +394,7 @@ impl View {
 }
 
 /// Turns what kept a block from being opened into a problem, and notes what is gone.
-fn note(error: Unopened, name: BlockRef, location: &Location, gone: &mut Vec<BlockRef>) -> Problem {
+pub(super) fn note(error: Unopened, name: BlockRef, location: &Location, gone: &mut Vec<BlockRef>) -> Problem {
     if matches!(error, Unopened::Gone) {
         gone.push(name);
     }
@@ -503,7 +508,7 @@ impl<'a> Matcher<'a> {
 // === impl Listed ===
 
 impl Listed {
-    fn is_hidden(&self, row: u32) -> bool {
+    pub(super) fn is_hidden(&self, row: u32) -> bool {
         self.hidden.as_ref().is_some_and(|hidden| hidden.binary_search(&row).is_ok())
     }
 

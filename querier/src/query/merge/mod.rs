@@ -109,7 +109,7 @@ fn record(engine: &Engine, plan: &Plan) {
 }
 
 /// Says that nothing matches, and where the nearest profile lies that would in another window.
-async fn no_match(view: &View, selection: &Selection, problems: &[Problem]) -> Error {
+pub(super) async fn no_match(view: &View, selection: &Selection, problems: &[Problem]) -> Error {
     let anywhen = view.select(&selection.within(Window::ALL).query()).await;
     let times = anywhen.matches.iter().map(|found| found.row().time_nanos);
     let nearest = Nearest(times.min_by_key(|&nanos| selection.window.distance(nanos)));

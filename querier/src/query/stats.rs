@@ -1,0 +1,73 @@
+//! Stats: what is stored of a tenant, by level, and by service and type.
+
+use afterglow_proto::v1;
+use afterglow_store::catalog::{Freshness, Holding, Stored};
+use afterglow_store::paths::TenantId;
+use afterglow_store::retention::Policy;
+
+use super::{Engine, Error, completeness};
+use crate::window;
+
+/// The selector of what no rule is about.
+const ALL: &str = "{}";
+
+pub(super) async fn answer(
+    engine: &Engine,
+    tenant: &TenantId,
+    _request: v1::StatsRequest,
+) -> Result<v1::StatsResponse, Error> {
+    let view = engine.view(tenant, Freshness::AtMostOld).await?;
+    let Stored { commit, levels, holdings, problems } = view.stored().await;
+    let times = || holdings.iter().map(|holding| (holding.first_nanos, holding.last_nanos));
+    let (first, last) = (times().map(|(first, _)| first).min(), times().map(|(_, last)| last).max());
+    let levels: Vec<v1::LevelStats> = levels
+        .into_iter()
+        .map(|(level, stored)| v1::LevelStats {
+            level: level.into(),
+            blocks: stored.blocks,
+            bytes: stored.bytes,
+            profiles: stored.profiles,
+        })
+        .collect();
+    Ok(v1::StatsResponse {
+        profiles: holdings.iter().map(|holding| holding.profiles).sum(),
+        raw_bytes: holdings.iter().map(|holding| holding.raw_bytes).sum(),
+        stored_bytes: levels.iter().map(|level| level.bytes).sum(),
+        first: first.map(window::timestamp),
+        last: last.map(window::timestamp),
+        levels,
+        commit,
+        services: holdings.into_iter().map(service).collect(),
+        completeness: Some(completeness(&problems)),
+        retention: engine.0.retention.get().map(retention).unwrap_or_default(),
+    })
+}
+
+fn service(holding: Holding) -> v1::ServiceStats {
+    v1::ServiceStats {
+        service: holding.service,
+        r#type: holding.profile_type.to_string(),
+        profiles: holding.profiles,
+        raw_bytes: holding.raw_bytes,
+        stored_bytes: holding.stored_bytes,
+        series: holding.series,
+        first: Some(window::timestamp(holding.first_nanos)),
+        last: Some(window::timestamp(holding.last_nanos)),
+    }
+}
+
+/// Writes the rules in the order in which they count; what no rule is about comes last.
+fn retention(policy: &Policy) -> Vec<v1::RetentionRule> {
+    let age = |age: std::time::Duration| window::duration(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
+    let rules = policy.rules.iter().map(|rule| v1::RetentionRule {
+        selector: rule.selector.to_string(),
+        max_age: Some(age(rule.age_max)),
+        max_bytes: 0,
+    });
+    let rest = v1::RetentionRule {
+        selector: ALL.to_owned(),
+        max_age: policy.age_max.map(age),
+        max_bytes: policy.bytes_max.unwrap_or_default(),
+    };
+    rules.chain([rest]).collect()
+}

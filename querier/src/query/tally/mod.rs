@@ -1,0 +1,200 @@
+//! Tallies: sums of samples group by group, for questions that compare instances, services or hours and need no merged profile.
+//!
+//! Each dataset is read once, whatever the groups, several at once, and what its samples add up to goes into one tally under a lock. Sums are
+//! commutative, so they may come in any order. Admission, limits and damage are as in a merge: the memory is estimated before anything is
+//! read and measured after each dataset; a damaged dataset is left out and named; dropping the question's future ends its reads.
+//!
+//! - [`cells`]: groups cut by time, and the sums of a function in each
+
+pub(super) mod cells;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use afterglow_profile::filter::Filter;
+use afterglow_profile::functions::Stacks;
+use afterglow_store::block::{self, Block, Grouped, Wanted};
+use afterglow_store::catalog::{Match, Problem};
+use futures::{StreamExt as _, stream};
+use tracing::Span;
+
+use super::budget::Admitted;
+use super::error::Unread;
+use super::metrics::Question;
+use super::selection::Selection;
+use super::shown::Shown;
+use super::{Engine, Error, filter, on_pool};
+
+/// How many bytes a sample takes while a dataset is read: its number and its value for its group, and once as it is read.
+const BYTES_PER_SAMPLE: u64 = 32;
+
+/// How many bytes the tables of a profile take for each byte of its protobuf, with the frames of its stacks.
+const BYTES_PER_RAW_BYTE: u64 = 4;
+
+/// What samples add up to.
+pub(super) trait Tally: Send + 'static {
+    /// Adds the samples of a dataset; `stacks` are theirs, by their numbers.
+    fn add(&mut self, stacks: &Stacks, grouped: &Grouped);
+
+    /// Returns how many bytes of memory it holds, about.
+    fn memory(&self) -> usize;
+}
+
+/// A tally of all that could be read.
+#[derive(Debug)]
+pub(super) struct Done<T> {
+    pub(super) tally: T,
+    /// For each profile, whether it is in the tally.
+    pub(super) is_read: Vec<bool>,
+    /// What could not be read.
+    pub(super) problems: Vec<Problem>,
+    /// The patterns of the filter that matched nothing, said of each.
+    pub(super) warnings: Vec<String>,
+    /// The memory that the question holds.
+    pub(super) admitted: Admitted,
+}
+
+/// A tally while it grows.
+struct Growing<T> {
+    tally: T,
+    /// The patterns that matched nothing so far; none before the first samples.
+    unmatched: Option<BTreeSet<&'static str>>,
+}
+
+/// The profiles of one dataset of one block.
+struct Part {
+    block: Arc<Block>,
+    dataset: usize,
+    rows: Vec<(usize, Wanted)>,
+    /// Their places among all profiles.
+    places: Vec<usize>,
+    /// How much memory they take while they are read, about.
+    estimate: u64,
+}
+
+/// Reads `matches`, each of the group that stands at its place in `groups`, and adds what `filter` leaves of them to
+/// `tally`.
+///
+/// # Errors
+/// [`Error::TooManyProfiles`] and [`Error::Budget`] over a limit, [`Error::Damaged`] where nothing could be read, [`Error::Block`] where the
+/// store does not answer.
+pub(super) async fn read<T: Tally>(
+    engine: &Engine,
+    question: Question,
+    (matches, groups): (&[Match], &[u32]),
+    shown: &Shown<'_>,
+    selection: &Selection,
+    filter: Filter,
+    tally: T,
+) -> Result<Done<T>, Error> {
+    let limits = &engine.0.limits;
+    let (profiles, max) = (matches.len() as u64, limits.merge_profiles_max);
+    if profiles > max {
+        return Err(Error::TooManyProfiles { profiles, max });
+    }
+    let filter = Arc::new(filter);
+    let parts = plan(matches, groups, shown);
+    let largest = parts.iter().map(|part| part.estimate).max().unwrap_or_default();
+    let reading = largest * limits.merge_reads.min(parts.len()) as u64;
+    record(engine, question, matches, &parts, reading);
+    let mut admitted = engine.0.budget.admit(reading).await?;
+
+    let growing = Arc::new(Mutex::new(Growing { tally, unmatched: None }));
+    let (mut is_read, mut problems) = (vec![true; matches.len()], Vec::new());
+    let mut reads =
+        stream::iter(parts.into_iter().map(|part| read_part(part, Arc::clone(&filter), Arc::clone(&growing))))
+            .buffer_unordered(limits.merge_reads);
+    while let Some(part) = reads.next().await {
+        let (block, places, memory) = part?;
+        match memory {
+            Ok(memory) => admitted.cover(reading + memory as u64)?,
+            Err(error) if error.is_corrupt() => {
+                engine.0.metrics.damaged.inc();
+                tracing::error!(%error, "a dataset is left out of a tally");
+                problems.push(Problem { key: block.path().clone(), text: error.to_string() });
+                places.into_iter().for_each(|place| is_read[place] = false);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    drop(reads);
+    if !is_read.contains(&true) {
+        return Err(Error::Damaged { selection: selection.to_string(), problems: Unread::of(&problems) });
+    }
+    // Parts come back in any order; what is said of them does not depend on it.
+    problems.sort_by(|a, b| (&a.key, &a.text).cmp(&(&b.key, &b.text)));
+    let growing = Arc::into_inner(growing).expect("all reads have ended, and each held one");
+    let Growing { tally, unmatched } = growing.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let warnings = unmatched.into_iter().flatten().map(filter::warning).collect();
+    Ok(Done { tally, is_read, problems, warnings, admitted })
+}
+
+type PartRead = (Arc<Block>, Vec<usize>, Result<usize, block::Error>);
+
+/// Reads a part and adds it to the tally, of which it returns the memory.
+async fn read_part<T: Tally>(
+    part: Part,
+    filter: Arc<Filter>,
+    growing: Arc<Mutex<Growing<T>>>,
+) -> Result<PartRead, Error> {
+    let Part { block, dataset, rows, places, .. } = part;
+    let from = Arc::clone(&block);
+    let memory = on_pool(async move {
+        let all = from.by_group(dataset, &rows).await?;
+        let mut memory = 0;
+        for grouped in &all {
+            let mut profile = grouped.profile();
+            let unmatched: BTreeSet<_> = filter.apply(&mut profile).into_iter().collect();
+            let stacks = Stacks::new(&profile);
+            let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
+            growing.tally.add(&stacks, grouped);
+            growing.unmatched = Some(match growing.unmatched.take() {
+                Some(before) => &before & &unmatched,
+                None => unmatched,
+            });
+            memory = growing.tally.memory();
+        }
+        Ok(memory)
+    });
+    Ok((block, places, memory.await?))
+}
+
+/// Parts profiles by the datasets they lie in.
+fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
+    let mut parts: BTreeMap<(&str, usize), Part> = BTreeMap::new();
+    let mut largest: BTreeMap<(&str, usize), u64> = BTreeMap::new();
+    for (place, (found, &group)) in matches.iter().zip(groups).enumerate() {
+        let key = (found.block().path().as_ref(), found.dataset_index());
+        let part = parts.entry(key).or_insert_with(|| Part {
+            block: Arc::clone(found.block()),
+            dataset: found.dataset_index(),
+            rows: Vec::new(),
+            places: Vec::new(),
+            estimate: 0,
+        });
+        let column = shown.column(found);
+        part.rows.push((found.row_index(), Wanted { group, column: column.index, factor: column.factor }));
+        part.places.push(place);
+        part.estimate += found.row().samples * BYTES_PER_SAMPLE;
+        let largest = largest.entry(key).or_default();
+        *largest = found.row().raw_bytes.max(*largest);
+    }
+    let finish = |(mut part, largest): (Part, u64)| {
+        part.estimate += largest * BYTES_PER_RAW_BYTE;
+        part
+    };
+    parts.into_values().zip(largest.into_values()).map(finish).collect()
+}
+
+/// Counts what is read, and notes it in the span.
+fn record(engine: &Engine, question: Question, matches: &[Match], parts: &[Part], estimate: u64) {
+    let profiles = matches.len() as u64;
+    let bytes = matches.iter().map(|found| found.row().raw_bytes).sum();
+    let blocks = parts.iter().map(|part| part.block.path().as_ref()).collect::<BTreeSet<&str>>().len() as u64;
+    engine.0.metrics.read(question, profiles, bytes, blocks);
+    Span::current()
+        .record("profiles", profiles)
+        .record("bytes", bytes)
+        .record("blocks", blocks)
+        .record("estimate", estimate);
+}

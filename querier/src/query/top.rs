@@ -1,0 +1,150 @@
+//! Top: functions ranked, over everything selected and for each value of some labels, across services.
+//!
+//! The numbers are those of a merge's table, but nothing is merged: tables of functions take little memory where stacks take much.
+
+use std::cmp::Reverse;
+
+use afterglow_profile::filter::PATTERN_BYTES_MAX;
+use afterglow_profile::functions::{Stacks, Table};
+use afterglow_profile::merge::Warning;
+use afterglow_profile::{selector, top};
+use afterglow_proto::v1;
+use afterglow_store::block::Grouped;
+use afterglow_store::paths::TenantId;
+use regex::{Regex, RegexBuilder};
+
+use super::by::By;
+use super::metrics::Question;
+use super::selection::Selection;
+use super::shown::Shown;
+use super::tally::{self, Done, Tally};
+use super::{Engine, Error, completeness, filter, merge, on_pool};
+
+/// The most groups of an answer: what anyone reads, and with 50 rows each some 10 MB of JSON.
+pub(super) const GROUPS_MAX: usize = 1_000;
+
+/// Why functions cannot be matched with an expression.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadPattern {
+    /// It is too long.
+    #[error("the expression has {bytes} bytes, more than the {PATTERN_BYTES_MAX} that are taken")]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// It is none, or too large once it is compiled.
+    #[error("regular expression: {}", selector::regex_problem(.0))]
+    Malformed(#[from] regex::Error),
+}
+
+/// A table for each group.
+#[derive(Debug)]
+struct Tables(Vec<Table>);
+
+pub(super) async fn answer(
+    engine: &Engine,
+    tenant: &TenantId,
+    request: v1::TopRequest,
+) -> Result<v1::TopResponse, Error> {
+    let by = By::read(request.by)?;
+    let pattern = pattern(&request.function)?;
+    let filter = filter::read(request.filter)?;
+    let limit = (request.limit > 0).then_some(request.limit as usize);
+    let selection = Selection::read(request.selection, engine.now_nanos())?;
+    let view = engine.view(tenant, selection.freshness.clone()).await?;
+    let selected = view.select(&selection.query()).await;
+    if selected.matches.is_empty() {
+        return Err(merge::no_match(&view, &selection, &selected.problems).await);
+    }
+    let engine = engine.clone();
+    on_pool(async move {
+        let (matches, mut problems) = (&selected.matches, selected.problems);
+        let groups = by.groups(matches, &selection)?;
+        let shown = Shown::new(matches, &request.sample_type)?;
+        let tables = Tables((0..groups.len()).map(|_| Table::default()).collect());
+        let of = (&matches[..], &groups.of[..]);
+        let done = tally::read(&engine, Question::Top, of, &shown, &selection, filter, tables).await?;
+        let Done { tally: Tables(tables), is_read, problems: unread, warnings, mut admitted } = done;
+        problems.extend(unread);
+        let mut profiles = vec![0; tables.len()];
+        for (&group, _) in groups.of.iter().zip(&is_read).filter(|(_, is_read)| **is_read) {
+            profiles[group as usize] += 1;
+        }
+        // Once more for the table of everything, and once for the answer.
+        let held: usize = tables.iter().map(Table::memory).sum();
+        admitted.cover(3 * held as u64)?;
+
+        let is_shown = |name: &str, file: &str| {
+            pattern.as_ref().is_none_or(|pattern| pattern.is_match(name) || pattern.is_match(file))
+        };
+        let mut saturated = 0;
+        let mut write = |table: &Table| {
+            let (top, over) = table.top(limit, is_shown);
+            saturated += over;
+            message(top, &shown)
+        };
+        let mut all = Table::default();
+        tables.iter().for_each(|table| all.merge(table));
+        let mut answer = v1::TopResponse {
+            top: Some(write(&all)),
+            profiles: profiles.iter().sum(),
+            completeness: Some(completeness(&problems)),
+            warnings: [&shown.warnings[..], &warnings].concat(),
+            ..v1::TopResponse::default()
+        };
+        if !by.is_empty() {
+            let mut order: Vec<usize> = (0..tables.len()).filter(|&group| profiles[group] > 0).collect();
+            order.sort_by_cached_key(|&group| (Reverse(tables[group].total()), groups.labels(group)));
+            answer.groups_truncated = order.len().saturating_sub(GROUPS_MAX) as u64;
+            order.truncate(GROUPS_MAX);
+            let group = |&group: &usize| v1::TopGroup {
+                labels: groups.labels(group),
+                top: Some(write(&tables[group])),
+                profiles: profiles[group],
+            };
+            answer.groups = order.iter().map(group).collect();
+        }
+        if saturated > 0 {
+            answer.warnings.push(Warning::Saturated { sums: saturated }.to_string());
+        }
+        Ok(answer)
+    })
+    .await?
+}
+
+/// Reads the expression that functions are to match, if there is one.
+fn pattern(text: &str) -> Result<Option<Regex>, BadPattern> {
+    match text.len() {
+        0 => Ok(None),
+        1..=PATTERN_BYTES_MAX => Ok(Some(RegexBuilder::new(text).size_limit(selector::REGEX_BYTES_MAX).build()?)),
+        bytes => Err(BadPattern::TooLong { bytes }),
+    }
+}
+
+/// Writes a table as protobuf has it.
+fn message(top: top::Top, shown: &Shown<'_>) -> v1::Top {
+    v1::Top {
+        sample_type: Some(shown.sample_type.clone()),
+        total: top.total,
+        functions: top.rows.into_iter().map(row).collect(),
+        functions_truncated: top.truncated as u64,
+    }
+}
+
+/// Writes a row as protobuf has it.
+pub(super) fn row(row: top::Row) -> v1::TopFunction {
+    v1::TopFunction { name: row.name, file: row.file, self_: row.self_value, total: row.total }
+}
+
+impl Tally for Tables {
+    fn add(&mut self, stacks: &Stacks, grouped: &Grouped) {
+        for part in grouped.parts() {
+            let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
+            self.0[part.group as usize].add(stacks, values);
+        }
+    }
+
+    fn memory(&self) -> usize {
+        self.0.iter().map(|table| table.memory() + size_of::<Table>()).sum()
+    }
+}

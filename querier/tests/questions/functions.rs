@@ -1,0 +1,269 @@
+//! Top, Function, and Series of a function: the numbers of a merge's table, group by group, of samples that are read once.
+
+use std::collections::BTreeMap;
+
+use afterglow_proto::v1;
+use afterglow_store::testing::faults::Operation;
+
+use crate::series::{ask, put_fixtures, selections};
+use crate::world::{NOW_NANOS, SECOND, World, cpu, small};
+
+const TOP: &str = "/api/v1/top";
+const FUNCTION: &str = "/api/v1/function";
+
+/// What a table says of each function: its file, self and total.
+type Rows = BTreeMap<String, (String, i64, i64)>;
+
+fn rows(top: &v1::Top) -> Rows {
+    top.functions.iter().map(|row| (row.name.clone(), (row.file.clone(), row.self_, row.total))).collect()
+}
+
+async fn ask_top(world: &World, asked: &[(&str, &str)]) -> v1::TopResponse {
+    serde_json::from_value(world.json(TOP, asked).await).unwrap()
+}
+
+async fn ask_function(world: &World, asked: &[(&str, &str)]) -> v1::FunctionResponse {
+    serde_json::from_value(world.json(FUNCTION, asked).await).unwrap()
+}
+
+/// Returns the table that a merge gives, with how many profiles it is of; none where it is refused.
+async fn merged_top(world: &World, asked: &[(&str, &str)]) -> Option<(v1::Top, u64)> {
+    let answer = world.get("/api/v1/merge", &[asked, &[("format", "top")]].concat()).await;
+    if answer.status != 200 {
+        return None;
+    }
+    let merged: v1::MergeResponse = serde_json::from_value(answer.json()).unwrap();
+    let Some(v1::merge_response::Result::Top(top)) = merged.result else { panic!("{:?}", merged.result) };
+    Some((top, merged.profiles))
+}
+
+/// Goal: over real profiles, whatever is selected, the ranking is the table of the merge, row by row and in its order; groups add up to it;
+/// each group is what the merge of that group says; and a compaction changes nothing.
+#[tokio::test]
+async fn rankings_are_the_tables_of_merges() {
+    let world = World::with(&["--query.max-list-age=0s"]).await;
+    put_fixtures(&world).await;
+    let mut answers = Vec::new();
+    for _ in ["segments", "blocks"] {
+        let mut seen = Vec::new();
+        for (number, selection) in selections().into_iter().enumerate() {
+            let by = ["service", "instance,version", "version"][number % 3];
+            let Some((default, _)) = merged_top(&world, &selection).await else { continue };
+            let kind = default.sample_type.unwrap().r#type;
+            let selection = [&selection[..], &[("sample_type", kind.as_str())]].concat();
+            let (merged, profiles) = merged_top(&world, &selection).await.unwrap();
+            let answer = ask_top(&world, &[&selection[..], &[("by", by), ("limit", "0")]].concat()).await;
+            assert_eq!(answer.profiles, profiles);
+            let top = answer.top.as_ref().unwrap();
+            assert_eq!((top.total, top.functions.len()), (merged.total, merged.functions.len()), "{selection:?}");
+            assert_eq!(top, &merged, "{selection:?}");
+
+            let mut sums = Rows::new();
+            for group in &answer.groups {
+                for (name, (file, self_value, total)) in rows(group.top.as_ref().unwrap()) {
+                    let row = sums.entry(name).or_insert_with(|| (file, 0, 0));
+                    row.1 += self_value;
+                    row.2 += total;
+                }
+            }
+            let values = |rows: &Rows| -> Vec<(String, i64, i64)> {
+                let rows = rows.iter().filter(|(_, row)| (row.1, row.2) != (0, 0));
+                rows.map(|(name, row)| (name.clone(), row.1, row.2)).collect()
+            };
+            assert_eq!(values(&sums), values(&rows(top)), "{selection:?}");
+            assert_eq!(answer.groups.iter().map(|group| group.profiles).sum::<u64>(), profiles);
+            assert!(answer.groups.is_sorted_by_key(|group| -group.top.as_ref().unwrap().total));
+
+            let first = &answer.groups[0];
+            let labels: Vec<String> = first.labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+            let query = selection.iter().find(|(name, _)| *name == "query").unwrap().1.trim_matches(['{', '}']);
+            let narrowed =
+                format!("{{{}}}", [&labels[..], &[query.to_owned()]].concat().join(",").trim_end_matches(','));
+            let narrowed: Vec<_> = selection
+                .iter()
+                .map(|&(name, value)| (name, if name == "query" { &narrowed } else { value }))
+                .collect();
+            let (merged, profiles) = merged_top(&world, &narrowed).await.unwrap();
+            assert_eq!(first.profiles, profiles, "{narrowed:?}");
+            let (ours, theirs) = (first.top.as_ref().unwrap(), merged);
+            assert_eq!((ours.total, values(&rows(ours))), (theirs.total, values(&rows(&theirs))), "{narrowed:?}");
+            seen.push(answer);
+        }
+        answers.push(seen);
+        world.compact().await;
+    }
+    assert!(answers[0].len() > 15, "{}", answers[0].len());
+    assert!(answers[0] == answers[1], "a compaction changes no answer");
+}
+
+/// Goal: a filter leaves of a ranking what it leaves of a merge, with the same warnings, and groups add up to it.
+#[tokio::test]
+async fn a_filter_leaves_what_it_leaves_of_a_merge() {
+    let world = World::new().await;
+    put_fixtures(&world).await;
+    for (name, pattern) in [
+        ("focus", "runtime"),
+        ("ignore", "runtime"),
+        ("hide", "^runtime"),
+        ("show_from", "main"),
+        ("tag_focus", "thread"),
+        ("focus", "nobody has this"),
+    ] {
+        let asked = [("type", "heap"), ("start", "-1h"), ("sample_type", "inuse_space"), (name, pattern)];
+        let answer = world.json("/api/v1/merge", &[&asked[..], &[("format", "top")]].concat()).await;
+        let merged: v1::MergeResponse = serde_json::from_value(answer).unwrap();
+        let Some(v1::merge_response::Result::Top(top)) = merged.result else { panic!("{:?}", merged.result) };
+        let ours = ask_top(&world, &[&asked[..], &[("by", "service"), ("limit", "0")]].concat()).await;
+        let values = |top: &v1::Top| -> Vec<(String, i64, i64)> {
+            top.functions.iter().map(|row| (row.name.clone(), row.self_, row.total)).collect()
+        };
+        let all = ours.top.as_ref().unwrap();
+        assert_eq!((all.total, values(all)), (top.total, values(&top)), "{name}={pattern}");
+        assert_eq!(ours.warnings, merged.warnings, "{name}={pattern}");
+        assert_eq!(ours.groups.iter().map(|group| group.top.as_ref().unwrap().total).sum::<i64>(), all.total);
+    }
+}
+
+/// Goal: a function's points add up to its row in the table of the merge, self and total; its history, its shares and its callers agree.
+#[tokio::test]
+async fn a_function_adds_up_to_its_row() {
+    let world = World::with(&["--query.max-list-age=0s"]).await;
+    put_fixtures(&world).await;
+    let mut answers = Vec::new();
+    for _ in ["segments", "blocks"] {
+        let mut seen = Vec::new();
+        for (number, selection) in selections().into_iter().enumerate().filter(|(number, _)| number % 2 == 0) {
+            let Some((top, profiles)) = merged_top(&world, &selection).await else { continue };
+            let kind = top.sample_type.as_ref().unwrap().r#type.as_str();
+            let count = top.functions.len();
+            for row in [0, count / 7, count / 2, count - 1].map(|at| &top.functions[at]) {
+                let by = ["service", "", "instance", "type"][number % 4];
+                let asked = [&selection[..], &[("by", by), ("step", "2s"), ("sample_type", kind)]].concat();
+                for (value, expected) in [("total", row.total), ("self", row.self_)] {
+                    let asked = [&asked[..], &[("function", row.name.as_str()), ("value", value)]].concat();
+                    let series = ask(&world, &asked).await;
+                    assert_eq!(series.series.iter().map(|series| series.total).sum::<i64>(), expected, "{asked:?}");
+                    assert_eq!(series.series.iter().map(|series| series.profiles).sum::<u64>(), profiles, "{asked:?}");
+                    seen.push(format!("{series:?}"));
+                }
+                let function = ask_function(&world, &[&asked[..], &[("name", row.name.as_str())]].concat()).await;
+                assert_eq!(function.profiles, profiles);
+                let shares = function.groups.iter().map(|group| &group.top.as_ref().unwrap().functions[0]);
+                let shares: Vec<(i64, i64)> = shares.map(|share| (share.self_, share.total)).collect();
+                assert_eq!(shares.iter().map(|share| share.0).sum::<i64>(), row.self_, "{asked:?}");
+                assert_eq!(shares.iter().map(|share| share.1).sum::<i64>(), row.total, "{asked:?}");
+                let all: i64 = function.groups.iter().map(|group| group.top.as_ref().unwrap().total).sum();
+                assert_eq!(all, top.total, "{asked:?}");
+                let history: Vec<i64> = function.history.iter().map(|series| series.total).collect();
+                assert_eq!(history, shares.iter().map(|share| share.1).collect::<Vec<_>>(), "{asked:?}");
+                for calls in [&function.callers, &function.callees] {
+                    assert!(calls.iter().all(|call| call.total.abs() <= row.total.abs() && call.name != row.name));
+                    assert!(calls.is_sorted_by_key(|call| -call.total));
+                }
+                seen.push(format!("{function:?}"));
+            }
+        }
+        answers.push(seen);
+        world.compact().await;
+    }
+    assert!(answers[0].len() > 40, "{}", answers[0].len());
+    assert!(answers[0] == answers[1], "a compaction changes no answer");
+}
+
+/// Goal: the answers look as a UI and scripts rely on.
+#[tokio::test]
+async fn answers_look_like_this() {
+    let world = World::new().await;
+    world.put(&[cpu(1, &[("service", "api")], 61), cpu(2, &[("service", "web")], 20)]).await;
+    insta::assert_json_snapshot!("top_by_service", world.json(TOP, &[("by", "service"), ("limit", "1")]).await);
+    let asked = [("name", "main"), ("step", "60"), ("by", "service")];
+    insta::assert_json_snapshot!("function", world.json(FUNCTION, &asked).await);
+    let asked = [("function", "work"), ("value", "self"), ("step", "60")];
+    insta::assert_json_snapshot!("series_of_a_function", world.json("/api/v1/series", &asked).await);
+}
+
+/// Goal: a function that nobody has is no error but an empty answer that says so; only rows that match are shown.
+#[tokio::test]
+async fn what_is_not_there_is_said() {
+    let world = World::new().await;
+    world.put(&[cpu(1, &[("service", "api")], 20)]).await;
+    let series = ask(&world, &vec![("function", "absent")]).await;
+    let warning = "no stack of the selected profiles has a function called \"absent\"";
+    assert_eq!((series.series.len(), &series.warnings[..]), (0, &[warning.to_owned()][..]));
+    let function = ask_function(&world, &[("name", "absent")]).await;
+    assert_eq!(
+        (function.callers.len(), function.callees.len(), &function.warnings[..]),
+        (0, 0, &[warning.to_owned()][..])
+    );
+    assert_eq!(function.groups[0].top.as_ref().unwrap().functions[0].total, 0);
+    let top = ask_top(&world, &[("function", "^(wo|id)")]).await.top.unwrap();
+    assert_eq!(top.functions.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["work", "idle"]);
+    assert_eq!((top.total, top.functions_truncated), (40, 0));
+}
+
+/// Goal: each dataset is read once, whatever the groups are.
+#[tokio::test]
+async fn samples_are_read_once_for_all_groups() {
+    let world = World::new().await;
+    let profiles: Vec<_> = (0..40u128)
+        .map(|id| cpu(id + 1, &[("service", "api"), ("pod", &format!("p{}", id % 20))], 40 - id as i64))
+        .collect();
+    world.put(&profiles).await;
+    ask(&world, &vec![]).await;
+    let reads = || world.faults.count(Operation::Get);
+    let before = reads();
+    world.get("/api/v1/merge", &[]).await;
+    let merge = reads() - before;
+    let answer = ask_top(&world, &[("by", "pod")]).await;
+    assert_eq!((answer.groups.len(), reads() - before), (20, 2 * merge));
+    ask_function(&world, &[("name", "work"), ("by", "pod"), ("step", "1")]).await;
+    assert_eq!(reads() - before, 3 * merge);
+}
+
+/// Goal: sums beyond 64 bits stand at the largest and are said, and units that convert are brought to the finer one.
+#[tokio::test]
+async fn units_convert_and_sums_stand_at_the_largest() {
+    let world = World::new().await;
+    let profile = |id, unit, value: i64| {
+        small(id, "wall", &[("service", "api")], NOW_NANOS - SECOND, &[("wall", unit)], &[(&["main"], &[value])])
+    };
+    world.put(&[profile(1, "milliseconds", 3), profile(2, "nanoseconds", 5)]).await;
+    let (merged, _) = merged_top(&world, &[]).await.unwrap();
+    let answer = ask_top(&world, &[]).await;
+    assert_eq!((answer.top.unwrap(), answer.warnings.len()), (merged, 0));
+
+    let world = World::new().await;
+    world.put(&[profile(1, "milliseconds", i64::MAX), profile(2, "nanoseconds", 5)]).await;
+    let answer = ask_top(&world, &[]).await;
+    assert_eq!(answer.top.as_ref().unwrap().functions[0].self_, i64::MAX);
+    assert_eq!(answer.warnings, ["3 sums do not fit in 64 bits and stand at the nearest value that does"]);
+}
+
+/// Goal: what cannot be answered is refused with what could, and the limit.
+#[tokio::test]
+async fn refusals_name_the_limit() {
+    let world = World::with(&["--query.max-merge-profiles=1"]).await;
+    world.put(&[cpu(1, &[("service", "api")], 20)]).await;
+    let long = "x".repeat(4_097);
+    let mut refusals = vec![
+        world.refusal(TOP, &[("function", "(")]).await,
+        world.refusal(TOP, &[("function", &long)]).await,
+        world.refusal(TOP, &[("sample_type", "wall")]).await,
+        world.refusal(TOP, &[("type", "heap"), ("end", "1795482000")]).await,
+        world.refusal(FUNCTION, &[]).await,
+        world.refusal(FUNCTION, &[("name", "main"), ("step", "1ns"), ("end", "1795482000")]).await,
+        world.refusal("/api/v1/series", &[("value", "self")]).await,
+        world.refusal("/api/v1/series", &[("value", "both"), ("function", "main")]).await,
+    ];
+    let fresh = World::with(&["--query.max-merge-profiles=1"]).await;
+    fresh.put(&[cpu(1, &[("service", "api")], 20), cpu(2, &[("service", "api")], 10)]).await;
+    refusals.push(fresh.refusal(TOP, &[]).await);
+    refusals.push(fresh.refusal(FUNCTION, &[("name", "main")]).await);
+    let small = World::with(&["--query.memory=1KiB"]).await;
+    small.put(&[cpu(1, &[("service", "api")], 20)]).await;
+    put_fixtures(&small).await;
+    refusals.push(
+        small.refusal(TOP, &[("type", "cpu"), ("start", "-1h")]).await.split(" needs ").next().unwrap().to_owned(),
+    );
+    insta::assert_snapshot!(refusals.join("\n"));
+}

@@ -1,0 +1,86 @@
+//! `afterglow top`: functions, ranked.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use afterglow_proto::v1::{TopRequest, TopResponse};
+
+use super::merge::top_table;
+use super::table::printable;
+use super::{Connection, Output, SelectionArgs, refused, warn, warn_incomplete, write_text};
+
+/// Ranks functions over all selected profiles, and for each value of some labels.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    afterglow top --type cpu --limit 20\n  \
+    afterglow top --type cpu --by service --limit 5\n  \
+    afterglow top '{service=\"api\"}' --type heap --sample-type inuse_space --by version --function '^encoding/'")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// The labels that tell groups apart, comma separated; type is the profile type.
+    #[arg(long, value_name = "LABELS", value_delimiter = ',')]
+    by: Vec<String>,
+    /// A regular expression: only functions whose name or file it matches are listed.
+    #[arg(long, value_name = "REGEX")]
+    function: Option<String>,
+    /// The sample type to rank by, such as inuse_space; by default alloc_space of allocs, else the last one.
+    #[arg(long, value_name = "NAME")]
+    sample_type: Option<String>,
+    /// The most rows of each table; 0 means all.
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    limit: u32,
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let request = TopRequest {
+        selection: Some(args.selection.selection()),
+        sample_type: args.sample_type.unwrap_or_default(),
+        limit: args.limit,
+        by: args.by,
+        function: args.function.unwrap_or_default(),
+        filter: None,
+    };
+    let mut client = args.connection.query_client().await?;
+    let answer = client.top(request).await.map_err(refused)?.into_inner();
+    warn_incomplete(answer.completeness.as_ref());
+    warn(&answer.warnings);
+    match args.output {
+        Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
+        Output::Table => {
+            write_text(None, &listed(&answer))?;
+            if answer.groups_truncated > 0 {
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "there are {} groups more: narrow the selector",
+                    answer.groups_truncated
+                );
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Renders the table of everything, then those of the groups below their labels.
+fn listed(answer: &TopResponse) -> String {
+    let mut text = answer.top.as_ref().map(|top| top_table(top, answer.profiles)).unwrap_or_default();
+    for group in &answer.groups {
+        let _ = write!(text, "\n{}\n", labels_text(&group.labels));
+        text += &group.top.as_ref().map(|top| top_table(top, group.profiles)).unwrap_or_default();
+    }
+    text
+}
+
+/// Renders labels as a selector has them.
+pub(super) fn labels_text(labels: &BTreeMap<String, String>) -> String {
+    let labels: Vec<String> =
+        labels.iter().map(|(name, value)| format!("{}={:?}", printable(name), printable(value))).collect();
+    format!("{{{}}}", labels.join(", "))
+}

@@ -1,0 +1,213 @@
+//! Values of samples over many profiles of a dataset, group by group.
+//!
+//! A question that compares instances or hours would read a chunk once for each of them. Here it is read once: what is equal in all
+//! groups, the stacks, is kept once, and each group has the numbers of its stacks and their values. A group takes as much memory as
+//! it has distinct stacks, so rows that lie together, sorted by series and time, are best of one group.
+
+use std::sync::Arc;
+
+use afterglow_profile::decode::decode;
+use afterglow_profile::model::{NONE, Profile};
+use rustc_hash::FxHashMap;
+
+use super::aggregate::{Headers, Sums, check, no_limits};
+use super::chunk::{self, Profiles, Unpacked};
+use super::columns::Samples;
+use super::reader::Read;
+use super::rows::Row;
+use super::symbols::Symbols;
+use super::varint::Damage;
+
+/// What is wanted of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The group it belongs to, any number.
+    pub group: u32,
+    /// Which of its sample types, as an index.
+    pub column: usize,
+    /// What its values are multiplied with.
+    pub factor: i128,
+}
+
+/// The samples of several profiles with one header: the distinct ones, and their values by group.
+#[derive(Debug)]
+pub struct Grouped {
+    content: Content,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// The samples of profiles that are kept as columns; their values are their numbers.
+    Samples(Sums),
+    /// The bytes of one profile that is kept as it was sent.
+    Whole(Vec<u8>),
+}
+
+/// The values of a group. Groups may stand in several parts.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// The group.
+    pub group: u32,
+    /// The numbers of the samples that have a value.
+    pub samples: Vec<u32>,
+    /// Their values, wide enough for any number of 64-bit ones.
+    pub values: Vec<i128>,
+}
+
+// === impl Grouped ===
+
+impl Grouped {
+    /// Returns the distinct samples as a profile, with no more tables than they need. Each value of a sample is the number that parts
+    /// know it by, so whoever leaves some out still knows which are left.
+    pub fn profile(&self) -> Profile<'_> {
+        match &self.content {
+            Content::Samples(samples) => samples.profile(),
+            Content::Whole(raw) => {
+                let mut profile = decode(raw, &no_limits()).expect("it was decoded when it was read");
+                profile.samples.values = numbers(profile.samples.len(), profile.sample_types.len());
+                profile
+            }
+        }
+    }
+
+    /// Returns the values.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+}
+
+/// Returns the number of each sample as its values, row by row.
+fn numbers(samples: usize, types: usize) -> Vec<i64> {
+    (0..samples as i64).flat_map(|number| std::iter::repeat_n(number, types)).collect()
+}
+
+/// Takes the samples of a dataset.
+pub(crate) struct Grouping {
+    symbols: Arc<Symbols>,
+    /// The number of each label set.
+    numbers: Arc<[i64]>,
+    headers: Headers,
+    sets: Vec<Set>,
+    apart: Vec<Grouped>,
+    samples: Samples,
+}
+
+/// The samples of the profiles with one header.
+struct Set {
+    /// For each stack, the number of its sample without labels, or [`NONE`].
+    slots: Vec<u32>,
+    /// The same for samples with labels.
+    labelled: FxHashMap<(u32, u32), u32>,
+    keys: Vec<(u32, u32)>,
+    /// For each sample, its place in the last part, or [`NONE`].
+    places: Vec<u32>,
+    parts: Vec<Part>,
+}
+
+// === impl Grouping ===
+
+impl Grouping {
+    /// Starts with nothing taken.
+    pub(crate) fn new(symbols: Arc<Symbols>) -> Self {
+        let numbers = chunk::numbers(&symbols).into();
+        let headers = Headers::default();
+        Self { symbols, numbers, headers, sets: Vec::new(), apart: Vec::new(), samples: Samples::default() }
+    }
+
+    /// Returns what was taken.
+    pub(crate) fn finish(self) -> Vec<Grouped> {
+        let Self { symbols, headers, sets, mut apart, .. } = self;
+        let grouped = |(place, Set { keys, parts, .. }): (usize, Set)| {
+            let header = headers.get(place).clone();
+            let values = numbers(keys.len(), header.sample_types.len());
+            let symbols = Arc::clone(&symbols);
+            let samples = Sums { symbols, header, profiles: 0, time_nanos: 0, duration_nanos: 0, keys, values };
+            Grouped { content: Content::Samples(samples), parts }
+        };
+        let mut all: Vec<_> = sets.into_iter().enumerate().map(grouped).collect();
+        all.append(&mut apart);
+        all
+    }
+}
+
+impl Read<Wanted> for Grouping {
+    fn add_blob(&mut self, raw: Vec<u8>, wanted: Wanted) -> Result<(), Damage> {
+        let profile = decode(&raw, &no_limits()).map_err(|_| Damage("is no profile"))?;
+        let mut part = Part { group: wanted.group, ..Part::default() };
+        for sample in 0..profile.samples.len() {
+            let value = profile.values(sample).get(wanted.column).ok_or(LACKS_A_TYPE)?;
+            part.samples.push(sample as u32);
+            part.values.push(i128::from(*value).saturating_mul(wanted.factor));
+        }
+        drop(profile);
+        self.apart.push(Grouped { content: Content::Whole(raw), parts: vec![part] });
+        Ok(())
+    }
+
+    fn add_chunk(&mut self, chunk: &Unpacked, rows: &[(&Row, Wanted)]) -> Result<(), Damage> {
+        let mut profiles = Profiles::new(chunk, &self.numbers)?;
+        let samples = &mut self.samples;
+        for (row, wanted) in rows {
+            let head = profiles.read(row.position as usize, samples)?;
+            check(samples, &self.symbols)?;
+            let at = self.headers.place(head.header, &self.symbols)?;
+            if at == self.sets.len() {
+                self.sets.push(Set::new(self.symbols.leaves.len()));
+            }
+            self.sets[at].add(samples, wanted)?;
+        }
+        Ok(())
+    }
+}
+
+const LACKS_A_TYPE: Damage = Damage("lacks a sample type that its row has");
+
+// === impl Set ===
+
+impl Set {
+    fn new(stacks: usize) -> Self {
+        Self {
+            slots: vec![NONE; stacks],
+            labelled: FxHashMap::default(),
+            keys: Vec::new(),
+            places: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, samples: &Samples, wanted: &Wanted) -> Result<(), Damage> {
+        let column = samples.values.get(wanted.column).ok_or(LACKS_A_TYPE)?;
+        if self.parts.last().is_none_or(|part| part.group != wanted.group) {
+            for &sample in self.parts.last().iter().flat_map(|part| &part.samples) {
+                self.places[sample as usize] = NONE;
+            }
+            self.parts.push(Part { group: wanted.group, ..Part::default() });
+        }
+        let part = self.parts.last_mut().expect("there is one, from before or from just now");
+        for (i, (&stack, &value)) in samples.stacks.iter().zip(column).enumerate() {
+            if value == 0 {
+                continue;
+            }
+            let set = samples.set(i);
+            let slot = match set {
+                0 => &mut self.slots[stack as usize],
+                _ => self.labelled.entry((stack, set)).or_insert(NONE),
+            };
+            if *slot == NONE {
+                *slot = self.keys.len() as u32;
+                self.keys.push((stack, set));
+                self.places.push(NONE);
+            }
+            let place = &mut self.places[*slot as usize];
+            if *place == NONE {
+                *place = part.samples.len() as u32;
+                part.samples.push(*slot);
+                part.values.push(0);
+            }
+            let sum = &mut part.values[*place as usize];
+            *sum = sum.saturating_add(i128::from(value).saturating_mul(wanted.factor));
+        }
+        Ok(())
+    }
+}
