@@ -1,5 +1,5 @@
 # `make run` shows it, `make test` proves it; CI calls the same.
-.PHONY: run build test check lint unit e2e go-test parquet-test chart chart-e2e packages image deb sim rig tools goldens bench bench-inputs docs clean
+.PHONY: run build test check lint unit e2e web web-lint web-test go-test parquet-test chart chart-e2e packages image deb sim rig tools goldens bench bench-inputs docs clean
 
 # Where `make run` listens and stores.
 LISTEN ?= 127.0.0.1:4100
@@ -9,7 +9,7 @@ SEEDS ?= 0..1000
 # How long `make rig` runs.
 RIG_SECONDS ?= 1800
 # What `make run` builds and starts; a test that has built it already says so.
-RUN_BUILD ?= cargo build --locked --bin afterglow
+RUN_BUILD ?= $(if $(shell command -v npm),$(MAKE) --no-print-directory web &&) cargo build --locked --bin afterglow
 RUN_PROGRAM ?= ./target/debug/afterglow
 
 ## run: build and start everything in one process over a local folder; it profiles itself, so data show soon
@@ -17,13 +17,34 @@ run:
 	$(RUN_BUILD)
 	$(RUN_PROGRAM) serve --listen $(LISTEN) --storage $(STORAGE)
 
+# What the UI is built from.
+WEB_SOURCES := web/index.html web/package.json web/tsconfig.json web/vite.config.ts $(shell find web/src web/public -type f)
+
+## web: the web UI, which the next build of the programs embeds; without it they say how to build it
+web: web/dist/index.html
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	touch $@
+
+web/dist/index.html: web/node_modules/.package-lock.json $(WEB_SOURCES)
+	cd web && npm run --silent build
+
+web-lint: web/node_modules/.package-lock.json
+	cd web && npm run --silent lint && npm test --silent
+
+## web-test: the UI in a browser, with the real server and really recorded profiles; pictures go to target/web
+web-test: web tools
+	cargo build --locked --bin afterglow
+	cd web && npm run --silent e2e
+
 ## build: all programs, optimised; they say which revision they are
 build: export AFTERGLOW_REVISION := $(shell git describe --always --dirty --abbrev=12 2> /dev/null || echo unknown)
 build:
 	cargo build --locked --release --bins
 
 ## test: install what the tests need, then run all of them
-test: tools lint go-test unit parquet-test chart chart-e2e packages
+test: tools web lint web-lint go-test unit web-test parquet-test chart chart-e2e packages
 
 ## check: the quick look before a commit
 check: lint

@@ -46,6 +46,13 @@ apt_tool strace strace
 # It reads the units as systemd would, and says what they leave open.
 apt_tool systemd-analyze systemd
 
+# The browser that looks at the web UI, and a font for what it draws.
+if ! command -v chromium > /dev/null; then
+  echo "installing chromium"
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null
+fi
+
 # Python reads our blocks as Parquet, to prove that others can, and tries the chart.
 requirements=(tests/parquet/requirements.txt tests/chart/requirements.txt)
 stamp="$cache/venv/.$(cat "${requirements[@]}" | sha256sum | cut -c1-16)"

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::params::{self, Params};
-use super::{help, sums};
+use super::{sums, web};
 use crate::query::{Engine, Fetched};
 use crate::window;
 
@@ -32,7 +32,6 @@ const NOTES_MAX: usize = 8;
 /// Makes the routes.
 pub(crate) fn router(engine: Engine) -> Router {
     Router::new()
-        .route("/", get(help))
         .route("/api/v1/profiles", get(search))
         .route("/api/v1/profiles/{id}", get(profile))
         .route("/api/v1/merge", get(merge))
@@ -45,6 +44,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/api/v1/labels", get(label_names))
         .route("/api/v1/labels/{name}/values", get(label_values))
         .with_state(engine)
+        .merge(web::router())
 }
 
 /// What all handlers read of a request.
@@ -100,10 +100,6 @@ impl From<params::Error> for Failure {
     fn from(error: params::Error) -> Self {
         Self::invalid(error.to_string())
     }
-}
-
-async fn help(headers: HeaderMap) -> String {
-    help::page(&headers)
 }
 
 async fn search(State(engine): State<Engine>, mut asked: Asked) -> Result<Response, Failure> {

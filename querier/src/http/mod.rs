@@ -1,9 +1,10 @@
-//! The questions over HTTP: routes and handlers in [`api`], those of questions that sum in [`sums`], parameters of URLs in [`params`],
-//! the page at `/` in [`help`].
+//! The questions over HTTP: routes and handlers in [`api`], those of questions that sum in [`sums`], parameters of URLs in [`params`];
+//! the web UI in [`web`], and what `/` says to tools in [`help`].
 
 mod api;
 mod help;
 mod params;
 mod sums;
+mod web;
 
 pub(crate) use api::router;

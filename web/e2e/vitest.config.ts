@@ -1,0 +1,12 @@
+// The browser tests: the real server with really recorded profiles, and Debian's Chromium. One server and one browser for all of them.
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["e2e/**/*.test.ts"],
+    globalSetup: ["e2e/server.ts"],
+    fileParallelism: false,
+    testTimeout: 60_000,
+    hookTimeout: 180_000,
+  },
+});

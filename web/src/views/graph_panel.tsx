@@ -1,0 +1,303 @@
+// A tree and all ways to look at it: flame graph, table, call tree, sandwich, with the tools that change it. Its state is in the link:
+//
+//   view      both, graph, table or tree          dir       icicle or flame
+//   search    text, "exact", /regex/              colour    package, function or plain
+//   focus, hide (repeated)   as search            collapse  1: recursion taken together
+//   sandwich  a function's name                   zoom      a frame (flamegraph/zoom.ts)
+
+import { useDeferredValue, useMemo, useRef, useState, type ReactNode } from "react";
+
+import { FlameCanvas, type FlameCanvasHandle, type FrameAction } from "../flamegraph/canvas";
+import type { Colouring } from "../flamegraph/colour";
+import {
+  calleesOf,
+  callersOf,
+  collapsed,
+  exactly,
+  focused,
+  functionsOf,
+  hidden,
+  matchedTotal,
+  matching,
+} from "../flamegraph/transform";
+import { isDiff, type Tree } from "../flamegraph/tree";
+import { markOf, nodeOf } from "../flamegraph/zoom";
+import { count, percent, value } from "../format/values";
+import { CallTree } from "./call_tree";
+import { copy } from "./copy";
+import { FrameMenu } from "./frame_menu";
+import { change, usePlace } from "./place";
+import { useTheme } from "./theme";
+import { TopTable } from "./top_table";
+
+const VIEWS = [
+  { id: "both", name: "Table and graph" },
+  { id: "graph", name: "Graph" },
+  { id: "table", name: "Table" },
+  { id: "tree", name: "Call tree" },
+];
+
+export interface GraphPanelProps {
+  tree: Tree;
+  /** What the tree is of, for screen readers and files. */
+  label: string;
+  /** More tools at the end of the row, such as the export menu. */
+  tools?: (shown: Tree, picture: () => Promise<Blob | null>) => ReactNode;
+  /** A page about one function, where there is one. */
+  onFunction?: ((name: string) => void) | undefined;
+}
+
+/** The tree as the link wants it: for the table, and for the graph, where recursion may be collapsed. */
+function useShown(tree: Tree, params: URLSearchParams): { whole: Tree; shown: Tree } {
+  const focus = params.get("focus") ?? "";
+  const hide = params.getAll("hide").join("\n");
+  const collapse = params.get("collapse") === "1";
+  return useMemo(() => {
+    let whole = tree;
+    for (const text of hide.split("\n")) {
+      const mask = matching(whole, text);
+      if (mask !== undefined) whole = hidden(whole, mask);
+    }
+    const mask = matching(whole, focus);
+    if (mask !== undefined) whole = focused(whole, mask);
+    return { whole, shown: collapse ? collapsed(whole) : whole };
+  }, [tree, focus, hide, collapse]);
+}
+
+export function GraphPanel({ tree, label, tools, onFunction }: GraphPanelProps) {
+  const { params } = usePlace();
+  const theme = useTheme();
+  const { whole, shown } = useShown(tree, params);
+  const view = params.get("view") ?? "both";
+  const search = params.get("search") ?? "";
+  const sandwich = params.get("sandwich") ?? "";
+  const isFlame = params.get("dir") === "flame";
+  const colouring = (params.get("colour") ?? "package") as Colouring;
+  const searched = useDeferredValue(search);
+  const matches = useMemo(() => matching(shown, searched), [shown, searched]);
+  const functions = useMemo(() => functionsOf(whole), [whole]);
+  const mark = params.get("zoom") ?? "";
+  const zoomed = useMemo(() => nodeOf(shown, mark), [shown, mark]);
+  const canvas = useRef<FlameCanvasHandle>(null);
+  const [menu, setMenu] = useState<{ name: string; tree: Tree; node: number; x: number; y: number }>();
+
+  const act = (of: Tree, action: FrameAction, node: number, at: { x: number; y: number }): void => {
+    const name = of.names[of.name[node]];
+    switch (action) {
+      case "zoom":
+        // Only the whole graph has a zoom in the link; parts of a sandwich are looked at from their own root.
+        if (of === shown) change({ zoom: markOf(of, node === zoomed ? 0 : node) });
+        else change({ sandwich: name });
+        break;
+      case "menu":
+        setMenu({ name, tree: of, node, ...at });
+        break;
+      case "copy":
+        void copy(name, "the name");
+        break;
+      case "sandwich":
+        if (node !== 0) change({ sandwich: name, zoom: undefined });
+        break;
+      case "focus":
+        if (node !== 0) change({ focus: exactly(name), zoom: undefined });
+        break;
+      case "hide":
+        if (node !== 0) change({ hide: [...params.getAll("hide"), exactly(name)], zoom: undefined });
+        break;
+      case "search":
+        change({ search: exactly(name) });
+        break;
+      case "collapse":
+        change({ collapse: "1" });
+        break;
+    }
+  };
+
+  const graph =
+    sandwich !== "" ? (
+      <Sandwich key={sandwich} tree={shown} name={sandwich} theme={theme} colouring={colouring} matches={searched} onAction={act} />
+    ) : (
+      <FlameCanvas
+        ref={canvas}
+        tree={shown}
+        label={`Flame graph of ${label}`}
+        colouring={colouring}
+        theme={theme}
+        isFlame={isFlame}
+        matches={matches}
+        zoomed={zoomed}
+        onAction={(action, node, at) => act(shown, action, node, at)}
+      />
+    );
+  const table = (
+    <TopTable
+      functions={functions}
+      shown={shown}
+      search={searched}
+      selected={sandwich}
+      onSearch={(name) => change({ search: search === exactly(name) ? "" : exactly(name) })}
+      onSandwich={(name) => change({ sandwich: sandwich === name ? "" : name, zoom: undefined })}
+      onFunction={onFunction}
+    />
+  );
+
+  return (
+    <section className="panel" aria-label={label}>
+      <div className="tools" role="toolbar" aria-label="Views and tools">
+        <div className="segmented" role="group" aria-label="View">
+          {VIEWS.map(({ id, name }) => (
+            <button key={id} type="button" aria-pressed={view === id} onClick={() => change({ view: id === "both" ? "" : id })}>
+              {name}
+            </button>
+          ))}
+        </div>
+        <div className="search-field">
+          <input
+            // Not of type search, whose Escape empties it.
+            type="text"
+            role="searchbox"
+            value={search}
+            placeholder="Search: text, &quot;exact&quot;, /regex/"
+            aria-label="Search functions"
+            data-shortcut="search"
+            spellCheck={false}
+            onChange={(event) => change({ search: event.target.value }, true)}
+            onKeyDown={(event) => {
+              if (event.key === "Enter" && search !== "") change({ focus: search, zoom: undefined });
+            }}
+          />
+          <span className="match" role="status" data-testid="match">
+            {matches === undefined ? "" : `${percent(matchedTotal(shown, matches) / shown.total[0])} matched`}
+          </span>
+        </div>
+        <button
+          type="button"
+          title="Where the root is: on top (icicle) or below (flame)"
+          aria-pressed={isFlame}
+          onClick={() => change({ dir: isFlame ? "" : "flame" })}
+        >
+          {isFlame ? "Flame ↑" : "Icicle ↓"}
+        </button>
+        {isDiff(tree) ? null : (
+          <label className="field inline">
+            <span>Colour</span>
+            <select value={colouring} onChange={(event) => change({ colour: event.target.value === "package" ? "" : event.target.value })}>
+              <option value="package">by package</option>
+              <option value="function">by function</option>
+              <option value="plain">plain</option>
+            </select>
+          </label>
+        )}
+        <button
+          type="button"
+          title="Take recursive calls together"
+          aria-pressed={params.get("collapse") === "1"}
+          onClick={() => change({ collapse: params.get("collapse") === "1" ? "" : "1", zoom: undefined })}
+        >
+          Collapse recursion
+        </button>
+        {tools?.(shown, () => canvas.current?.toBlob() ?? Promise.resolve(null))}
+      </div>
+      <Chips params={params} zoomed={zoomed === 0 ? "" : shown.names[shown.name[zoomed]]} />
+      <p className="summary">
+        <strong>{value(shown.total[0], shown.sampleType.unit)}</strong> {shown.sampleType.type}
+        {shown.total[0] === tree.total[0] ? null : ` of ${value(tree.total[0], tree.sampleType.unit)}`} ·{" "}
+        {count(functions.length, "function")} · {count(shown.count, "frame")}
+        {tree.truncated > 0 ? ` · ${count(tree.truncated, "small frame")} left out` : ""}
+        {isDiff(tree) ? <DiffLegend /> : null}
+      </p>
+      {tree.total[0] === 0 && !isDiff(tree) ? (
+        <p className="state">No samples have a value of this kind in this selection.</p>
+      ) : shown.total[0] === 0 && !isDiff(tree) ? (
+        <p className="state">Nothing is left: no stack matches the focus.</p>
+      ) : (
+        <div className={`split ${view}`}>
+          {view === "tree" ? <CallTree tree={shown} search={matches} onAction={(a, node, at) => act(shown, a, node, at)} /> : null}
+          {view === "both" || view === "table" ? table : null}
+          {view === "both" || view === "graph" ? <div className="graph">{graph}</div> : null}
+        </div>
+      )}
+      {menu === undefined ? null : (
+        <FrameMenu
+          {...menu}
+          onClose={() => setMenu(undefined)}
+          onAction={(action) => act(menu.tree, action, menu.node, menu)}
+          onFunction={onFunction}
+        />
+      )}
+    </section>
+  );
+}
+
+/** What changes the tree, each to be taken away. */
+function Chips({ params, zoomed }: { params: URLSearchParams; zoomed: string }) {
+  const focus = params.get("focus") ?? "";
+  const hides = params.getAll("hide");
+  const sandwich = params.get("sandwich") ?? "";
+  const chips = [
+    ...(focus === "" ? [] : [{ key: "focus", text: `Focus: ${focus}`, away: { focus: "" } }]),
+    ...hides.map((hide) => ({ key: `hide ${hide}`, text: `Hidden: ${hide}`, away: { hide: hides.filter((one) => one !== hide) } })),
+    ...(sandwich === "" ? [] : [{ key: "sandwich", text: `Callers and callees: ${sandwich}`, away: { sandwich: "" } }]),
+    ...(zoomed === "" || sandwich !== "" ? [] : [{ key: "zoom", text: `Zoomed: ${zoomed}`, away: { zoom: "" } }]),
+  ];
+  if (chips.length === 0) return null;
+  return (
+    <div className="chips">
+      {chips.map(({ key, text, away }) => (
+        <button key={key} type="button" className="chip" title={text} onClick={() => change(away)}>
+          <span>{text}</span> <span aria-hidden="true">×</span>
+          <span className="unseen">remove</span>
+        </button>
+      ))}
+    </div>
+  );
+}
+
+function DiffLegend() {
+  return (
+    <span className="legend">
+      <span className="swatch less" /> less <span className="swatch same" /> same share <span className="swatch more" /> more
+    </span>
+  );
+}
+
+interface SandwichProps {
+  tree: Tree;
+  name: string;
+  theme: "light" | "dark";
+  colouring: Colouring;
+  matches: string;
+  onAction: (tree: Tree, action: FrameAction, node: number, at: { x: number; y: number }) => void;
+}
+
+/** One function in the middle: who calls it above, what it calls below. */
+function Sandwich({ tree, name, theme, colouring, matches, onAction }: SandwichProps) {
+  const callers = useMemo(() => callersOf(tree, name), [tree, name]);
+  const callees = useMemo(() => calleesOf(tree, name), [tree, name]);
+  const shared = { theme, colouring, zoomed: 0 };
+  if (callees.total[0] === 0 && !isDiff(tree)) return <p className="state">{name} does not occur in these profiles.</p>;
+  return (
+    <div className="sandwich">
+      <h3>Callers</h3>
+      <FlameCanvas
+        {...shared}
+        tree={callers}
+        isFlame
+        label={`Callers of ${name}`}
+        matches={matching(callers, matches)}
+        onAction={(action, node, at) => onAction(callers, action, node, at)}
+      />
+      <h3>
+        Callees: {percent(callees.total[0] / tree.total[0])} of all, self {value(callees.self[0], tree.sampleType.unit)}
+      </h3>
+      <FlameCanvas
+        {...shared}
+        tree={callees}
+        isFlame={false}
+        label={`Callees of ${name}`}
+        matches={matching(callees, matches)}
+        onAction={(action, node, at) => onAction(callees, action, node, at)}
+      />
+    </div>
+  );
+}

@@ -1,0 +1,78 @@
+// One profile, or a few that were picked by hand. A single one is fetched as it was sent and read in the browser, with all of its
+// sample types; several are merged by the server.
+
+import { useMemo } from "react";
+
+import type { Answer } from "../api/answers";
+import { download } from "../api/client";
+import { selectionOf } from "../api/selection";
+import { flameGraphOf, profileOf, type Profile } from "../format/pprof";
+import { moment } from "../format/times";
+import { count } from "../format/values";
+import { States, useFetched } from "./answer";
+import { ExportMenu } from "./export_menu";
+import { GraphPanel } from "./graph_panel";
+import { MergedGraph, titleOf } from "./merged_graph";
+import { change, changed, Link, paramsOf, usePlace } from "./place";
+
+export function ProfilePage() {
+  const { params } = usePlace();
+  const selection = selectionOf(params);
+  const back = changed(paramsOf({ ...selection, ids: [] }), { tab: "profiles", picked: selection.ids.length > 1 ? selection.ids.join(",") : "" });
+  return (
+    <main>
+      <h1>{selection.ids.length === 1 ? `Profile ${selection.ids[0]}` : count(selection.ids.length, "picked profile")}</h1>
+      <p>
+        <Link to="/explore" params={back}>
+          ‹ All profiles
+        </Link>
+      </p>
+      {selection.ids.length === 0 ? (
+        <p className="state">This link names no profile.</p>
+      ) : selection.ids.length === 1 ? (
+        <Single id={selection.ids[0]} />
+      ) : (
+        <MergedGraph selection={selection} refresh={0} />
+      )}
+    </main>
+  );
+}
+
+function Single({ id }: { id: string }) {
+  const { params } = usePlace();
+  const selection = selectionOf(params);
+  const asked = useFetched<Answer & { profile: Profile }>(`/api/v1/profiles/${id}`, async () => ({
+    profile: await profileOf(await download(`/api/v1/profiles/${encodeURIComponent(id)}`)),
+  }));
+  const profile = asked.data?.profile;
+  const named = profile?.sampleTypes.findIndex(({ type }) => type === selection.sampleType) ?? -1;
+  const index = named < 0 ? (profile?.sampleTypeDefault ?? 0) : named;
+  const tree = useMemo(() => (profile === undefined ? undefined : flameGraphOf(profile, index)), [profile, index]);
+  return (
+    <States asked={asked} what="the profile">
+      {({ profile }) => (
+        <>
+          <p>
+            {profile.time > 0 ? `${moment(profile.time)}, ` : ""}
+            {count(profile.samples.length, "sample")}{" "}
+            <label className="field inline">
+              <span>Values</span>
+              <select value={profile.sampleTypes[index].type} onChange={(event) => change({ sample_type: event.target.value })}>
+                {profile.sampleTypes.map(({ type }) => (
+                  <option key={type}>{type}</option>
+                ))}
+              </select>
+            </label>
+          </p>
+          {tree === undefined ? null : (
+            <GraphPanel
+              tree={tree}
+              label={`profile ${id}`}
+              tools={(shown, picture) => <ExportMenu tree={shown} name={titleOf(selection)} picture={picture} selection={selection} />}
+            />
+          )}
+        </>
+      )}
+    </States>
+  );
+}
