@@ -23,7 +23,7 @@ fn number(value: &Value) -> i64 {
 fn sums_are_the_same_by_http_and_by_the_command_line() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let storage = format!("file://{}", folder.path().display());
-    let args = ["serve", "--no-self-profile", "--listen", "127.0.0.1:0", "--storage", &storage];
+    let args = ["serve", "--no-self-profile", "--storage", &storage];
     let server = Program::start("afterglow", &args, &[]);
     for (service, file) in [("svc", "svc-cpu-i1-0036"), ("svc", "svc-cpu-i1-0037"), ("parca", "parca-cpu-1795481626")] {
         let path = workspace().join(format!("tests/fixtures/profiles/{file}.pb.gz"));
@@ -57,8 +57,11 @@ fn sums_are_the_same_by_http_and_by_the_command_line() {
 
     let stats = json(&["stats", "--output", "json"], &server);
     assert_eq!((&stats["profiles"], &stats["retention"][0]["maxAge"]), (&"3".into(), &"2592000s".into()), "{stats:#}");
-    for args in [&["stats"][..], &["top"], &["series"], &["function", name]] {
-        let text = String::from_utf8(client(args, &server.url())).expect("text");
+    let in_window = |args: &[&'static str]| [args, &WINDOW[..]].concat();
+    for args in
+        [vec!["stats"], in_window(&["top"]), in_window(&["series"]), [&["function", name], &WINDOW[..]].concat()]
+    {
+        let text = String::from_utf8(client(&args, &server.url())).expect("text");
         assert!(!text.is_empty() && text.lines().all(|line| line == line.trim_end()), "{text}");
     }
 
