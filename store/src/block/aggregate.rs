@@ -10,11 +10,12 @@ use afterglow_profile::decode::decode;
 use afterglow_profile::model::{self, NONE, Profile};
 use rustc_hash::FxHashMap;
 
-use super::chunk::{self, Profiles, Unpacked};
+use super::chunk::{Profiles, Unpacked};
 use super::columns::{Head, Samples};
 use super::reader::Read;
 use super::rows::Row;
 use super::symbols::{Header, Symbols};
+use super::values;
 use super::varint::Damage;
 
 /// The samples of several profiles with one header, summed by stack and labels.
@@ -155,7 +156,7 @@ struct Group {
 impl Summing {
     /// Starts with nothing added.
     pub(crate) fn new(symbols: Arc<Symbols>) -> Self {
-        let numbers = chunk::numbers(&symbols).into();
+        let numbers = values::numbers(&symbols).into();
         let headers = Headers::default();
         Self { symbols, numbers, headers, groups: Vec::new(), apart: Vec::new(), samples: Samples::default() }
     }

@@ -6,14 +6,13 @@
 //! Rows are sorted by series, so most chunks hold one series. Small series share a chunk: in a flush of a second a series has one or two
 //! profiles, and a frame for each would cost more than it holds.
 
-use std::borrow::Cow;
-
 use smallvec::SmallVec;
 
-use super::columns::{Head, Meta, Multiple, Samples};
+use super::columns::{Head, Meta, Samples};
 use super::frame::{Frame, Packer};
-use super::symbols::Symbols;
-use super::toc::{Chunk, Values};
+use super::sampling::Scales;
+use super::toc::Chunk;
+use super::values::{self, Form, Sets};
 use super::varint::{self, Cursor, Damage, Delta};
 
 /// From this size on a chunk ends where its series ends.
@@ -37,9 +36,9 @@ pub(crate) enum Stored {
 
 /// The parts of [`Stored::Columns`] before the values.
 const STACKS: usize = 0;
-const LABELS: usize = 1;
+pub(crate) const LABELS: usize = 1;
 const META: usize = 2;
-const VALUES: usize = 3;
+pub(crate) const VALUES: usize = 3;
 
 impl Stored {
     /// Keeps `raw` as it was sent.
@@ -81,14 +80,14 @@ impl Stored {
         }
     }
 
-    fn head(&self) -> Head {
+    pub(crate) fn head(&self) -> Head {
         match self {
             Self::Blob { .. } => Head::default(),
             Self::Columns { head, .. } => *head,
         }
     }
 
-    fn part(&self, part: usize) -> &[u8] {
+    pub(crate) fn part(&self, part: usize) -> &[u8] {
         match self {
             Self::Blob { .. } => &[],
             Self::Columns { bytes, ends, .. } => {
@@ -98,7 +97,7 @@ impl Stored {
         }
     }
 
-    fn form(&self, t: usize) -> Form {
+    pub(crate) fn form(&self, t: usize) -> Form {
         match self {
             Self::Blob { .. } => Form::Plain,
             Self::Columns { forms, .. } => forms[t],
@@ -111,9 +110,10 @@ impl Stored {
         let (mut stacks, mut labels) = (Cursor::new(self.part(STACKS)), Cursor::new(self.part(LABELS)));
         read_samples(head.samples, &mut stacks, &mut labels, self.part(LABELS).is_empty(), into)?;
         into.values.resize_with(forms.len(), Vec::new);
+        let mut scales = Scales::new(numbers);
         for (t, form) in forms.iter().enumerate() {
             let values = &mut Cursor::new(self.part(VALUES + t));
-            read_values(head.samples, values, *form, t, numbers, into)?;
+            values::read(head.samples, values, *form, t, &mut scales, into)?;
         }
         Ok(*head)
     }
@@ -173,13 +173,13 @@ impl Waiting {
     }
 }
 
-/// Appends a chunk of `profiles` to `out`; `numbers` are those of the label sets of their service.
+/// Appends a chunk of `profiles` to `out`; `sets` are the label sets of their service.
 ///
 /// # Errors
 /// The values of a profile are not as many as its samples.
 pub(crate) fn write(
     profiles: &[Stored],
-    numbers: &[i64],
+    sets: Sets<'_>,
     packer: &mut Packer,
     out: &mut Vec<u8>,
 ) -> Result<Chunk, Damage> {
@@ -208,7 +208,7 @@ pub(crate) fn write(
     let types = profiles[0].types().unwrap_or_default();
     let mut values = Vec::with_capacity(types);
     for t in 0..types {
-        values.push(write_values(profiles, t, numbers, &mut buffer, packer, out)?);
+        values.push(values::write(profiles, t, sets, &mut buffer, packer, out)?);
     }
 
     buffer.clear();
@@ -262,102 +262,6 @@ pub(crate) fn read_labels(frame: Vec<u8>, version: u32) -> Result<Vec<u8>, Damag
     }
 }
 
-/// Appends the values of type `t`, in the form that all profiles have, or else the one that takes the least.
-fn write_values(
-    profiles: &[Stored],
-    t: usize,
-    numbers: &[i64],
-    buffer: &mut Vec<u8>,
-    packer: &mut Packer,
-    out: &mut Vec<u8>,
-) -> Result<Values, Damage> {
-    let form = profiles[0].form(t);
-    let is_shared = profiles.iter().all(|stored| stored.form(t) == form);
-    buffer.clear();
-    match form {
-        Form::Multiple(multiple) if is_shared => return Ok(Values::Multiple(multiple)),
-        Form::Product { of } if is_shared => {
-            profiles.iter().for_each(|stored| buffer.extend_from_slice(stored.part(VALUES + t)));
-            return Ok(Values::Product { of, rest: packer.pack(out, buffer) });
-        }
-        _ => {}
-    }
-    let plain = |t: usize| profiles.iter().map(|stored| plain(stored, t, numbers)).collect::<Result<Vec<_>, _>>();
-    let values = plain(t)?;
-    if t > 0
-        && numbers.iter().any(|&number| number != 0)
-        && rest_of_product(profiles, &plain(t - 1)?, &values, numbers, buffer)?
-    {
-        return Ok(Values::Product { of: t as u32 - 1, rest: packer.pack(out, buffer) });
-    }
-    buffer.clear();
-    values.iter().for_each(|values| buffer.extend_from_slice(values));
-    Ok(Values::Frame(packer.pack(out, buffer)))
-}
-
-/// Returns the values of type `t` as they are.
-fn plain<'a>(stored: &'a Stored, t: usize, numbers: &[i64]) -> Result<Cow<'a, [u8]>, Damage> {
-    if stored.form(t) == Form::Plain {
-        return Ok(stored.part(VALUES + t).into());
-    }
-    let (mut samples, mut out) = (Samples::default(), Vec::new());
-    stored.samples(numbers, &mut samples)?;
-    samples.values[t].iter().for_each(|&value| varint::put(&mut out, value as u64));
-    Ok(out.into())
-}
-
-/// Puts into `out` what is left of values when each is said as the product of the value `before` it and the number of the sample's label;
-/// returns whether that is shorter.
-///
-/// A heap profile of Go counts objects and bytes of one size, and has the size as a label. As it scales what it sampled, the bytes
-/// are not quite objects times size, but nearly.
-fn rest_of_product(
-    profiles: &[Stored],
-    before: &[Cow<'_, [u8]>],
-    values: &[Cow<'_, [u8]>],
-    numbers: &[i64],
-    out: &mut Vec<u8>,
-) -> Result<bool, Damage> {
-    out.clear();
-    let mut plain = 0;
-    for ((stored, before), values) in profiles.iter().zip(before).zip(values) {
-        let mut labels = Cursor::new(stored.part(LABELS));
-        plain += values.len();
-        let [mut before, mut values] = [before, values].map(|bytes| Cursor::new(bytes));
-        for _ in 0..stored.head().samples {
-            let set = if labels.left() == 0 { 0 } else { labels.index(numbers.len())? };
-            let product = (before.varint()? as i64).wrapping_mul(numbers[set as usize]);
-            varint::put_signed(out, (values.varint()? as i64).wrapping_sub(product));
-        }
-        // One profile tells of the others; it would be a waste to go through all of them in vain.
-        if out.len() > plain - plain / 16 {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Returns the number of each label set: that of its first label, or 0.
-pub(crate) fn numbers(symbols: &Symbols) -> Vec<i64> {
-    (0..symbols.label_ends.len() as u32).map(|set| number(symbols, set)).collect()
-}
-
-/// Returns the number of a label set.
-pub(crate) fn number(symbols: &Symbols, set: u32) -> i64 {
-    symbols.labels_of(set).first().map_or(0, |label| label.num)
-}
-
-/// How the values of a type are said in an unpacked chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// As they are.
-    Plain,
-    /// Not at all: they follow from an earlier type.
-    Multiple(Multiple),
-    /// As what is added to the product of an earlier type's value and the number of the sample's label set.
-    Product { of: u32 },
-}
-
 /// The unpacked frames of a chunk of columns.
 #[derive(Debug)]
 pub(crate) struct Unpacked {
@@ -374,7 +278,7 @@ pub(crate) struct Unpacked {
 #[derive(Debug)]
 pub(crate) struct Profiles<'a> {
     chunk: &'a Unpacked,
-    numbers: &'a [i64],
+    scales: Scales<'a>,
     heads: Vec<Head>,
     /// The position of the profile that comes next.
     next: usize,
@@ -392,7 +296,7 @@ impl<'a> Profiles<'a> {
         }
         Ok(Self {
             chunk,
-            numbers,
+            scales: Scales::new(numbers),
             heads: (0..chunk.profiles).map(|_| Head::read(&mut stacks)).collect::<Result<_, _>>()?,
             next: 0,
             stacks,
@@ -424,7 +328,7 @@ impl<'a> Profiles<'a> {
         read_samples(head.samples, &mut self.stacks, &mut self.labels, self.chunk.labels.is_empty(), into)?;
         into.values.resize_with(self.values.len(), Vec::new);
         for (t, (_, form)) in self.chunk.values.iter().enumerate() {
-            read_values(head.samples, &mut self.values[t], *form, t, self.numbers, into)?;
+            values::read(head.samples, &mut self.values[t], *form, t, &mut self.scales, into)?;
         }
         Ok(head)
     }
@@ -458,38 +362,6 @@ pub(crate) fn read_samples(
     if !no_labels {
         for _ in 0..count {
             into.labels.push(labels.u32()?);
-        }
-    }
-    Ok(())
-}
-
-/// Reads the values of `count` samples of type `t` into their column; the labels and the columns before are read already.
-pub(crate) fn read_values(
-    count: usize,
-    from: &mut Cursor<'_>,
-    form: Form,
-    t: usize,
-    numbers: &[i64],
-    into: &mut Samples,
-) -> Result<(), Damage> {
-    let (before, rest) = into.values.split_at_mut(t);
-    let column = &mut rest[0];
-    column.clear();
-    match form {
-        Form::Plain => {
-            for _ in 0..count {
-                column.push(from.varint()? as i64);
-            }
-        }
-        Form::Multiple(Multiple { of, factor }) => {
-            column.extend(before[of as usize].iter().map(|value| value.wrapping_mul(factor)));
-        }
-        Form::Product { of } => {
-            let sets = into.labels.iter().copied().chain(std::iter::repeat(0));
-            for (value, set) in before[of as usize].iter().zip(sets) {
-                let number = numbers.get(set as usize).ok_or(Damage("an index points past its table"))?;
-                column.push(from.signed()?.wrapping_add(value.wrapping_mul(*number)));
-            }
         }
     }
     Ok(())

@@ -6,11 +6,13 @@
 
 use afterglow_profile::model::Profile;
 
-use super::chunk::{self, Form, Stored};
+use super::chunk::{self, Stored};
 use super::order::Orders;
 use super::rebuild::{self, Parts};
+use super::sampling::Scales;
 use super::sink::Compare;
 use super::symbols::{Interner, Places};
+use super::values::{self, Form};
 use super::varint::{self, Cursor, Damage, Delta};
 
 /// The samples of one profile, decoded.
@@ -150,9 +152,10 @@ impl Columns {
         let (mut stacks, mut labels) = (Cursor::new(&self.stacks), Cursor::new(&self.labels));
         chunk::read_samples(self.head.samples, &mut stacks, &mut labels, self.labels.is_empty(), samples)?;
         samples.values.resize_with(self.values.len(), Vec::new);
+        let mut scales = Scales::new(&[]);
         for (t, (values, multiple)) in self.values.iter().zip(&self.multiples).enumerate() {
             let form = multiple.map_or(Form::Plain, Form::Multiple);
-            chunk::read_values(self.head.samples, &mut Cursor::new(values), form, t, &[], samples)?;
+            values::read(self.head.samples, &mut Cursor::new(values), form, t, &mut scales, samples)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use super::planes;
 use super::varint::{self, Cursor, Damage};
 
 /// The most bytes a frame may hold. No writer comes near it, as one profile is smaller than that; it bounds what a reader allocates.
@@ -13,6 +14,9 @@ pub(crate) const FRAME_BYTES_MAX: u64 = 1 << 30;
 
 /// From this length on a column of a frame is compressed by itself: it pays for the header, as the statistics of columns differ.
 const APART_MIN: usize = 1 << 10;
+
+/// From this level on numbers are also packed by their bytes. It takes about as long again, which pays in blocks that stay.
+const PLANES_LEVEL_MIN: i32 = 9;
 
 thread_local! {
     /// Made once a thread: making a context asks the processor what it can do, which a virtual machine answers in microseconds. Small
@@ -30,6 +34,8 @@ pub(crate) enum Codec {
     Zstd,
     /// One byte, to be repeated.
     Run,
+    /// Varints, as the zstd frames of their [`planes`].
+    Planes,
 }
 
 /// Where a frame lies and how to check and unpack it.
@@ -49,6 +55,7 @@ pub(crate) struct Frame {
 /// Packs frames, with one compression context for all of them.
 pub(crate) struct Packer {
     zstd: zstd::bulk::Compressor<'static>,
+    level: i32,
     buffer: Vec<u8>,
 }
 
@@ -64,7 +71,7 @@ impl Packer {
     /// Makes a packer that compresses with zstd's `level`.
     pub(crate) fn new(level: i32) -> Self {
         let zstd = zstd::bulk::Compressor::new(level).expect("zstd has memory for a context");
-        Self { zstd, buffer: Vec::new() }
+        Self { zstd, level, buffer: Vec::new() }
     }
 
     /// Appends `bytes`, packed the way that takes the least, to `out`, and returns where they lie.
@@ -88,6 +95,37 @@ impl Packer {
     pub(crate) fn pack_columns(&mut self, out: &mut Vec<u8>, columns: &[Vec<u8>]) -> Frame {
         let mut plain = Vec::new();
         columns.iter().rev().skip(1).rev().for_each(|column| varint::put(&mut plain, column.len() as u64));
+        let offset = out.len();
+        self.compress_apart(out, &mut plain, columns);
+        if out.len() - offset >= plain.len() {
+            out.truncate(offset);
+            return self.pack(out, &plain);
+        }
+        Frame::new(Codec::Zstd, out, offset, plain.len())
+    }
+
+    /// Appends `varints`, packed the way that takes the least, to `out`, and returns where they lie.
+    pub(crate) fn pack_numbers(&mut self, out: &mut Vec<u8>, varints: &[u8]) -> Frame {
+        let offset = out.len();
+        let frame = self.pack(out, varints);
+        // What is short or a run of one byte cannot become much smaller.
+        if self.level < PLANES_LEVEL_MIN || varints.len() < APART_MIN || frame.codec != Codec::Zstd {
+            return frame;
+        }
+        let Some(columns) = planes::split(varints) else { return frame };
+        let (mut plain, mut packed) = (Vec::with_capacity(2 * varints.len()), Vec::new());
+        self.compress_apart(&mut packed, &mut plain, &columns);
+        if packed.len() >= frame.stored as usize {
+            return frame;
+        }
+        out.truncate(offset);
+        out.extend_from_slice(&packed);
+        Frame::new(Codec::Planes, out, offset, varints.len())
+    }
+
+    /// Appends `columns` to what stands in `plain`, and appends all of it compressed to `out`: columns of some length by themselves,
+    /// what lies between them together.
+    fn compress_apart(&mut self, out: &mut Vec<u8>, plain: &mut Vec<u8>, columns: &[Vec<u8>]) {
         let mut starts = vec![0];
         for column in columns {
             let start = plain.len();
@@ -98,16 +136,10 @@ impl Packer {
         }
         starts.push(plain.len());
         starts.dedup();
-        let offset = out.len();
         for part in starts.windows(2) {
             self.compress(&plain[part[0]..part[1]]);
             out.extend_from_slice(&self.buffer);
         }
-        if out.len() - offset >= plain.len() {
-            out.truncate(offset);
-            return self.pack(out, &plain);
-        }
-        Frame::new(Codec::Zstd, out, offset, plain.len())
     }
 
     /// Compresses into the buffer and returns whether that made it smaller.
@@ -145,6 +177,7 @@ impl Frame {
             Codec::Stored => 0,
             Codec::Zstd => 1,
             Codec::Run => 2,
+            Codec::Planes => 3,
         });
         varint::put(out, self.stored);
         if self.codec != Codec::Stored {
@@ -159,6 +192,7 @@ impl Frame {
             0 => Codec::Stored,
             1 => Codec::Zstd,
             2 => Codec::Run,
+            3 => Codec::Planes,
             _ => return Err(Damage("a frame has an unknown codec")),
         };
         let stored = from.varint()?;
@@ -189,11 +223,18 @@ impl Frame {
             Codec::Run => Ok(vec![bytes[0]; unpacked]),
             Codec::Zstd => match UNZSTD.with_borrow_mut(|zstd| zstd.decompress(bytes, unpacked)) {
                 Ok(out) if out.len() == unpacked => Ok(out),
-                _ => Err(Damage("does not unpack to the length it should have")),
+                _ => Err(LENGTH),
             },
+            Codec::Planes => {
+                let most = planes::bytes_max(self.unpacked) as usize;
+                let columns = UNZSTD.with_borrow_mut(|zstd| zstd.decompress(bytes, most)).map_err(|_| LENGTH)?;
+                planes::join(&columns, unpacked)
+            }
         }
     }
 }
+
+const LENGTH: Damage = Damage("does not unpack to the length it should have");
 
 /// Splits the unpacked bytes of a frame of `N` columns.
 pub(crate) fn split_columns<const N: usize>(bytes: &[u8]) -> Result<[Cursor<'_>; N], Damage> {
@@ -250,6 +291,31 @@ mod tests {
             }
             stored.push(0);
             prop_assert!(frame.unpack(&stored).is_err());
+        }
+    }
+
+    #[test]
+    fn numbers_are_packed_by_their_bytes_where_that_takes_less() {
+        let mut varints = Vec::new();
+        // The lower two bytes are chance, the upper ones and the length are not.
+        let mut chance = 1u64;
+        for _ in 0..4000 {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            varint::put(&mut varints, 0x0123_0000 | chance >> 48);
+        }
+        let (mut out, mut plain) = (vec![7], Vec::new());
+        let frame = Packer::new(PLANES_LEVEL_MIN).pack_numbers(&mut out, &varints);
+        assert_eq!(listed(frame), frame);
+        assert_eq!(frame.codec, Codec::Planes);
+        assert!(frame.stored < Packer::new(PLANES_LEVEL_MIN).pack(&mut plain, &varints).stored);
+        assert_eq!(frame.unpack(&out[1..]), Ok(varints.clone()));
+        for at in (1..out.len()).step_by(97) {
+            out[at] ^= 1;
+            assert!(frame.unpack(&out[1..]).is_err());
+            out[at] ^= 1;
+        }
+        for lower in [PLANES_LEVEL_MIN - 1, 1] {
+            assert_eq!(Packer::new(lower).pack_numbers(&mut out, &varints).codec, Codec::Zstd);
         }
     }
 

@@ -4,6 +4,7 @@ use super::chunk::{self, Limits, Stored, Waiting};
 use super::frame::Packer;
 use super::rows::Row;
 use super::toc::{Chunk, Place, SampleType};
+use super::values::Sets;
 use super::varint::Damage;
 use afterglow_profile::Labels;
 
@@ -38,7 +39,7 @@ impl Gathering {
         }
     }
 
-    /// Adds a profile, whose row is not before those that were added. `numbers` are those of the label sets of the service.
+    /// Adds a profile, whose row is not before those that were added. `sets` are the label sets of the service.
     ///
     /// # Errors
     /// The columns of a profile contradict each other.
@@ -48,7 +49,7 @@ impl Gathering {
         labels: &Labels,
         sample_types: &[SampleType],
         stored: Stored,
-        (numbers, packer): (&[i64], &mut Packer),
+        (sets, packer): (Sets<'_>, &mut Packer),
     ) -> Result<(), Damage> {
         if self.series.last() != Some(labels) {
             self.series.push(labels.clone());
@@ -62,10 +63,10 @@ impl Gathering {
         row.columns = matches!(stored, Stored::Columns { .. });
         if !row.columns {
             row.chunk = self.chunks.len() as u32;
-            self.chunks.push(chunk::write(&[stored], numbers, packer, &mut self.bytes)?);
+            self.chunks.push(chunk::write(&[stored], sets, packer, &mut self.bytes)?);
         } else {
             if !self.waiting.takes(row.series, &stored, self.limits) {
-                self.close(numbers, packer)?;
+                self.close(sets, packer)?;
             }
             self.waiting_rows.push(self.rows.len());
             self.waiting.push(row.series, stored);
@@ -83,7 +84,7 @@ impl Gathering {
     ///
     /// # Errors
     /// The columns of a profile contradict each other.
-    pub(crate) fn close(&mut self, numbers: &[i64], packer: &mut Packer) -> Result<(), Damage> {
+    pub(crate) fn close(&mut self, sets: Sets<'_>, packer: &mut Packer) -> Result<(), Damage> {
         let waiting = self.waiting.take();
         if waiting.is_empty() {
             return Ok(());
@@ -92,7 +93,7 @@ impl Gathering {
             self.rows[row].chunk = self.chunks.len() as u32;
             self.rows[row].position = position;
         }
-        self.chunks.push(chunk::write(&waiting, numbers, packer, &mut self.bytes)?);
+        self.chunks.push(chunk::write(&waiting, sets, packer, &mut self.bytes)?);
         Ok(())
     }
 

@@ -11,11 +11,12 @@ use afterglow_profile::model::{NONE, Profile};
 use rustc_hash::FxHashMap;
 
 use super::aggregate::{Headers, Sums, check, no_limits};
-use super::chunk::{self, Profiles, Unpacked};
+use super::chunk::{Profiles, Unpacked};
 use super::columns::Samples;
 use super::reader::Read;
 use super::rows::Row;
 use super::symbols::Symbols;
+use super::values;
 use super::varint::Damage;
 
 /// What is wanted of a profile.
@@ -110,7 +111,7 @@ struct Set {
 impl Grouping {
     /// Starts with nothing taken.
     pub(crate) fn new(symbols: Arc<Symbols>) -> Self {
-        let numbers = chunk::numbers(&symbols).into();
+        let numbers = values::numbers(&symbols).into();
         let headers = Headers::default();
         Self { symbols, numbers, headers, sets: Vec::new(), apart: Vec::new(), samples: Samples::default() }
     }

@@ -4,8 +4,9 @@
 //! lies in sections between the file's magic and its first row group, where Parquet readers do not look. docs/format.md describes the
 //! bytes; the modules here follow it from the inside out:
 //!
-//! - `varint`, `frame`: numbers and checked, compressed runs of bytes;
+//! - `varint`, `planes`, `frame`: numbers, numbers by their bytes, and checked, compressed runs of bytes;
 //! - `symbols`: the tables all profiles of a service share; `columns`, `chunk`: what is left of a profile then, alone and with others;
+//! - `values`, `sampling`: the values of a chunk, and what a sampling profiler makes of those it saw;
 //! - `order`, `pattern`, `rebuild`, `sink`: a profile's exact protobuf bytes from both;
 //! - `gather`, `rows`, `toc`, `layout`: the profiles of a dataset together, what is known of a profile and a block without either, and where everything lies;
 //! - [`SegmentWriter`] writes a block of level 0, [`Merge`] makes larger ones of several, [`Block`] reads one of any level,
@@ -25,12 +26,15 @@ mod layout;
 mod merge;
 mod order;
 mod pattern;
+mod planes;
 mod reader;
 mod rebuild;
 mod rows;
+mod sampling;
 mod sink;
 mod symbols;
 mod toc;
+mod values;
 pub(crate) mod varint;
 mod writer;
 

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use super::aggregate::{Aggregate, Summing};
-use super::chunk::{self, Form, Profiles, Unpacked};
+use super::chunk::{self, Profiles, Unpacked};
 use super::columns::Samples;
 use super::error::Error;
 use super::frame::Frame;
@@ -22,6 +22,7 @@ use super::rebuild::{self, Parts};
 use super::rows::{self, Row, Window};
 use super::symbols::{Symbols, frames};
 use super::toc::{self, Chunk, Dataset, SEAL_BYTES, Toc, Values, kind};
+use super::values::{self, Form};
 use super::varint::Damage;
 
 /// How much of the end of an object is read to open it: enough for the table of contents and the rows of a segment.
@@ -330,6 +331,8 @@ pub(crate) fn unpack(chunk: &Chunk, bytes: &[u8], version: u32, with_meta: bool)
             Values::Frame(values) => (frame(values)?, Form::Plain),
             Values::Multiple(multiple) => (Vec::new(), Form::Multiple(*multiple)),
             Values::Product { of, rest } => (frame(rest)?, Form::Product { of: *of }),
+            Values::Seen { rate, seen } => (frame(seen)?, Form::Seen { rate: *rate }),
+            Values::Bytes { of, rate, rest } => (frame(rest)?, Form::Bytes { of: *of, rate: *rate }),
         });
     }
     Ok(unpacked)
@@ -337,7 +340,7 @@ pub(crate) fn unpack(chunk: &Chunk, bytes: &[u8], version: u32, with_meta: bool)
 
 fn rebuild_row(symbols: &Symbols, chunk: &Unpacked, row: &Row) -> Result<Vec<u8>, Damage> {
     let mut samples = Samples::default();
-    let numbers = chunk::numbers(symbols);
+    let numbers = values::numbers(symbols);
     let mut profiles = Profiles::new(chunk, &numbers)?;
     let position = row.position as usize;
     let head = profiles.read(position, &mut samples)?;

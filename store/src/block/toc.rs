@@ -19,10 +19,10 @@ use super::symbols::frames::{self, FRAMES};
 use super::varint::{self, Cursor, Damage, Delta};
 
 /// The version of the format that this code writes, and the newest it reads.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The oldest version whose readers read what this code writes.
-pub(crate) const READER_VERSION: u32 = 2;
+pub(crate) const READER_VERSION: u32 = 3;
 
 /// Keys in the metadata of the Parquet footer.
 pub(crate) const KEY_FORMAT: &str = "afterglow.format";
@@ -132,6 +132,10 @@ pub(crate) enum Values {
     Multiple(Multiple),
     /// A frame has what is added to the product of an earlier sample type's value and the number of the sample's label.
     Product { of: u32, rest: Frame },
+    /// A frame has how many objects a sampling profiler saw.
+    Seen { rate: u64, seen: Frame },
+    /// A frame has what is added to the bytes that a sampling profiler says for an earlier sample type's objects.
+    Bytes { of: u32, rate: u64, rest: Frame },
 }
 
 // === impl Toc ===
@@ -166,11 +170,7 @@ impl Toc {
                     spend("samples: stacks", stacks);
                     spend("samples: labels", labels);
                     spend("samples: orders", meta);
-                    for values in values {
-                        if let Values::Frame(frame) | Values::Product { rest: frame, .. } = values {
-                            spend("samples: values", frame);
-                        }
-                    }
+                    values.iter().filter_map(Values::frame).for_each(|frame| spend("samples: values", frame));
                 }
             }
         }
@@ -500,6 +500,31 @@ fn read_runs(from: &mut Cursor<'_>, lens: [usize; 3]) -> Result<Vec<(Place, u32)
     (0..count).map(run).collect()
 }
 
+// === impl Values ===
+
+impl Values {
+    /// Returns the frame, if there is one.
+    fn frame(&self) -> Option<&Frame> {
+        match self {
+            Self::Multiple(_) => None,
+            Self::Frame(frame)
+            | Self::Product { rest: frame, .. }
+            | Self::Seen { seen: frame, .. }
+            | Self::Bytes { rest: frame, .. } => Some(frame),
+        }
+    }
+
+    fn frame_mut(&mut self) -> Option<&mut Frame> {
+        match self {
+            Self::Multiple(_) => None,
+            Self::Frame(frame)
+            | Self::Product { rest: frame, .. }
+            | Self::Seen { seen: frame, .. }
+            | Self::Bytes { rest: frame, .. } => Some(frame),
+        }
+    }
+}
+
 // === impl Chunk ===
 
 /// How a chunk that is a blob is told from others, and the forms of values.
@@ -507,6 +532,8 @@ const BLOB: u64 = 0;
 const FRAME: u64 = 0;
 const MULTIPLE: u64 = 1;
 const PRODUCT: u64 = 2;
+const SEEN: u64 = 3;
+const BYTES: u64 = 4;
 
 impl Chunk {
     /// Returns how many profiles it holds.
@@ -524,12 +551,7 @@ impl Chunk {
             Self::Blob(frame) => shift(frame),
             Self::Columns { stacks, labels, values, meta, .. } => {
                 [stacks, labels, meta].into_iter().for_each(shift);
-                for values in values {
-                    match values {
-                        Values::Frame(frame) | Values::Product { rest: frame, .. } => shift(frame),
-                        Values::Multiple(_) => {}
-                    }
-                }
+                values.iter_mut().filter_map(Values::frame_mut).for_each(shift);
             }
         }
     }
@@ -577,6 +599,17 @@ impl Chunk {
                             varint::put(out, (*of).into());
                             rest.put(out);
                         }
+                        Values::Seen { rate, seen } => {
+                            varint::put(out, SEEN);
+                            varint::put(out, *rate);
+                            seen.put(out);
+                        }
+                        Values::Bytes { of, rate, rest } => {
+                            varint::put(out, BYTES);
+                            varint::put(out, (*of).into());
+                            varint::put(out, *rate);
+                            rest.put(out);
+                        }
                     }
                 }
                 meta.put(out);
@@ -597,6 +630,8 @@ impl Chunk {
                 FRAME => Values::Frame(frames.read(from)?),
                 MULTIPLE => Values::Multiple(Multiple { of: from.index(t)?, factor: from.signed()? }),
                 PRODUCT => Values::Product { of: from.index(t)?, rest: frames.read(from)? },
+                SEEN => Values::Seen { rate: from.varint()?, seen: frames.read(from)? },
+                BYTES => Values::Bytes { of: from.index(t)?, rate: from.varint()?, rest: frames.read(from)? },
                 _ => return Err(Damage("values are of an unknown form")),
             });
         }
@@ -629,6 +664,8 @@ mod tests {
                 Values::Frame(frame(at, 5)),
                 Values::Multiple(Multiple { of: 0, factor: -3 }),
                 Values::Product { of: 1, rest: frame(at, 6) },
+                Values::Seen { rate: 1 << 19, seen: frame(at, 7) },
+                Values::Bytes { of: 3, rate: u64::MAX, rest: frame(at, 1) },
             ],
             meta: frame(at, 2),
         };

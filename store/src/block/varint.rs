@@ -21,7 +21,7 @@ pub(crate) fn spread(value: u64) -> (u64, usize) {
     let x = (value & 0x0fff_ffff) | (value & 0x00ff_ffff_f000_0000) << 4;
     let x = (x & 0x0000_3fff_0000_3fff) | (x & 0x0fff_c000_0fff_c000) << 2;
     let x = (x & 0x007f_007f_007f_007f) | (x & 0x3f80_3f80_3f80_3f80) << 1;
-    let len = (70 - (value | 1).leading_zeros() as usize) / 7;
+    let len = len(value);
     // All bytes but the last say that more follow.
     let more = 0x8080_8080_8080_8080 & ((1u64 << (8 * (len - 1))) - 1);
     (x | more, len)
@@ -58,6 +58,12 @@ fn put_long(out: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+/// Returns how many bytes [`put`] appends.
+#[inline]
+pub(crate) fn len(value: u64) -> usize {
+    (70 - (value | 1).leading_zeros() as usize) / 7
 }
 
 /// Appends `value` as a zigzag varint: small numbers of either sign stay short.
@@ -267,7 +273,9 @@ mod tests {
         ) {
             let (mut out, mut delta) = (Vec::new(), Delta::default());
             for &v in &values {
+                let before = out.len();
                 put(&mut out, v as u64);
+                prop_assert_eq!(out.len() - before, len(v as u64));
                 put_signed(&mut out, v);
                 delta.put(&mut out, v as u64);
             }

@@ -19,6 +19,7 @@ use super::layout::Layout;
 use super::rows::Row;
 use super::symbols::Interner;
 use super::toc::SampleType;
+use super::values::{self, Sets};
 
 /// What a sender says of a profile besides its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,14 +195,14 @@ impl SegmentWriter {
         while let Some(Entry { service, .. }) = entries.peek() {
             let service = *service;
             let tables = &self.services[service].symbols;
-            let (symbols, numbers) = (layout.symbols(tables, &mut self.packer)?, chunk::numbers(tables));
+            let (symbols, numbers) = (layout.symbols(tables, &mut self.packer)?, values::numbers(tables));
+            let sets = Sets { symbols: tables, numbers: &numbers };
             while let Some(first) = entries.next_if(|entry| entry.service == service) {
                 let (labels, profile_type) = (first.meta.labels.clone(), first.meta.profile_type.clone());
                 let mut gathering = Gathering::new(chunk::LIMITS);
                 let mut gather = |entry: Entry| {
                     let Entry { meta, sample_types, row, stored, .. } = entry;
-                    let gathered =
-                        gathering.push(row, &meta.labels, &sample_types, stored, (&numbers, &mut self.packer));
+                    let gathered = gathering.push(row, &meta.labels, &sample_types, stored, (sets, &mut self.packer));
                     gathered.expect(SOUND);
                 };
                 gather(first);
@@ -209,7 +210,7 @@ impl SegmentWriter {
                 while let Some(entry) = entries.next_if(same) {
                     gather(entry);
                 }
-                gathering.close(&numbers, &mut self.packer).expect(SOUND);
+                gathering.close(sets, &mut self.packer).expect(SOUND);
                 layout.dataset((labels.service(), &profile_type), gathering, symbols)?;
             }
         }

@@ -235,8 +235,18 @@ async fn of_what_stays_behind_nothing_comes_along() {
         assert_eq!(skipped.len(), 1);
         assert_eq!(skipped[0].summary, alone[0].summary);
         assert_eq!(skipped[0].summary.first_id, rows[kept].id);
-        assert!(skipped[0].bytes == alone[0].bytes, "the tables hold what only others need");
+        // The samples may be said in another way, as the profiles they lay with in a chunk had a say in that.
+        let [skipped, alone] = [&skipped[0], &alone[0]].map(|merged| tables(merged.bytes.clone()));
+        assert!(skipped.await == alone.await, "the tables hold what only others need");
     }
+}
+
+/// Returns the symbol tables of a block, as they lie in it.
+async fn tables(bytes: Bytes) -> Vec<Bytes> {
+    const SYMBOLS: u32 = 1;
+    let block = opened(bytes.clone()).await.expect("a fresh block opens");
+    let sections = block.toc().sections().iter().filter(|section| section.kind() == SYMBOLS);
+    sections.map(|section| bytes.slice(section.range().start as usize..section.range().end as usize)).collect()
 }
 
 #[tokio::test]

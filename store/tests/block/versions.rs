@@ -25,12 +25,18 @@ async fn check(block: &Block) {
 }
 
 #[tokio::test]
-async fn a_block_of_the_first_version_is_read_and_merged() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/blocks/v1.agb");
-    let block = opened(std::fs::read(path).expect("the fixture is there").into()).await.expect("it opens");
-    check(&block).await;
-    let input = Input { block: Arc::new(block), skip: Arc::from([]) };
-    let mut merge = Merge::begin(vec![input], MergeOptions::of_level(1)).await.expect("it can be merged");
-    let merged = merge.next().await.expect("it can be merged").expect("there are profiles");
-    check(&opened(merged.bytes).await.expect("it opens")).await;
+async fn blocks_of_older_versions_are_read_and_merged() {
+    for version in ["v1", "v2"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/blocks").join(version);
+        let bytes = std::fs::read(path.with_extension("agb")).expect("the fixture is there");
+        let block = opened(bytes.into()).await.expect("it opens");
+        check(&block).await;
+        let input = Input { block: Arc::new(block), skip: Arc::from([]) };
+        for level in [1, 2] {
+            let options = MergeOptions::of_level(level);
+            let mut merge = Merge::begin(vec![input.clone()], options).await.expect("it can be merged");
+            let merged = merge.next().await.expect("it can be merged").expect("there are profiles");
+            check(&opened(merged.bytes).await.expect("it opens")).await;
+        }
+    }
 }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::plan::{Named, Pick, Plan};
 use super::source::Source;
 use super::{MergeOptions, Merged, Summary};
-use crate::block::chunk::{self, Limits, Stored};
+use crate::block::chunk::{Limits, Stored};
 use crate::block::columns::Samples;
 use crate::block::error::Error;
 use crate::block::frame::Packer;
@@ -16,6 +16,7 @@ use crate::block::order::Orders;
 use crate::block::rebuild::{self, Parts};
 use crate::block::rows::Row;
 use crate::block::symbols::Interner;
+use crate::block::values::{self, Sets};
 use crate::block::varint::Damage;
 use crate::paths::Day;
 
@@ -115,7 +116,7 @@ impl Output {
         let stored = source.carry(pick, &mut service.tables)?;
         let symbols = &service.tables.symbols;
         for set in service.numbers.len()..symbols.label_ends.len() {
-            service.numbers.push(chunk::number(symbols, set as u32));
+            service.numbers.push(values::number(symbols, set as u32));
         }
         let (row, labels, sample_types) = source.row(pick);
         let checked = self.rows.is_multiple_of(CHECK_EVERY) && matches!(stored, Stored::Columns { .. });
@@ -128,8 +129,9 @@ impl Output {
             service.close(packer);
             service.datasets.push((pick.dataset, of.profile_type.clone(), Gathering::new(self.limits)));
         }
+        let sets = Sets { symbols: &service.tables.symbols, numbers: &service.numbers };
         let (.., gathering) = service.datasets.last_mut().expect("one was just added where there was none");
-        gathering.push(row.clone(), labels, sample_types, stored, (&service.numbers, packer)).expect(SOUND);
+        gathering.push(row.clone(), labels, sample_types, stored, (sets, packer)).expect(SOUND);
         Ok((bytes, checked))
     }
 
@@ -164,7 +166,8 @@ impl Service {
     /// Makes a chunk of what waits in the last dataset.
     fn close(&mut self, packer: &mut Packer) {
         if let Some((.., gathering)) = self.datasets.last_mut() {
-            gathering.close(&self.numbers, packer).expect(SOUND);
+            let sets = Sets { symbols: &self.tables.symbols, numbers: &self.numbers };
+            gathering.close(sets, packer).expect(SOUND);
         }
     }
 }

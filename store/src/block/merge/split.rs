@@ -1,7 +1,8 @@
 //! A chunk of an input, unpacked, with the place of each profile in each of its columns.
 
-use crate::block::chunk::{Form, Unpacked};
+use crate::block::chunk::Unpacked;
 use crate::block::columns::{Head, Meta};
+use crate::block::values::Form;
 use crate::block::varint::{Cursor, Damage};
 
 /// An unpacked chunk of columns whose profiles can be read in any order.
