@@ -8,8 +8,10 @@ STORAGE ?= file://$(CURDIR)/afterglow-data
 SEEDS ?= 0..1000
 # How long `make rig` runs.
 RIG_SECONDS ?= 1800
+# What is built into the programs where there is Node.
+WEB := $(if $(shell command -v npm),web)
 # What `make run` builds and starts; a test that has built it already says so.
-RUN_BUILD ?= $(if $(shell command -v npm),$(MAKE) --no-print-directory web &&) cargo build --locked --bin afterglow
+RUN_BUILD ?= $(if $(WEB),$(MAKE) --no-print-directory $(WEB) &&) cargo build --locked --bin afterglow
 RUN_PROGRAM ?= ./target/debug/afterglow
 
 ## run: build and start everything in one process over a local folder; it profiles itself, so data show soon
@@ -40,7 +42,7 @@ web-test: web tools
 
 ## build: all programs, optimised; they say which revision they are
 build: export AFTERGLOW_REVISION := $(shell git describe --always --dirty --abbrev=12 2> /dev/null || echo unknown)
-build:
+build: $(WEB)
 	cargo build --locked --release --bins
 
 ## test: install what the tests need, then run all of them

@@ -119,7 +119,8 @@ export function States<T extends Answer>({ asked, what, whenNone, children }: St
   );
 }
 
-function Loading({ what, bytes }: { what: string; bytes: number }) {
+/** Shows that something is on its way. */
+export function Loading({ what, bytes }: { what: string; bytes: number }) {
   return (
     <div className="state" role="status">
       <div className="progress" />

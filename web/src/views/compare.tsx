@@ -14,14 +14,15 @@ import { GraphPanel } from "./graph_panel";
 import { NODES_MAX, openFunction } from "./merged_graph";
 import { change, usePlace } from "./place";
 import { RangeInput } from "./range_input";
-import { SelectionBar, typeOf, useTypes } from "./selection_bar";
+import { NoType, SelectionBar, typeOf, useTypes } from "./selection_bar";
 import { SelectorInput } from "./selector_input";
 
 export function Compare() {
   const { params } = usePlace();
   const [refresh, setRefresh] = useState(0);
   const asked = { ...selectionOf(params), ids: [] };
-  const types = useTypes(asked, refresh);
+  const typesAsked = useTypes(asked, refresh);
+  const types = typesAsked.data;
   const selection = { ...asked, type: typeOf(asked, types) };
   const base: Selection = {
     ...selection,
@@ -66,7 +67,7 @@ export function Compare() {
       {isSame ? (
         <p className="state">Both sides are the same. Choose another selector or another time range for “Before”.</p>
       ) : selection.type === "" ? (
-        <p className="state">No profiles match the selection in this time range.</p>
+        <NoType types={typesAsked} />
       ) : params.get("sides") === "1" ? (
         <SideBySide selection={selection} base={base} refresh={refresh} />
       ) : (

@@ -11,7 +11,7 @@ import { EmptyStore } from "./empty";
 import { MergedGraph } from "./merged_graph";
 import { change, changed, Link, paramsOf, usePlace } from "./place";
 import { ProfileList } from "./profile_list";
-import { SelectionBar, typeOf, useTypes } from "./selection_bar";
+import { NoType, SelectionBar, typeOf, useTypes } from "./selection_bar";
 import { chartedOf, marksOf, versionsOf } from "./series";
 import { useTheme } from "./theme";
 
@@ -22,7 +22,8 @@ export function Explore() {
   const { params } = usePlace();
   const [refresh, setRefresh] = useState(0);
   const asked = selectionOf(params);
-  const types = useTypes(asked, refresh);
+  const typesAsked = useTypes(asked, refresh);
+  const types = typesAsked.data;
   const selection = { ...asked, ids: [], type: typeOf(asked, types) };
   const tab = params.get("tab") ?? "graph";
   const isEmpty = types !== undefined && types.types.length === 0;
@@ -32,7 +33,9 @@ export function Explore() {
       <SelectionBar selection={asked} types={types} onRefresh={() => setRefresh(refresh + 1)} />
       {isEmpty ? (
         <EmptyStore selection={asked} />
-      ) : selection.type === "" ? null : (
+      ) : selection.type === "" ? (
+        <NoType types={typesAsked} />
+      ) : (
         <>
           <SeriesCard selection={selection} by={params.get("by") ?? ""} refresh={refresh} />
           <div className="tabs" role="tablist" aria-label="What of the selection">

@@ -10,7 +10,7 @@ import { States, useAnswer } from "./answer";
 import { Chart } from "./chart";
 import { exactly } from "../flamegraph/transform";
 import { change, changed, Link, usePlace } from "./place";
-import { SelectionBar, typeOf, useTypes } from "./selection_bar";
+import { NoType, SelectionBar, typeOf, useTypes } from "./selection_bar";
 import { chartedOf } from "./series";
 import { useTheme } from "./theme";
 
@@ -23,7 +23,8 @@ export function FunctionPage() {
   const asked = { ...selectionOf(params), ids: [] };
   const name = params.get("name") ?? "";
   const by = params.get("by") ?? "version";
-  const types = useTypes(asked);
+  const typesAsked = useTypes(asked);
+  const types = typesAsked.data;
   const selection = { ...asked, type: typeOf(asked, types) };
   const answer = useAnswer<FunctionAnswer>(name === "" || selection.type === "" ? undefined : "/api/v1/function", {
     ...parametersOf(selection),
@@ -56,7 +57,8 @@ export function FunctionPage() {
           Only its stacks
         </Link>
       </p>
-      <States asked={answer} what="the function">
+      {selection.type === "" ? <NoType types={typesAsked} /> : null}
+      <States asked={answer} what="the function" whenNone="No profiles of this type in this time range.">
         {(data) => {
           const unit = data.sampleType?.unit ?? "count";
           return (

@@ -2,15 +2,15 @@
 
 import type { TypesAnswer } from "../api/answers";
 import { START_DEFAULT, type Selection } from "../api/selection";
-import { useAnswer } from "./answer";
+import { Loading, Refused, useAnswer, type Asked } from "./answer";
 import { change } from "./place";
 import { RangeInput } from "./range_input";
 import { SelectorInput } from "./selector_input";
 
 /** The profile types of a selection, whatever type is selected. */
-export function useTypes(selection: Selection, refresh = 0): TypesAnswer | undefined {
+export function useTypes(selection: Selection, refresh = 0): Asked<TypesAnswer> {
   const { query, start, end } = selection;
-  return useAnswer<TypesAnswer>("/api/v1/types", { query, start: start === "" ? START_DEFAULT : start, end }, refresh).data;
+  return useAnswer<TypesAnswer>("/api/v1/types", { query, start: start === "" ? START_DEFAULT : start, end }, refresh);
 }
 
 /** Returns the type to show: the selected one, else `cpu` where there is it, else the first. */
@@ -18,6 +18,13 @@ export function typeOf(selection: Selection, types: TypesAnswer | undefined): st
   if (selection.type !== "") return selection.type;
   const names = types?.types.map(({ type }) => type) ?? [];
   return names.includes("cpu") ? "cpu" : (names[0] ?? "");
+}
+
+/** Says why nothing can be shown yet: the types are not known, or the selection is wrong, or nothing matches it. */
+export function NoType({ types }: { types: Asked<TypesAnswer> }) {
+  if (types.error !== undefined) return <Refused error={types.error} again={types.again} />;
+  if (types.data === undefined) return <Loading what="the profile types" bytes={types.bytes} />;
+  return <p className="state">No profiles match the selection in this time range.</p>;
 }
 
 export interface SelectionBarProps {

@@ -8,30 +8,27 @@ import { ago, rfc3339, seconds } from "../format/times";
 import { count, percent, ratio, value } from "../format/values";
 import { States, useAnswer } from "./answer";
 import { HeatMap } from "./heat_map";
+import { rankedOf } from "./outliers";
 import { change, changed, go, Link, paramsOf, usePlace } from "./place";
-import { SelectionBar, typeOf, useTypes } from "./selection_bar";
+import { NoType, SelectionBar, typeOf, useTypes } from "./selection_bar";
 import { chartedOf } from "./series";
 import { useTheme } from "./theme";
 
 /** How many rows a heat map has at most. */
 const ROWS_MAX = 200;
-/** A row this far from the median is an outlier: the usual 3.5 of the modified z-score (Iglewicz and Hoaglin). */
-const OUTLIER = 3.5;
-/** What makes a median deviation comparable with a standard deviation. */
-const NORMAL = 0.6745;
-
 export function Statistics() {
   const { params } = usePlace();
   const [refresh, setRefresh] = useState(0);
   const asked = { ...selectionOf(params), ids: [] };
-  const types = useTypes(asked, refresh);
+  const typesAsked = useTypes(asked, refresh);
+  const types = typesAsked.data;
   const selection = { ...asked, type: typeOf(asked, types) };
   const by = params.get("by") ?? "instance";
   return (
     <main>
       <h1>Statistics</h1>
       <SelectionBar selection={asked} types={types} onRefresh={() => setRefresh(refresh + 1)} />
-      {selection.type === "" ? null : <Rows selection={selection} by={by} refresh={refresh} />}
+      {selection.type === "" ? <NoType types={typesAsked} /> : <Rows selection={selection} by={by} refresh={refresh} />}
       <Stored refresh={refresh} />
     </main>
   );
@@ -122,25 +119,6 @@ function Rows({ selection, by, refresh }: { selection: Selection; by: string; re
       </States>
     </section>
   );
-}
-
-/** Orders rows by their distance from the median, which a few outliers do not move. */
-export function rankedOf(means: number[]): { index: number; median: number; isOutlier: boolean }[] {
-  const median = medianOf(means);
-  const deviation = medianOf(means.map((mean) => Math.abs(mean - median)));
-  return means
-    .map((mean, index) => {
-      const score = deviation === 0 ? 0 : (NORMAL * Math.abs(mean - median)) / deviation;
-      return { index, median, isOutlier: score > OUTLIER, distance: Math.abs(mean - median) };
-    })
-    .sort((a, b) => b.distance - a.distance);
-}
-
-function medianOf(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  if (sorted.length === 0) return 0;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 function Stored({ refresh }: { refresh: number }) {
