@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `serve` | `serve.rs`: ingester and querier in one process |
 //! | `ingester`, `querier`, `agent` | the tiers' own programs, from their crates |
-//! | `push`, `search`, `fetch`, `merge`, `export`, `series`, `top`, `function`, `stats`, `labels` | `cli/`: a file each |
+//! | `push`, `search`, `fetch`, `merge`, `diff`, `export`, `series`, `top`, `function`, `stats`, `labels` | `cli/`: a file each |
 //! | `maintain`, `verify`, `bucket` | the same |
 //! | `completions` | for the shell |
 
@@ -46,6 +46,7 @@ enum Command {
     Search(cli::search::Args),
     Fetch(cli::fetch::Args),
     Merge(cli::merge::Args),
+    Diff(cli::diff::Args),
     Series(cli::series::Args),
     Export(cli::export::Args),
     Top(cli::top::Args),
@@ -105,6 +106,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Search(args) => done(cli::search::run(args).await),
         Command::Fetch(args) => done(cli::fetch::run(args).await),
         Command::Merge(args) => done(cli::merge::run(args).await),
+        Command::Diff(args) => done(cli::diff::run(args).await),
         Command::Series(args) => done(cli::series::run(args).await),
         Command::Export(args) => done(cli::export::run(args).await),
         Command::Top(args) => done(cli::top::run(args).await),

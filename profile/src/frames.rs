@@ -62,10 +62,20 @@ impl Frames {
     /// Puts the names of the stack `locations` (leaf first) into `into`, leaf first.
     pub(crate) fn stack(&self, locations: &[u32], into: &mut Vec<u32>) {
         into.clear();
-        for &location in &locations[self.drops.first_kept(locations)..] {
-            let start = if location == 0 { 0 } else { self.ends[location as usize - 1] };
-            into.extend_from_slice(&self.frames[start as usize..self.ends[location as usize] as usize]);
+        for &location in self.shown(locations) {
+            into.extend_from_slice(self.of(location));
         }
+    }
+
+    /// Returns the locations of the stack `locations` (leaf first) that are shown.
+    pub(crate) fn shown<'s>(&self, locations: &'s [u32]) -> &'s [u32] {
+        &locations[self.drops.first_kept(locations)..]
+    }
+
+    /// Returns the names of the frames of `location`, innermost first.
+    pub(crate) fn of(&self, location: u32) -> &[u32] {
+        let start = if location == 0 { 0 } else { self.ends[location as usize - 1] };
+        &self.frames[start as usize..self.ends[location as usize] as usize]
     }
 }
 

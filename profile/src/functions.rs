@@ -158,7 +158,7 @@ impl Table {
     pub fn top(&self, limit: Option<usize>, is_shown: impl Fn(&str, &str) -> bool) -> (Top, usize) {
         let (rows, truncated, saturated) = self.rows.sorted(limit, is_shown, |sums| (sums.self_value, sums.total));
         let total = clamp(self.total);
-        (Top { total, rows, truncated }, saturated + usize::from(i128::from(total) != self.total))
+        (Top { total, base_total: 0, rows, truncated }, saturated + usize::from(i128::from(total) != self.total))
     }
 }
 
@@ -311,6 +311,8 @@ impl Rows {
             name: (*name).clone(),
             file: file.clone(),
             self_value: fit(sums.self_value),
+            base_self: 0,
+            base_total: 0,
             total: fit(sums.total),
         };
         let rows = rows[..kept].iter().map(row).collect();

@@ -2,11 +2,14 @@
 //!
 //! Bytes come in through [`compress::inflate`] and [`decode::decode`], which check them against [`limits::Limits`], and leave through
 //! [`encode`]. In between, [`model`] is what everyone reads. [`labels`], [`profile_type`] and [`selector`] are what a profile is
-//! called and how it is asked for; [`merge`] makes one profile of many, [`filter`] leaves what is of interest, and [`tree`], [`top`] and
-//! [`folded`] are what people look at; [`functions`] makes tables of many profiles without a merge.
+//! called and how it is asked for; [`merge`] makes one profile of many, [`diff`] holds two against each other, [`filter`]
+//! leaves what is of interest, and [`tree`], [`top`], [`folded`] and [`dot`] are what people look at;
+//! [`functions`] makes tables of many profiles without a merge.
 
 pub mod compress;
 pub mod decode;
+pub mod diff;
+pub mod dot;
 mod drops;
 pub mod encode;
 pub mod error;

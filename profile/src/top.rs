@@ -1,7 +1,7 @@
 //! The table of functions: what each used itself, and what it used with all it called.
 //!
 //! The same numbers as `go tool pprof -top`: a function counts once a stack, however often it recurses, and an inlined function
-//! counts as itself.
+//! counts as itself. The table of a diff has the sums of both sides in every row.
 
 use crate::{frames::Frames, model::Profile, tree::clamp};
 
@@ -10,7 +10,9 @@ use crate::{frames::Frames, model::Profile, tree::clamp};
 pub struct Top {
     /// The sum of all samples, in the unit of the sample type.
     pub total: i64,
-    /// The functions by descending self value, then by descending total, then by name.
+    /// The same of the base of a diff; otherwise 0.
+    pub base_total: i64,
+    /// The functions by descending self value, then by descending total, then by name; of a diff by how far they differ from the base.
     pub rows: Vec<Row>,
     /// How many rows the limit cut away.
     pub truncated: usize,
@@ -27,13 +29,17 @@ pub struct Row {
     pub self_value: i64,
     /// The sum of the samples in whose stack this function occurs.
     pub total: i64,
+    /// The same as `self_value` of the base of a diff; otherwise 0.
+    pub base_self: i64,
+    /// The same as `total` of the base of a diff; otherwise 0.
+    pub base_total: i64,
 }
 
-/// The sums of a name.
+/// The sums of a name, one for each column.
 #[derive(Clone, Copy)]
-struct Sums {
-    self_value: i128,
-    total: i128,
+struct Sums<const N: usize> {
+    selves: [i128; N],
+    totals: [i128; N],
     /// The sample that was added last, so that none is added twice.
     last_sample: usize,
 }
@@ -46,41 +52,72 @@ impl Top {
     ///
     /// At most `limit` rows are kept, the first ones. Sums beyond 64 bits stand at the largest.
     pub fn new(profile: &Profile<'_>, sample_type: usize, limit: Option<usize>) -> Self {
+        Self::build(profile, [sample_type], |[self_value], [total]| (self_value, total), limit)
+    }
+
+    /// Sums the two columns of a [`crate::diff::pair`]. The rows that differ most come first: by self value, then by total.
+    pub fn diff(pair: &Profile<'_>, limit: Option<usize>) -> Self {
+        let distance = |[ours, base]: [i128; 2]| (ours - base).abs();
+        Self::build(pair, [0, 1], |selves, totals| (distance(selves), distance(totals)), limit)
+    }
+
+    /// Sums `columns`; `rank` says of the sums of a row, self values and totals, by what it is ordered.
+    fn build<const N: usize>(
+        profile: &Profile<'_>,
+        columns: [usize; N],
+        rank: impl Fn([i128; N], [i128; N]) -> (i128, i128),
+        limit: Option<usize>,
+    ) -> Self {
         let frames = Frames::new(profile);
-        let mut sums = vec![Sums { self_value: 0, total: 0, last_sample: usize::MAX }; frames.names().len()];
+        let none = Sums { selves: [0; N], totals: [0; N], last_sample: usize::MAX };
+        let mut sums = vec![none; frames.names().len()];
         let mut stack = Vec::new();
-        let mut total = 0i128;
+        let mut all = [0; N];
         for sample in 0..profile.samples.len() {
-            let value = i128::from(profile.values(sample)[sample_type]);
-            if value == 0 {
+            let row = profile.values(sample);
+            let values = columns.map(|column| i128::from(row[column]));
+            if values.iter().all(|&value| value == 0) {
                 continue;
             }
-            total += value;
+            add(&mut all, values);
             frames.stack(profile.samples.stack(sample), &mut stack);
             if let Some(&leaf) = stack.first() {
-                sums[leaf as usize].self_value += value;
+                add(&mut sums[leaf as usize].selves, values);
             }
             for &name in &stack {
                 let sums = &mut sums[name as usize];
                 if sums.last_sample != sample {
                     sums.last_sample = sample;
-                    sums.total += value;
+                    add(&mut sums.totals, values);
                 }
             }
         }
+        let is_zero = |sums: &[i128; N]| sums.iter().all(|&sum| sum == 0);
         let mut order: Vec<usize> =
-            (0..sums.len()).filter(|&i| sums[i].self_value != 0 || sums[i].total != 0).collect();
+            (0..sums.len()).filter(|&i| !is_zero(&sums[i].selves) || !is_zero(&sums[i].totals)).collect();
         order.sort_unstable_by(|&a, &b| {
-            let values = |i: usize| (sums[i].self_value, sums[i].total);
+            let values = |i: usize| rank(sums[i].selves, sums[i].totals);
             values(b).cmp(&values(a)).then_with(|| frames.names()[a].cmp(&frames.names()[b]))
         });
         let kept = limit.unwrap_or(usize::MAX).min(order.len());
+        let column = |sums: [i128; N], column: usize| sums.get(column).copied().map_or(0, clamp);
         let row = |&i: &usize| Row {
             name: frames.names()[i].clone(),
             file: frames.file(i as u32).to_owned(),
-            self_value: clamp(sums[i].self_value),
-            total: clamp(sums[i].total),
+            self_value: column(sums[i].selves, 0),
+            total: column(sums[i].totals, 0),
+            base_self: column(sums[i].selves, 1),
+            base_total: column(sums[i].totals, 1),
         };
-        Self { total: clamp(total), rows: order[..kept].iter().map(row).collect(), truncated: order.len() - kept }
+        Self {
+            total: column(all, 0),
+            base_total: column(all, 1),
+            rows: order[..kept].iter().map(row).collect(),
+            truncated: order.len() - kept,
+        }
     }
+}
+
+fn add<const N: usize>(sums: &mut [i128; N], values: [i128; N]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
 }

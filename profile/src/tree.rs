@@ -3,6 +3,9 @@
 //! Stacks flow in leaf first as pprof has them, and out comes the tree in depth-first order: parents before children, children by
 //! descending total, then by name, so that equal profiles give equal trees. Nothing here recurses: a stack may be thousands of frames
 //! deep. A limit cuts whole subtrees away, smallest first; what is cut stays in the totals above it.
+//!
+//! A [`View`] looks at one function, wherever it is called: at all that it called, or at all that called it. The graph of a diff has
+//! the sums of both sides in every node; it is made of the two columns of [`crate::diff::pair`].
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -38,6 +41,50 @@ pub struct Node {
     pub total: i64,
     /// The sum of the samples that end in this node.
     pub self_value: i64,
+    /// The same as `total` of the base of a diff; otherwise 0.
+    pub base_total: i64,
+    /// The same as `self_value` of the base of a diff; otherwise 0.
+    pub base_self: i64,
+}
+
+/// Which part of the stacks a flame graph shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum View<'a> {
+    /// Whole stacks.
+    #[default]
+    All,
+    /// What called the function of this name: it first, then its callers, outwards. Of several occurrences in a stack, the outermost one
+    /// counts, so that a recursion counts once.
+    Callers(&'a str),
+    /// What the function of this name called: stacks from its outermost occurrence inwards.
+    Callees(&'a str),
+}
+
+// === impl View ===
+
+impl View<'_> {
+    /// Returns the function that is looked at.
+    fn function(&self) -> Option<&str> {
+        match self {
+            Self::All => None,
+            Self::Callers(name) | Self::Callees(name) => Some(name),
+        }
+    }
+
+    /// Cuts a stack (leaf first) down to what is shown, and returns whether that is anything.
+    fn cut(&self, stack: &mut Vec<u32>, function: u32) -> bool {
+        if *self == Self::All {
+            return true;
+        }
+        let Some(outermost) = stack.iter().rposition(|&name| name == function) else { return false };
+        if matches!(self, Self::Callees(_)) {
+            stack.truncate(outermost + 1);
+        } else {
+            stack.drain(..outermost);
+            stack.reverse();
+        }
+        true
+    }
 }
 
 // === impl FlameGraph ===
@@ -47,14 +94,33 @@ impl FlameGraph {
     ///
     /// At most `limit` nodes are kept, the root among them: those with the largest totals. Sums beyond 64 bits stand at the largest.
     pub fn new(profile: &Profile<'_>, sample_type: usize, limit: Option<usize>) -> Self {
+        Self::build(profile, [sample_type], View::All, limit)
+    }
+
+    /// Folds what `view` shows of the samples. It is empty but for its root where no stack has the function.
+    pub fn view(profile: &Profile<'_>, sample_type: usize, view: View<'_>, limit: Option<usize>) -> Self {
+        Self::build(profile, [sample_type], view, limit)
+    }
+
+    /// Folds the two columns of a [`crate::diff::pair`]. Children come by descending sum of both sides, and so does what a limit keeps.
+    pub fn diff(pair: &Profile<'_>, limit: Option<usize>) -> Self {
+        Self::build(pair, [0, 1], View::All, limit)
+    }
+
+    fn build<const N: usize>(profile: &Profile<'_>, columns: [usize; N], view: View<'_>, limit: Option<usize>) -> Self {
         let frames = Frames::new(profile);
+        let position = |name: &str| frames.names().iter().position(|known| known == name);
+        let function = view.function().and_then(position).map_or(NONE, |function| function as u32);
         let mut tree = Tree::new();
         let mut stack = Vec::new();
         for i in 0..profile.samples.len() {
-            let value = profile.values(i)[sample_type];
-            if value != 0 {
+            let row = profile.values(i);
+            let values = columns.map(|column| row[column]);
+            if values.iter().any(|&value| value != 0) {
                 frames.stack(profile.samples.stack(i), &mut stack);
-                tree.add(&stack, value);
+                if view.cut(&mut stack, function) {
+                    tree.add(&stack, values);
+                }
             }
         }
         tree.sum();
@@ -64,19 +130,30 @@ impl FlameGraph {
     }
 }
 
-/// The tree while it grows: parents have smaller indices than their children.
-struct Tree {
-    nodes: Vec<Growing>,
+/// The tree while it grows: parents have smaller indices than their children. It sums `N` columns at once.
+struct Tree<const N: usize> {
+    nodes: Vec<Growing<N>>,
     /// The node of a name under a parent.
     index: HashMap<(u32, u32), u32>,
 }
 
 /// A node while the tree grows. The sums are wide enough for any number of 64-bit values.
-struct Growing {
+struct Growing<const N: usize> {
     parent: u32,
     name: u32,
-    total: i128,
-    self_value: i128,
+    totals: [i128; N],
+    selves: [i128; N],
+}
+
+impl<const N: usize> Growing<N> {
+    fn new(parent: u32, name: u32) -> Self {
+        Self { parent, name, totals: [0; N], selves: [0; N] }
+    }
+
+    /// Returns by what it is ordered among others.
+    fn sum(&self) -> i128 {
+        self.totals.iter().sum()
+    }
 }
 
 /// The children of all nodes, those of one parent together and in their final order.
@@ -88,32 +165,35 @@ struct Children {
 
 // === impl Tree ===
 
-impl Tree {
+impl<const N: usize> Tree<N> {
     fn new() -> Self {
-        Self { nodes: vec![Growing { parent: NONE, name: NONE, total: 0, self_value: 0 }], index: HashMap::new() }
+        Self { nodes: vec![Growing::new(NONE, NONE)], index: HashMap::new() }
     }
 
     /// Adds a stack, leaf first.
-    fn add(&mut self, stack: &[u32], value: i64) {
+    fn add(&mut self, stack: &[u32], values: [i64; N]) {
         let mut at = 0;
         for &name in stack.iter().rev() {
             at = *self.index.entry((at, name)).or_insert_with(|| {
                 let node =
                     u32::try_from(self.nodes.len()).expect("a node a frame of a stack, which are counted in u32");
-                self.nodes.push(Growing { parent: at, name, total: 0, self_value: 0 });
+                self.nodes.push(Growing::new(at, name));
                 node
             });
         }
-        self.nodes[at as usize].self_value += i128::from(value);
+        for (sum, value) in self.nodes[at as usize].selves.iter_mut().zip(values) {
+            *sum += i128::from(value);
+        }
     }
 
     /// Computes the totals.
     fn sum(&mut self) {
         for i in (0..self.nodes.len()).rev() {
-            self.nodes[i].total += self.nodes[i].self_value;
-            let Growing { parent, total, .. } = self.nodes[i];
+            let Growing { parent, mut totals, selves, .. } = self.nodes[i];
+            (0..N).for_each(|column| totals[column] += selves[column]);
+            self.nodes[i].totals = totals;
             if parent != NONE {
-                self.nodes[parent as usize].total += total;
+                (0..N).for_each(|column| self.nodes[parent as usize].totals[column] += totals[column]);
             }
         }
     }
@@ -124,7 +204,7 @@ impl Tree {
         nodes.sort_unstable_by(|&a, &b| {
             let (a, b) = (&self.nodes[a as usize], &self.nodes[b as usize]);
             let by_name = || names[a.name as usize].cmp(&names[b.name as usize]);
-            a.parent.cmp(&b.parent).then(b.total.cmp(&a.total)).then_with(by_name)
+            a.parent.cmp(&b.parent).then(b.sum().cmp(&a.sum())).then_with(by_name)
         });
         let mut ends = vec![0; self.nodes.len()];
         for node in &self.nodes[1..] {
@@ -148,7 +228,7 @@ impl Tree {
             kept[node as usize] = true;
             for &child in children.of(node) {
                 sequence += 1;
-                let weight = self.nodes[child as usize].total.unsigned_abs();
+                let weight = self.nodes[child as usize].totals.iter().map(|total| total.unsigned_abs()).sum();
                 candidates.push(Candidate { weight, sequence: Reverse(sequence), node: child });
             }
         }
@@ -162,7 +242,7 @@ impl Tree {
         let mut renamed = vec![NONE; names.len()];
         let mut open = vec![(0, 0)];
         while let Some((node, depth)) = open.pop() {
-            let Growing { name, total, self_value, .. } = self.nodes[node as usize];
+            let Growing { name, totals, selves, .. } = self.nodes[node as usize];
             let name = if node == 0 {
                 0
             } else {
@@ -173,7 +253,15 @@ impl Tree {
                 }
                 *slot
             };
-            graph.nodes.push(Node { name, depth, total: clamp(total), self_value: clamp(self_value) });
+            let column = |sums: [i128; N], column: usize| sums.get(column).copied().map_or(0, clamp);
+            graph.nodes.push(Node {
+                name,
+                depth,
+                total: column(totals, 0),
+                self_value: column(selves, 0),
+                base_total: column(totals, 1),
+                base_self: column(selves, 1),
+            });
             open.extend(
                 children.of(node).iter().rev().filter(|&&child| is_kept(child)).map(|&child| (child, depth + 1)),
             );

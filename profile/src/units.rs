@@ -10,28 +10,38 @@ pub(crate) enum Family {
     Compute,
 }
 
-/// The units by family, with their names (in lower case and without a plural s) and sizes.
-const UNITS: [(Family, &[&str], i128); 20] = [
-    (Family::Bytes, &["b", "byte"], 1),
-    (Family::Bytes, &["kb", "kbyte", "kilobyte"], 1 << 10),
-    (Family::Bytes, &["mb", "mbyte", "megabyte"], 1 << 20),
-    (Family::Bytes, &["gb", "gbyte", "gigabyte"], 1 << 30),
-    (Family::Bytes, &["tb", "tbyte", "terabyte"], 1 << 40),
-    (Family::Bytes, &["pb", "pbyte", "petabyte"], 1 << 50),
-    (Family::Time, &["ns", "nanosecond"], 1),
-    (Family::Time, &["μs", "us", "microsecond"], 1_000),
-    (Family::Time, &["ms", "millisecond"], 1_000_000),
-    (Family::Time, &["s", "sec", "second"], 1_000_000_000),
-    (Family::Time, &["hour", "hr"], 3_600_000_000_000),
-    (Family::Compute, &["nanogcu"], 1),
-    (Family::Compute, &["microgcu"], 1_000),
-    (Family::Compute, &["milligcu"], 1_000_000),
-    (Family::Compute, &["gcu"], 1_000_000_000),
-    (Family::Compute, &["kilogcu"], 1_000_000_000_000),
-    (Family::Compute, &["megagcu"], 1_000_000_000_000_000),
-    (Family::Compute, &["gigagcu"], 1_000_000_000_000_000_000),
-    (Family::Compute, &["teragcu"], 1_000_000_000_000_000_000_000),
-    (Family::Compute, &["petagcu"], 1_000_000_000_000_000_000_000_000),
+impl Family {
+    /// Returns the size of the unit that values are shown in which are less than the smallest.
+    pub(crate) fn default_size(self) -> i128 {
+        match self {
+            Self::Bytes => 1,
+            Self::Time | Self::Compute => 1_000_000_000,
+        }
+    }
+}
+
+/// The units by family, with how pprof shows them, their names (in lower case and without a plural s) and sizes, in ascending order.
+pub(crate) const UNITS: [(Family, &str, &[&str], i128); 20] = [
+    (Family::Bytes, "B", &["b", "byte"], 1),
+    (Family::Bytes, "kB", &["kb", "kbyte", "kilobyte"], 1 << 10),
+    (Family::Bytes, "MB", &["mb", "mbyte", "megabyte"], 1 << 20),
+    (Family::Bytes, "GB", &["gb", "gbyte", "gigabyte"], 1 << 30),
+    (Family::Bytes, "TB", &["tb", "tbyte", "terabyte"], 1 << 40),
+    (Family::Bytes, "PB", &["pb", "pbyte", "petabyte"], 1 << 50),
+    (Family::Time, "ns", &["ns", "nanosecond"], 1),
+    (Family::Time, "us", &["μs", "us", "microsecond"], 1_000),
+    (Family::Time, "ms", &["ms", "millisecond"], 1_000_000),
+    (Family::Time, "s", &["s", "sec", "second"], 1_000_000_000),
+    (Family::Time, "hrs", &["hour", "hr"], 3_600_000_000_000),
+    (Family::Compute, "n*GCU", &["nanogcu"], 1),
+    (Family::Compute, "u*GCU", &["microgcu"], 1_000),
+    (Family::Compute, "m*GCU", &["milligcu"], 1_000_000),
+    (Family::Compute, "GCU", &["gcu"], 1_000_000_000),
+    (Family::Compute, "k*GCU", &["kilogcu"], 1_000_000_000_000),
+    (Family::Compute, "M*GCU", &["megagcu"], 1_000_000_000_000_000),
+    (Family::Compute, "G*GCU", &["gigagcu"], 1_000_000_000_000_000_000),
+    (Family::Compute, "T*GCU", &["teragcu"], 1_000_000_000_000_000_000_000),
+    (Family::Compute, "P*GCU", &["petagcu"], 1_000_000_000_000_000_000_000_000),
 ];
 
 /// What brings values of two units to the finer one: the factor of each.
@@ -59,7 +69,7 @@ pub(crate) fn find(unit: &[u8]) -> Option<(Family, i128)> {
     let unit = std::str::from_utf8(unit).ok()?.to_lowercase();
     // Two-letter units end in s without being plural.
     let singular = if unit.chars().count() > 2 { unit.strip_suffix('s').unwrap_or(&unit) } else { &unit };
-    UNITS.iter().find(|(_, names, _)| names.contains(&singular)).map(|&(family, _, size)| (family, size))
+    UNITS.iter().find(|(_, _, names, _)| names.contains(&singular)).map(|&(family, _, _, size)| (family, size))
 }
 
 #[cfg(test)]
@@ -84,8 +94,8 @@ mod tests {
 
     #[test]
     fn every_size_divides_the_larger_ones_of_its_family() {
-        for (family, _, size) in UNITS {
-            for (_, _, larger) in UNITS.iter().filter(|unit| unit.0 == family && unit.2 >= size) {
+        for (family, _, _, size) in UNITS {
+            for (_, _, _, larger) in UNITS.iter().filter(|unit| unit.0 == family && unit.3 >= size) {
                 assert_eq!(larger % size, 0);
             }
         }

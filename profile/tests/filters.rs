@@ -4,37 +4,14 @@ use afterglow_profile::{
     Profile,
     filter::{CALL_SITE_MAX, Error, Filter, PATTERN_BYTES_MAX, Patterns},
     folded,
-    model::{Function, Line, Location, NONE, Samples, ValueType},
 };
 use proptest::{prelude::*, sample::select};
 
 use self::sketch::SampleTypes;
+use self::stacks::profile;
 
 mod sketch;
-
-/// Returns a profile of stacks written as `root;child;leaf`, each function a location of its own.
-fn profile(stacks: &[(&'static str, i64)]) -> Profile<'static> {
-    let mut profile = Profile {
-        sample_types: vec![ValueType::default()],
-        strings: vec![b""],
-        samples: Samples { shapes: vec![0; stacks.len()], label_ends: vec![0; stacks.len()], ..Samples::default() },
-        ..Profile::default()
-    };
-    for &(stack, value) in stacks {
-        for name in stack.split(';').rev() {
-            profile.strings.push(name.as_bytes());
-            profile.functions.push(Function { name: profile.strings.len() as u32 - 1, ..Function::default() });
-            let lines_start = profile.lines.len() as u32;
-            profile.lines.push(Line { function: profile.functions.len() as u32 - 1, ..Line::default() });
-            let lines_end = lines_start + 1;
-            profile.locations.push(Location { mapping: NONE, lines_start, lines_end, ..Location::default() });
-            profile.samples.locations.push(profile.locations.len() as u32 - 1);
-        }
-        profile.samples.location_ends.push(profile.samples.locations.len() as u32);
-        profile.samples.values.push(value);
-    }
-    profile
-}
+mod stacks;
 
 /// Returns what a filter leaves as folded stacks, and the patterns that matched nothing.
 fn left(profile: &Profile<'static>, patterns: &Patterns) -> (String, Vec<&'static str>) {

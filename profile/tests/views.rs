@@ -2,50 +2,15 @@
 
 use afterglow_profile::{
     Profile, folded,
-    model::{Function, Line, Location, Mapping, NONE, Samples, ValueType},
+    model::ValueType,
     top::{Row, Top},
-    tree::FlameGraph,
+    tree::{FlameGraph, View},
 };
 use proptest::prelude::*;
 
-/// Returns a profile of stacks written as `root;child;leaf`, each function a location. Frames joined by `+` are one location, the
-/// right one inlined into the left; a frame in brackets is a location in that file without a function.
-fn profile(stacks: &[(&'static str, i64)]) -> Profile<'static> {
-    let mut profile = Profile {
-        sample_types: vec![ValueType::default()],
-        strings: vec![b""],
-        samples: Samples { shapes: vec![0; stacks.len()], label_ends: vec![0; stacks.len()], ..Samples::default() },
-        ..Profile::default()
-    };
-    for &(stack, value) in stacks {
-        for frame in stack.split(';').rev().filter(|frame| !frame.is_empty()) {
-            let (lines_start, mut mapping) = (profile.lines.len() as u32, NONE);
-            match frame.strip_prefix('[').and_then(|file| file.strip_suffix(']')) {
-                Some(file) => {
-                    profile.strings.push(file.as_bytes());
-                    let file = profile.strings.len() as u32 - 1;
-                    profile.mappings.push(Mapping { file, ..Mapping::default() });
-                    mapping = profile.mappings.len() as u32 - 1;
-                }
-                None => {
-                    for name in frame.split('+').rev() {
-                        profile.strings.push(name.as_bytes());
-                        let name = profile.strings.len() as u32 - 1;
-                        profile.functions.push(Function { name, ..Function::default() });
-                        let function = profile.functions.len() as u32 - 1;
-                        profile.lines.push(Line { function, ..Line::default() });
-                    }
-                }
-            }
-            let lines_end = profile.lines.len() as u32;
-            profile.locations.push(Location { mapping, lines_start, lines_end, ..Location::default() });
-            profile.samples.locations.push(profile.locations.len() as u32 - 1);
-        }
-        profile.samples.location_ends.push(profile.samples.locations.len() as u32);
-        profile.samples.values.push(value);
-    }
-    profile
-}
+use self::stacks::profile;
+
+mod stacks;
 
 /// Returns `profile` with frames to drop and to keep.
 fn dropping(mut profile: Profile<'static>, drop: &'static str, keep: &'static str) -> Profile<'static> {
@@ -127,7 +92,8 @@ fn rows_name_the_first_of_their_source_files() {
     profile.functions[0].file = files;
     profile.functions[2].file = files + 1;
     let top = Top::new(&profile, 0, None);
-    let row = Row { name: "work".to_owned(), file: "a.go".to_owned(), self_value: 7, total: 7 };
+    let row =
+        Row { name: "work".to_owned(), file: "a.go".to_owned(), self_value: 7, total: 7, base_self: 0, base_total: 0 };
     assert_eq!(top.rows, [row]);
 }
 
@@ -242,6 +208,29 @@ fn very_deep_stacks_do_not_recurse() {
     assert_eq!(graph.nodes.last().map(|node| (node.depth, node.self_value)), Some((200_000, 1)));
     assert_eq!(FlameGraph::new(&profile, 0, Some(10)).truncated, 200_001 - 10);
     assert_eq!(rows(&Top::new(&profile, 0, None)), [("f", 1, 1)]);
+}
+
+#[test]
+fn callees_are_what_is_below_the_outermost_occurrence() {
+    let profile = profile(&[("main;f;a", 1), ("main;f;b;f;a", 2), ("main;g;f", 4), ("main;g", 8)]);
+    let view = |view| draw(&FlameGraph::view(&profile, 0, view, None));
+    assert_eq!(
+        view(View::Callees("f")),
+        ["total 7 0", " f 7 4", "  b 2 0", "   f 2 0", "    a 2 2", "  a 1 1"],
+        "a recursion counts once"
+    );
+    assert_eq!(folded::of(&FlameGraph::view(&profile, 0, View::Callees("g"), None)), "g 8\ng;f 4\n");
+    assert_eq!(view(View::Callees("nobody")), ["total 0 0"]);
+}
+
+#[test]
+fn callers_are_what_is_above_it_turned_round() {
+    let profile = profile(&[("main;f;a", 1), ("main;f;b;f;a", 2), ("main;g;f", 4), ("f", 16), ("main;g", 8)]);
+    let view = |view| draw(&FlameGraph::view(&profile, 0, view, None));
+    assert_eq!(view(View::Callers("f")), ["total 23 0", " f 23 16", "  g 4 0", "   main 4 4", "  main 3 3"]);
+    assert_eq!(view(View::Callers("nobody")), ["total 0 0"]);
+    let limited = FlameGraph::view(&profile, 0, View::Callers("f"), Some(2));
+    assert_eq!((draw(&limited), limited.truncated), (vec!["total 23 0".to_owned(), " f 23 16".to_owned()], 3));
 }
 
 proptest! {

@@ -102,6 +102,17 @@ impl QueryService for Queries {
         answer(self.engine.stats(&tenant, request).await?)
     }
 
+    async fn diff(&self, call: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        let diff = self.engine.diff(&tenant, request).await?;
+        let is_gzip = matches!(diff.result, Some(v1::diff_response::Result::Pprof(_)));
+        let mut response = answer(diff)?;
+        if is_gzip {
+            response.disable_compression();
+        }
+        Ok(response)
+    }
+
     async fn profile_types(
         &self,
         call: Request<v1::ProfileTypesRequest>,

@@ -57,6 +57,19 @@ impl Window {
         if window.is_empty() { Err(Error::Empty { window }) } else { Ok(window) }
     }
 
+    /// Makes a window of which at least one end is given: without the other it is as long as `like`.
+    ///
+    /// # Errors
+    /// When it is empty, or a time malformed.
+    pub(crate) fn as_long(start: Option<&Timestamp>, end: Option<&Timestamp>, like: Self) -> Result<Self, Error> {
+        let length = like.end_nanos.saturating_sub(like.start_nanos);
+        let start = start.map(|start| nanos("start", start)).transpose()?;
+        let end = end.map(|end| nanos("end", end)).transpose()?;
+        let start_nanos = start.unwrap_or_else(|| end.unwrap_or(like.end_nanos).saturating_sub(length));
+        let window = Self { start_nanos, end_nanos: end.unwrap_or_else(|| start_nanos.saturating_add(length)) };
+        if window.is_empty() { Err(Error::Empty { window }) } else { Ok(window) }
+    }
+
     /// Returns whether no instant lies in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.start_nanos >= self.end_nanos

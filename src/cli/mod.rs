@@ -4,8 +4,10 @@
 //! error, so that output can be piped. [`Connection`] is what they have in common.
 
 pub(crate) mod bucket;
+pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod fetch;
+mod forms;
 pub(crate) mod function;
 pub(crate) mod labels;
 pub(crate) mod maintain;
@@ -142,6 +144,13 @@ impl Moment {
     /// Returns it in protobuf's form.
     pub(crate) fn timestamp(self) -> Timestamp {
         timestamp(self.0)
+    }
+
+    /// Completes a window of which one end is missing: it is as long as the one from `like_from` to `like_to`.
+    pub(crate) fn as_long(from: Option<Self>, to: Option<Self>, like_from: Self, like_to: Self) -> (Self, Self) {
+        let length = like_to.0.saturating_sub(like_from.0);
+        let from = from.unwrap_or_else(|| Self(to.unwrap_or(like_to).0.saturating_sub(length)));
+        (from, to.unwrap_or(Self(from.0.saturating_add(length))))
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use afterglow_proto::v1::{TopRequest, TopResponse};
 
-use super::merge::top_table;
+use super::forms::top_table;
 use super::table::printable;
 use super::{Connection, Output, SelectionArgs, refused, warn, warn_incomplete, write_text};
 

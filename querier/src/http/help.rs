@@ -44,8 +44,10 @@ All questions, by GET:
 
     /api/v1/profiles            lists profiles, newest first: limit (100), cursor (the nextCursor of the page before)
     /api/v1/profiles/ID         one profile, gzip'd; with raw=true the very bytes that were sent
-    /api/v1/merge               all selected profiles as one: format=pprof|flamegraph|top|folded, sample_type, limit;
-                                focus, ignore, show, hide, show_from, tag_focus, tag_ignore, call_site
+    /api/v1/merge               all selected profiles as one: format=pprof|flamegraph|top|folded|dot, sample_type, limit;
+                                focus, ignore, show, hide, show_from, tag_focus, tag_ignore, call_site;
+                                view=callers|callees of function; ids instead of a window
+    /api/v1/diff                the same against base_query, base_start, base_end: normalize, mark_base
     /api/v1/series              sums over time: step, by (labels, comma separated), function, value=total|self, sample_type, limit
     /api/v1/top                 functions, ranked: by (labels), function (a regular expression), sample_type, limit (50; 0 is all),
                                 and focus to call_site

@@ -1,8 +1,9 @@
-//! The questions over HTTP: routes and handlers in [`api`], those of questions that sum in [`sums`], parameters of URLs in [`params`];
-//! the web UI in [`web`], and what `/` says to tools in [`help`].
+//! The questions over HTTP: routes and handlers in [`api`], those of merges and diffs in [`merges`], of questions that sum in [`sums`];
+//! parameters of URLs in [`params`]; the web UI in [`web`], and what `/` says to tools in [`help`].
 
 mod api;
 mod help;
+mod merges;
 mod params;
 mod sums;
 mod web;

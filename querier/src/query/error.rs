@@ -15,7 +15,7 @@ use ulid::Ulid;
 use super::budget::Refused;
 use super::cursor::NotACursor;
 use super::merge::disagreement::Disagreement;
-use super::{step, top};
+use super::{step, top, view};
 use crate::window;
 
 /// How long to wait for a store that did not answer, or for other questions to end.
@@ -73,7 +73,7 @@ pub(crate) enum Error {
         selection: String,
     },
     /// The format of a merge has no name.
-    #[error("format {number} is not one of pprof, flamegraph, top, folded")]
+    #[error("format {number} is not one of pprof, flamegraph, top, folded, dot")]
     Format {
         /// What was given.
         number: i32,
@@ -118,6 +118,29 @@ pub(crate) enum Error {
     /// The step cannot be used.
     #[error(transparent)]
     Step(#[from] step::Error),
+    /// A view is malformed, or does not go with the format.
+    #[error(transparent)]
+    View(#[from] view::Error),
+    /// Only a pprof has a place for the mark.
+    #[error(
+        "mark_base goes with format pprof alone, not {format}: the others show both sides apart, or their difference"
+    )]
+    MarkBase {
+        /// What was asked for.
+        format: &'static str,
+    },
+    /// A diff without anything to compare with.
+    #[error("the base is the selection itself: give a base of its own, by its query or its window")]
+    NoBase,
+    /// The base of a diff is not to be had.
+    #[error("base: {0}")]
+    Base(Box<Self>),
+    /// No stack has the function that is looked at.
+    #[error("no stack has the function {name:?}; it is its exact name that counts")]
+    NoFunction {
+        /// What was asked for.
+        name: String,
+    },
     /// There is no such profile.
     #[error("no profile has the id {id}{unread}")]
     NoProfile {
@@ -233,6 +256,9 @@ impl Error {
             | Self::Id { .. }
             | Self::LabelName
             | Self::Format { .. }
+            | Self::View(_)
+            | Self::MarkBase { .. }
+            | Self::NoBase
             | Self::By { .. }
             | Self::TooManyLabels { .. }
             | Self::SeriesLimit { .. }
@@ -250,7 +276,8 @@ impl Error {
             | Self::Catalog(catalog::Error::TooManySegments { .. }) => Kind::TooLarge,
             Self::Merge(_) => Kind::Invalid,
             Self::Budget(Refused::Busy { .. }) => Kind::Exhausted,
-            Self::NoProfile { .. } | Self::NoMatch { .. } => Kind::NotFound,
+            Self::NoProfile { .. } | Self::NoMatch { .. } | Self::NoFunction { .. } => Kind::NotFound,
+            Self::Base(error) => error.kind(),
             Self::Deadline { .. } => Kind::DeadlineExceeded,
             Self::Catalog(catalog::Error::Commits { source, .. }) if source.is_damage() => Kind::Corrupt,
             Self::Catalog(catalog::Error::List { .. } | catalog::Error::Commits { .. })

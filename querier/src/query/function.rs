@@ -92,12 +92,14 @@ pub(super) async fn answer(
                 file: tally.calls.file().to_owned(),
                 self_: clamp(sums[group].self_value),
                 total: clamp(sums[group].total),
+                ..v1::TopFunction::default()
             };
             let top = v1::Top {
                 sample_type: Some(shown.sample_type.clone()),
                 total: clamp(totals[group]),
                 functions: vec![function],
                 functions_truncated: 0,
+                ..v1::Top::default()
             };
             answer.groups.push(v1::TopGroup {
                 labels: groups.labels(group),

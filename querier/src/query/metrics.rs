@@ -21,6 +21,8 @@ pub(crate) enum Question {
     GetProfile,
     /// Merges profiles.
     Merge,
+    /// Holds two merges against each other.
+    Diff,
     /// Sums over time.
     Series,
     /// Ranks functions.
@@ -172,6 +174,7 @@ impl Question {
             Self::Search => "search",
             Self::GetProfile => "get_profile",
             Self::Merge => "merge",
+            Self::Diff => "diff",
             Self::Series => "series",
             Self::Top => "top",
             Self::Function => "function",

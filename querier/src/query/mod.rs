@@ -8,13 +8,15 @@
 //! - [`search`], [`types`], [`services`], [`labels`]: answered from what the catalog knows, without a look into profiles
 //! - [`series`]: sums over time, from the totals that rows carry; [`step`], [`by`] and [`shown`] say of what, over what and for whom
 //! - [`top`], [`function`], and [`series`] of a function: sums of samples group by group, which [`tally`] reads; [`stats`]: what is stored
-//! - [`fetch`]: one profile; [`merge`]: many, admitted by [`budget`]
+//! - [`fetch`]: one profile; [`merge`]: many as one; [`diff`]: two such against each other; admitted by [`budget`]. [`filter`] and [`view`]
+//!   say what of their stacks is shown
 //!
 //! What does not belong here: how a request came in, and anything that writes to the bucket.
 
 mod budget;
 mod by;
 mod cursor;
+mod diff;
 mod error;
 mod fetch;
 mod filter;
@@ -32,6 +34,7 @@ mod step;
 mod tally;
 mod top;
 mod types;
+mod view;
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -197,6 +200,16 @@ impl Engine {
     ) -> Result<v1::StatsResponse, Failure> {
         let answer = stats::answer(self, tenant, request);
         self.ask(Question::Stats, answer, |answer| answer.completeness.as_ref()).await
+    }
+
+    /// Holds two merges against each other.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "diff", skip_all, fields(%tenant, profiles, bytes, blocks, estimate))]
+    pub(crate) async fn diff(&self, tenant: &TenantId, request: v1::DiffRequest) -> Result<v1::DiffResponse, Failure> {
+        let answer = diff::answer(self, tenant, request);
+        self.ask(Question::Diff, answer, |answer| answer.completeness.as_ref()).await
     }
 
     /// Lists profile types.

@@ -126,6 +126,7 @@ fn message(top: top::Top, shown: &Shown<'_>) -> v1::Top {
     v1::Top {
         sample_type: Some(shown.sample_type.clone()),
         total: top.total,
+        base_total: top.base_total,
         functions: top.rows.into_iter().map(row).collect(),
         functions_truncated: top.truncated as u64,
     }
@@ -133,7 +134,14 @@ fn message(top: top::Top, shown: &Shown<'_>) -> v1::Top {
 
 /// Writes a row as protobuf has it.
 pub(super) fn row(row: top::Row) -> v1::TopFunction {
-    v1::TopFunction { name: row.name, file: row.file, self_: row.self_value, total: row.total }
+    v1::TopFunction {
+        name: row.name,
+        file: row.file,
+        self_: row.self_value,
+        total: row.total,
+        base_self: row.base_self,
+        base_total: row.base_total,
+    }
 }
 
 impl Tally for Tables {

@@ -143,7 +143,7 @@ async fn refusals_say_what_to_do() {
     let refusals = [
         world.refusal(PATH, &[]).await,
         world.refusal(PATH, &[("type", "cpu")]).await,
-        world.refusal(PATH, &[("type", "heap"), ("format", "dot")]).await,
+        world.refusal(PATH, &[("type", "heap"), ("format", "svg")]).await,
         world.refusal(PATH, &[("type", "heap"), ("format", "top"), ("sample_type", "inuse_objects")]).await,
         world.refusal(PATH, &[("type", "mutex")]).await,
         world.refusal(PATH, &[("type", "heap"), ("query", "{agent=\"go\"}"), ("end", "-1h")]).await,
@@ -158,7 +158,7 @@ async fn refusals_say_what_to_do() {
 
     let request = v1::MergeRequest { format: 99, ..Default::default() };
     let status = world.grpc.clone().merge(request).await.unwrap_err();
-    assert_eq!(status.message(), "format 99 is not one of pprof, flamegraph, top, folded");
+    assert_eq!(status.message(), "format 99 is not one of pprof, flamegraph, top, folded, dot");
 }
 
 /// Goal: what two versions of a runtime count in common merges, with a word about what is left out, as pprof does.
@@ -256,4 +256,72 @@ async fn a_filter_applies_to_the_merged_profile() {
         world.refusal(PATH, &[("focus", "a(")]).await,
         "400 INVALID_ARGUMENT focus: regular expression: unclosed group"
     );
+}
+
+/// Goal: profiles picked by hand merge whatever their time, each once; query and type narrow them.
+#[tokio::test]
+async fn picked_profiles_merge_whatever_their_time() {
+    let world = World::new().await;
+    let [one, two, three] = [(1, 20, "a"), (2, 90_000, "a"), (3, 30, "b")]
+        .map(|(id, seconds, dc)| cpu(id, &[("service", "api"), ("dc", dc)], seconds));
+    let [id_of_one, id_of_two, id_of_three] = [&one, &two, &three].map(|sent| sent.meta.id.to_string());
+    world.put(&[one.clone(), two]).await;
+    world.put(&[one, three]).await;
+    let count = async |query: &[(&str, &str)]| {
+        world.json(PATH, &[&[("format", "top")], query].concat()).await["profiles"].clone()
+    };
+    let ids = format!("{id_of_one},{id_of_two}, {id_of_one}");
+    assert_eq!(count(&[("ids", &ids)]).await, "2");
+    let all = format!("{ids},{id_of_three}");
+    assert_eq!(count(&[("ids", &all), ("query", r#"{dc="b"}"#), ("type", "cpu")]).await, "1");
+    let refuse = async |query: &[(&str, &str)]| world.refusal(PATH, query).await;
+    let none = refuse(&[("ids", &ids), ("query", r#"{dc="c"}"#)]).await;
+    assert!(none.starts_with(r#"404 NOT_FOUND no profiles match {dc="c"}"#), "{none}");
+    let unknown = refuse(&[("ids", "01JDF8Z3M5Q0V7T2N4R6S8W9XA")]).await;
+    assert_eq!(unknown, "404 NOT_FOUND no profile has the id 01JDF8Z3M5Q0V7T2N4R6S8W9XA");
+    assert!(refuse(&[("ids", "x")]).await.starts_with(r#"400 INVALID_ARGUMENT id "x" is not a ULID"#));
+    let world = World::with(&["--query.max-merge-profiles=1"]).await;
+    let many = world.refusal(PATH, &[("ids", &ids)]).await;
+    assert!(many.starts_with("413 RESOURCE_EXHAUSTED 3 profiles are selected, more than the 1 "), "{many}");
+}
+
+/// Goal: one function can be looked at from both sides, and what does not go together is refused.
+#[tokio::test]
+async fn a_function_has_callers_and_callees() {
+    let world = World::new().await;
+    world.put(&[cpu(1, &[("service", "api")], 20)]).await;
+    let text = async |view: &str, function: &str| {
+        let query = [("format", "folded"), ("view", view), ("function", function)];
+        String::from_utf8(world.get(PATH, &query).await.body.to_vec()).unwrap()
+    };
+    assert_eq!(text("callers", "work").await, "work;main 30\n");
+    assert_eq!(text("callees", "main").await, "main;work 30\nmain;idle 10\n");
+    let graph = world.json(PATH, &[("format", "flamegraph"), ("view", "callees"), ("function", "work")]).await;
+    assert_eq!(
+        (graph["flamegraph"]["names"][1].as_str(), graph["flamegraph"]["nodes"][1]["self"].as_str()),
+        (Some("work"), Some("30"))
+    );
+    let refuse = async |query: &[(&str, &str)]| world.refusal(PATH, query).await;
+    let mut refusals = String::new();
+    for query in [
+        &[("view", "callers"), ("format", "folded")][..],
+        &[("function", "work")],
+        &[("view", "callers"), ("function", "work")],
+        &[("view", "sideways")],
+        &[("view", "callers"), ("function", "nobody"), ("format", "folded")],
+        &[("format", "svg")],
+    ] {
+        refusals += &format!("{query:?}: {}\n", refuse(query).await);
+    }
+    insta::assert_snapshot!("views_that_do_not_go", refusals);
+}
+
+/// Goal: a call graph is Graphviz's text, with shares of what was there before the filter, as pprof has them.
+#[tokio::test]
+async fn a_call_graph_has_shares_of_everything() {
+    let world = World::new().await;
+    world.put(&[cpu(1, &[("service", "api")], 20)]).await;
+    let answer = world.get(PATH, &[("format", "dot"), ("focus", "idle")]).await;
+    assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+    insta::assert_snapshot!("dot", answer);
 }

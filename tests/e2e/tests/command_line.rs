@@ -24,6 +24,7 @@ fn wrong_usage_exits_with_2() {
         &["push", "a.pb.gz", "--service", "x", "--time", "foo"],
         &["search", "--from", "foo"],
         &["merge", "--from", "foo"],
+        &["diff", "{service=\"api\"}", "--type", "cpu"],
         &["labels", "--to", "foo"],
         &["bucket", "init", "--storage", "memory://"],
     ] {

@@ -4,9 +4,10 @@
 //
 //	{"op":"merge","files":[...],"ours":FILE}  differences between profile.Merge of the files and our merge of them
 //	{"op":"proto","files":[...],"ours":FILE}  the same with `pprof -proto` over the files
-//	{"op":"filter","files":[...],"options":[...],"ours":FILE}  the same with `pprof -proto` and options such as -focus over the files, and
+//	{"op":"filter","files":[...],"options":[...],"ours":FILE}  the same with `pprof -proto` and options such as -focus or -base over the files, and
 //	    its result merged once more, which brings equal samples together and leaves unused tables out
 //	{"op":"write","files":[...],"output":FILE}  writes profile.Merge of the files
+//	{"op":"dot","files":[FILE],"sample_type":INDEX}  the text of `pprof -dot`
 //	{"op":"top","files":[FILE],"sample_type":INDEX,"unit":UNIT}  the rows of `pprof -top`
 package main
 
@@ -38,6 +39,8 @@ type answer struct {
 	Differences []string `json:"differences,omitempty"`
 	// How many samples the merge of google/pprof has.
 	Samples int `json:"samples"`
+	// The text of a report.
+	Text string `json:"text,omitempty"`
 	// The rows of a table.
 	Rows []row `json:"rows,omitempty"`
 }
@@ -94,6 +97,10 @@ func (r *request) answer() (answer, error) {
 			return answer{}, err
 		}
 		return answer{Samples: len(theirs.Sample)}, write(theirs, r.Output)
+	case "dot":
+		text, err := report(r.Files, "-dot", fmt.Sprint("-sample_index=", r.SampleType),
+			"-nodecount=80", "-nodefraction=0.005", "-edgefraction=0.001")
+		return answer{Text: string(text)}, err
 	case "top":
 		rows, err := top(r.Files, r.SampleType, r.Unit)
 		return answer{Rows: rows}, err

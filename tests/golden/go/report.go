@@ -92,7 +92,7 @@ func report(files []string, options ...string) ([]byte, error) {
 		"-symbolize=none", "-output=captured", "-nodecount=0", "-nodefraction=0", "-edgefraction=0",
 		"-sample_index=", "-unit=minimum",
 		// pprof remembers the options of the call before.
-		"-focus=", "-ignore=", "-show=", "-hide=", "-show_from=", "-tagfocus=", "-tagignore=",
+		"-focus=", "-ignore=", "-show=", "-hide=", "-show_from=", "-tagfocus=", "-tagignore=", "-normalize=false",
 	}
 	console := &silence{}
 	captured := &capture{}

@@ -1,0 +1,53 @@
+//! Diff: two merges held against each other.
+//!
+//! Both sides are found and planned, and admitted together, before anything is read: a diff that has its one side must not wait for
+//! the memory of the other. Then they are gathered one after the other, and written on the blocking pool.
+
+use afterglow_proto::v1;
+use afterglow_store::paths::TenantId;
+use tracing::Span;
+
+use super::merge::form::Form;
+use super::merge::gather::{Chosen, Gathered};
+use super::merge::record;
+use super::metrics::Question;
+use super::selection::Selection;
+use super::{Engine, Error, completeness};
+
+pub(super) async fn answer(
+    engine: &Engine,
+    tenant: &TenantId,
+    request: v1::DiffRequest,
+) -> Result<v1::DiffResponse, Error> {
+    let form = Form::of_diff(&request)?;
+    let now_nanos = engine.now_nanos();
+    let of_base = |error| Error::Base(Box::new(error));
+    let base = Selection::read(Some(request.base.ok_or(Error::NoBase)?), now_nanos).map_err(of_base)?;
+    let selection = Selection::read(request.selection, now_nanos)?;
+    let chosen = Chosen::select(engine, tenant, selection).await?;
+    let base = Chosen::select(engine, tenant, base).await.map_err(of_base)?;
+    record(&[&chosen, &base]);
+    let estimate = chosen.estimate().saturating_add(base.estimate());
+    let admitted = engine.0.budget.admit(estimate).await?;
+
+    let (chosen, admitted) = chosen.gather(engine, Question::Diff, admitted, 0).await?;
+    let (base, mut admitted) = base.gather(engine, Question::Diff, admitted, chosen.memory).await.map_err(of_base)?;
+    let Gathered { merged, memory, profiles, mut problems } = chosen;
+    let memory = memory.saturating_add(base.memory);
+    // One block may hold profiles of both.
+    problems.extend(base.problems.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>());
+    let span = Span::current();
+    let write = move || {
+        let _span = span.enter();
+        admitted.cover(form.diff_factor() * memory)?;
+        form.diff(merged, base.merged)
+    };
+    let (result, warnings) = tokio::task::spawn_blocking(write).await??;
+    Ok(v1::DiffResponse {
+        result: Some(result),
+        profiles,
+        base_profiles: base.profiles,
+        completeness: Some(completeness(&problems)),
+        warnings,
+    })
+}

@@ -1,0 +1,187 @@
+//! From a selection to one merged profile in memory: what merges and diffs have in common.
+//!
+//! [`Chosen`] are the profiles, found and planned but not read: their estimate is there before anything is taken from the budget. To
+//! [`Chosen::gather`] them reads the datasets concurrently, a few at once, in a fixed order; each gives sums of its profiles, which go
+//! to a [`Worker`] that merges them. A dataset that is damaged is left out and named. A store that does not answer fails the question.
+
+use afterglow_profile::merge::Merged;
+use afterglow_store::block::{self, Aggregate};
+use afterglow_store::catalog::{Freshness, Match, Problem, View};
+use afterglow_store::paths::TenantId;
+use futures::{StreamExt as _, stream};
+use std::collections::BTreeSet;
+use ulid::Ulid;
+
+use super::super::budget::Admitted;
+use super::super::error::{Nearest, Unread};
+use super::super::metrics::Question;
+use super::super::selection::Selection;
+use super::super::{Engine, Error, on_pool};
+use super::plan::{self, Part, Plan};
+use super::worker::Worker;
+use crate::window::Window;
+
+/// Profiles that are to be merged.
+pub(in super::super) struct Chosen {
+    matches: Vec<Match>,
+    plan: Plan,
+    problems: Vec<Problem>,
+    selection: Selection,
+}
+
+/// Profiles that are merged.
+pub(in super::super) struct Gathered {
+    pub(in super::super) merged: Merged,
+    /// How many bytes of memory it holds.
+    pub(in super::super) memory: u64,
+    /// How many profiles there are.
+    pub(in super::super) profiles: u64,
+    /// What could not be read.
+    pub(in super::super) problems: Vec<Problem>,
+}
+
+// === impl Chosen ===
+
+impl Chosen {
+    /// Finds all profiles that are selected.
+    ///
+    /// # Errors
+    /// There are none, or of several types, or too many.
+    pub(in super::super) async fn select(
+        engine: &Engine,
+        tenant: &TenantId,
+        selection: Selection,
+    ) -> Result<Self, Error> {
+        let view = engine.view(tenant, selection.freshness.clone()).await?;
+        let selected = view.select(&selection.query()).await;
+        if selected.matches.is_empty() {
+            return Err(no_match(&view, &selection, &selected.problems).await);
+        }
+        Self::new(engine, selected.matches, selected.problems, selection)
+    }
+
+    /// Finds the profiles with these ids, and keeps those that the query and the type of `selection` match. Each counts once.
+    ///
+    /// # Errors
+    /// An id is none, or no profile has it; and as [`Chosen::select`].
+    pub(in super::super) async fn pick(
+        engine: &Engine,
+        tenant: &TenantId,
+        selection: Selection,
+        ids: &[String],
+    ) -> Result<Self, Error> {
+        let max = engine.0.limits.merge_profiles_max;
+        if ids.len() as u64 > max {
+            return Err(Error::TooManyProfiles { profiles: ids.len() as u64, max });
+        }
+        let parse = |text: &String| Ulid::from_string(text).map_err(|_| Error::Id { text: text.clone() });
+        let ids: BTreeSet<Ulid> = ids.iter().map(parse).collect::<Result<_, _>>()?;
+        let selection = selection.within(Window::ALL);
+        let mut view = engine.view(tenant, selection.freshness.clone()).await?;
+        let mut matches = Vec::with_capacity(ids.len());
+        for id in ids {
+            let get = async |view: &View| view.get(id).await.map_err(|problem| Error::Unread { id, problem });
+            let mut found = get(&view).await?;
+            if found.is_none() {
+                // Whoever has an id may have it from an acknowledgement a moment ago.
+                view = engine.view(tenant, Freshness::Now).await?;
+                found = get(&view).await?;
+            }
+            let unread = || Unread::of(view.problems());
+            matches.push(found.ok_or_else(|| Error::NoProfile { id, unread: unread() })?);
+        }
+        matches.retain(|found| {
+            let profile_type = found.profile_type();
+            selection.selector.matches(found.labels(), profile_type)
+                && selection.profile_type.as_ref().is_none_or(|asked| asked == profile_type)
+        });
+        if matches.is_empty() {
+            let selection = selection.to_string();
+            return Err(Error::NoMatch { selection, nearest: Nearest(None), unread: Unread::of(view.problems()) });
+        }
+        Self::new(engine, matches, Vec::new(), selection)
+    }
+
+    fn new(engine: &Engine, matches: Vec<Match>, problems: Vec<Problem>, selection: Selection) -> Result<Self, Error> {
+        let plan = Plan::new(&matches, &selection, &engine.0.limits)?;
+        Ok(Self { matches, plan, problems, selection })
+    }
+
+    /// Returns what is read.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Returns how many bytes of memory it takes to gather them, about.
+    pub(in super::super) fn estimate(&self) -> u64 {
+        self.plan.estimate
+    }
+
+    /// Reads and merges them, in the memory that is `admitted`, of which `held` bytes are in use already.
+    ///
+    /// # Errors
+    /// The store does not answer, all of it is damaged, the profiles do not merge, or need more memory than there is.
+    pub(in super::super) async fn gather(
+        self,
+        engine: &Engine,
+        question: Question,
+        admitted: Admitted,
+        held: u64,
+    ) -> Result<(Gathered, Admitted), Error> {
+        let Self { matches, plan, mut problems, selection } = self;
+        engine.0.metrics.read(question, plan.profiles, plan.raw_bytes, plan.blocks);
+        let merged = match merge(engine, plan.parts, admitted, held, &mut problems).await {
+            Err(Error::Merge(error)) => {
+                return Err(plan::disagreement(&matches).map_or(Error::Merge(error), Error::from));
+            }
+            merged => merged?,
+        };
+        let Some((worked, profiles)) = merged else {
+            return Err(Error::Damaged { selection: selection.to_string(), problems: Unread::of(&problems) });
+        };
+        let (merged, memory, admitted) = worked;
+        Ok((Gathered { merged, memory, profiles, problems }, admitted))
+    }
+}
+
+/// Reads and merges the parts, and returns what comes of it with how many profiles are in it; none where all parts are damaged.
+async fn merge(
+    engine: &Engine,
+    parts: Vec<Part>,
+    admitted: Admitted,
+    held: u64,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<((Merged, u64, Admitted), u64)>, Error> {
+    let mut worker = Worker::start(admitted, held);
+    let mut profiles = 0;
+    let mut reads = stream::iter(parts.into_iter().map(read)).buffered(engine.0.limits.merge_reads);
+    while let Some((part, sums)) = reads.next().await {
+        match sums? {
+            Ok(sums) => {
+                profiles += part.rows.len() as u64;
+                worker.add(sums).await?;
+            }
+            Err(error) if error.is_corrupt() => {
+                engine.0.metrics.damaged.inc();
+                tracing::error!(%error, "a dataset is left out of a merge");
+                problems.push(Problem { key: part.block.path().clone(), text: error.to_string() });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if profiles == 0 { Ok(None) } else { Ok(Some((worker.finish().await?, profiles))) }
+}
+
+/// Reads the sums of a part.
+async fn read(part: Part) -> (Part, Result<Result<Vec<Aggregate>, block::Error>, Error>) {
+    let Part { block, dataset, rows, .. } = part.clone();
+    (part, on_pool(async move { block.aggregate(dataset, &rows).await }).await)
+}
+
+/// Says that nothing matches, and where the nearest profile lies that would in another window.
+pub(in super::super) async fn no_match(view: &View, selection: &Selection, problems: &[Problem]) -> Error {
+    let anywhen = view.select(&selection.within(Window::ALL).query()).await;
+    let times = anywhen.matches.iter().map(|found| found.row().time_nanos);
+    let nearest = Nearest(times.min_by_key(|&nanos| selection.window.distance(nanos)));
+    Error::NoMatch { selection: selection.to_string(), nearest, unread: Unread::of(problems) }
+}

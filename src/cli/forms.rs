@@ -1,0 +1,123 @@
+//! The forms that merges and diffs can take, the filters that they share, and how they are printed.
+
+use std::fmt::Write as _;
+
+use afterglow_proto::v1::{FlameGraph, MergeFormat, StackFilter, Top};
+
+/// The forms that an answer can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// A gzip'd pprof, for go tool pprof and every other reader of it.
+    Pprof,
+    /// The tree of a flame graph, as JSON.
+    Flamegraph,
+    /// A table of functions by self and total.
+    Top,
+    /// Folded stacks: a line a stack, for flamegraph.pl, inferno and speedscope.
+    Folded,
+    /// A call graph, for Graphviz.
+    Dot,
+}
+
+impl From<Format> for i32 {
+    fn from(format: Format) -> Self {
+        let format = match format {
+            Format::Pprof => MergeFormat::Pprof,
+            Format::Flamegraph => MergeFormat::Flamegraph,
+            Format::Top => MergeFormat::Top,
+            Format::Folded => MergeFormat::Folded,
+            Format::Dot => MergeFormat::Dot,
+        };
+        format.into()
+    }
+}
+
+/// Which samples are of interest, and which of their frames: the options of pprof.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Filters")]
+pub(super) struct FilterArgs {
+    /// Keeps the samples in whose stack a function or file matches.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "REGEX")]
+    focus: String,
+    /// Leaves out the samples in whose stack a function or file matches.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "REGEX")]
+    ignore: String,
+    /// Shows only the frames that match.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "REGEX")]
+    show: String,
+    /// Shows only the frames that do not match.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "REGEX")]
+    hide: String,
+    /// Shows stacks from their outermost frame that matches.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "REGEX")]
+    show_from: String,
+    /// Keeps the samples with a label that matches: REGEX for key:value, KEY=REGEX, or a range such as bytes=1kb:64kb.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "LABEL")]
+    tag_focus: String,
+    /// Leaves out the samples with a label that matches.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "LABEL")]
+    tag_ignore: String,
+    /// Keeps the stacks that begin with these functions, root first; once for each.
+    #[arg(long, value_name = "FUNCTION")]
+    call_site: Vec<String>,
+}
+
+impl From<FilterArgs> for StackFilter {
+    fn from(args: FilterArgs) -> Self {
+        let FilterArgs { focus, ignore, show, hide, show_from, tag_focus, tag_ignore, call_site } = args;
+        Self { focus, ignore, show, hide, show_from, tag_focus, tag_ignore, call_site }
+    }
+}
+
+/// Renders a tree as one line of JSON.
+pub(super) fn flamegraph_json(graph: &FlameGraph) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(graph)? + "\n")
+}
+
+/// Renders a table with the columns that `pprof -top` has.
+pub(super) fn top_table(top: &Top, profiles: u64) -> String {
+    let mut text = format!("{}, {profiles} profiles, total {}\n", unit(top), top.total);
+    let _ = writeln!(text, "{:>18} {:>7} {:>18} {:>7}  function", "self", "self%", "total", "total%");
+    for f in &top.functions {
+        let shares = [share(f.self_, top.total), share(f.total, top.total)];
+        let _ = writeln!(text, "{:>18} {:>6.2}% {:>18} {:>6.2}%  {}", f.self_, shares[0], f.total, shares[1], f.name);
+    }
+    note_truncated(&mut text, top);
+    text
+}
+
+/// Renders the table of a diff: what changed, and what each side had.
+pub(super) fn diff_table(top: &Top, profiles: u64, base_profiles: u64) -> String {
+    let mut text = format!(
+        "{}, {profiles} profiles, total {}; base {base_profiles} profiles, total {}\n",
+        unit(top),
+        top.total,
+        top.base_total
+    );
+    let names = ["self +/-", "self", "base self", "total +/-", "total", "base total"];
+    let columns: Vec<String> = names.iter().map(|name| format!("{name:>16}")).collect();
+    let _ = writeln!(text, "{}  function", columns.join(" "));
+    for f in &top.functions {
+        let change = |ours: i64, base: i64| format!("{:+}", i128::from(ours) - i128::from(base));
+        let [own, base, all, base_all] = [f.self_, f.base_self, f.total, f.base_total].map(|value| value.to_string());
+        let columns = [change(f.self_, f.base_self), own, base, change(f.total, f.base_total), all, base_all];
+        let columns: Vec<String> = columns.iter().map(|column| format!("{column:>16}")).collect();
+        let _ = writeln!(text, "{}  {}", columns.join(" "), f.name);
+    }
+    note_truncated(&mut text, top);
+    text
+}
+
+fn unit(top: &Top) -> String {
+    top.sample_type.as_ref().map(|t| format!("{}/{}", t.r#type, t.unit)).unwrap_or_default()
+}
+
+fn share(value: i64, total: i64) -> f64 {
+    if total == 0 { 0.0 } else { 100.0 * value as f64 / total as f64 }
+}
+
+fn note_truncated(text: &mut String, top: &Top) {
+    if top.functions_truncated > 0 {
+        let _ = writeln!(text, "... and {} functions more (--limit 0 shows all)", top.functions_truncated);
+    }
+}
