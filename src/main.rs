@@ -5,7 +5,7 @@
 //! | `serve` | `serve.rs`: ingester and querier in one process |
 //! | `ingester`, `querier`, `agent` | the tiers' own programs, from their crates |
 //! | `push`, `search`, `fetch`, `merge`, `diff`, `export`, `series`, `top`, `function`, `stats`, `labels` | `cli/`: a file each |
-//! | `maintain`, `verify`, `bucket` | the same |
+//! | `maintain`, `verify`, `bucket` | `cli/`: a file each, too |
 //! | `completions` | for the shell |
 
 mod cli;
