@@ -41,9 +41,11 @@ fn go_tool_pprof_shows_the_same_of_our_diff_as_of_the_files() {
         (format!("-diff_base={base}"), "&mark_base=true&normalize=true"),
         (format!("-base={base}"), "&focus=runtime"),
     ] {
-        let mut theirs = vec![option.as_str(), &file];
+        // Go's flags end at the first file.
+        let mut theirs = vec![option.as_str()];
         theirs.extend(parameters.contains("normalize").then_some("-normalize"));
-        theirs.splice(0..0, parameters.contains("focus").then_some("-focus=runtime"));
+        theirs.extend(parameters.contains("focus").then_some("-focus=runtime"));
+        theirs.push(&file);
         let (ours, theirs) = (top(&[&format!("{url}{parameters}")], folder.path()), top(&theirs, folder.path()));
         // A filter of pprof's leaves the sum that shares are of, ours has none to tell it: rows without shares are the same.
         let rows = |text: &str| -> Vec<String> {
