@@ -23,6 +23,7 @@ pub mod merge;
 pub mod model;
 pub mod profile_type;
 pub mod selector;
+pub mod stats;
 pub mod top;
 pub mod tree;
 mod units;
