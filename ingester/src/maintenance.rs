@@ -31,7 +31,7 @@ pub struct Config {
     #[arg(id = "maintenance.grace", long = "maintenance.grace", value_name = "DURATION", default_value = "15min", value_parser = humantime::parse_duration)]
     pub grace: Duration,
     /// Memory that merging blocks may take for tables and what is read ahead
-    #[arg(id = "maintenance.memory", long = "maintenance.memory", value_name = "SIZE", default_value = "256MiB")]
+    #[arg(id = "maintenance.memory", long = "maintenance.memory", value_name = "SIZE", default_value = "128MiB")]
     pub memory: ByteSize,
     /// How long profiles are kept.
     #[command(flatten)]

@@ -146,7 +146,7 @@ async fn main() -> Result<()> {
 
 impl Counted {
     async fn open(folder: &Path) -> Result<Self> {
-        let mut registry = Registry::with_prefix("afterglow");
+        let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         let url: StorageUrl = format!("file://{}", folder.display()).parse()?;
         let options = StoreOptions { metrics, ..StoreOptions::default() };

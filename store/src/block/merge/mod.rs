@@ -154,7 +154,7 @@ impl MergeOptions {
             rows_max_of_dataset: 10_000,
             block_bytes_max,
             symbols_max: 1 << 21,
-            memory_max: 256 << 20,
+            memory_max: 128 << 20,
         }
     }
 }
