@@ -100,21 +100,22 @@ impl Stacks {
         let start = if place == 0 { 0 } else { self.ends[place - 1] };
         Some(&self.names[start..self.ends[place]])
     }
-}
 
-// === impl Table ===
+    /// Returns the name and the source file of a function by its number here.
+    pub fn name(&self, number: u32) -> (&str, &str) {
+        (&self.frames.names()[number as usize], self.frames.file(number))
+    }
 
-impl Table {
-    /// Adds values of stacks: pairs of the number of a stack and its value. A stack may stand several times; one that is left out does
-    /// not count.
-    pub fn add(&mut self, stacks: &Stacks, values: impl Iterator<Item = (usize, i128)>) {
-        let mut sums = vec![Sums::default(); stacks.frames.names().len()];
+    /// Sums values of stacks, given as in [`Table::add`]: the sum of all, and those of each function that is in any, by its number here.
+    pub fn sums(&self, values: impl Iterator<Item = (usize, i128)>) -> (i128, Vec<(u32, Sums)>) {
+        let mut total = 0i128;
+        let mut sums = vec![Sums::default(); self.frames.names().len()];
         // The place of the stack that a name was last met in, so that it counts once a stack.
         let mut met = vec![usize::MAX; sums.len()];
         let mut touched = Vec::new();
         for (place, (stack, value)) in values.enumerate() {
-            let Some(stack) = stacks.get(stack) else { continue };
-            self.total = self.total.saturating_add(value);
+            let Some(stack) = self.get(stack) else { continue };
+            total = total.saturating_add(value);
             for &name in stack {
                 let last = std::mem::replace(&mut met[name as usize], place);
                 if last == usize::MAX {
@@ -130,9 +131,19 @@ impl Table {
                 *self_value = self_value.saturating_add(value);
             }
         }
-        for name in touched {
-            self.rows.add(stacks, name, &sums[name as usize]);
-        }
+        (total, touched.into_iter().map(|name| (name, std::mem::take(&mut sums[name as usize]))).collect())
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    /// Adds values of stacks: pairs of the number of a stack and its value. A stack may stand several times; one that is left out does
+    /// not count.
+    pub fn add(&mut self, stacks: &Stacks, values: impl Iterator<Item = (usize, i128)>) {
+        let (total, sums) = stacks.sums(values);
+        self.total = self.total.saturating_add(total);
+        sums.iter().for_each(|(name, sums)| self.rows.add(stacks, *name, sums));
     }
 
     /// Adds what another table holds.

@@ -3,7 +3,7 @@
 //! In come cells: what one instance used in one step of time, function by function, for a base and for what is compared with it. Out
 //! come the functions whose share changed, each with the chance that it only seems so. Nothing here knows what a function is.
 //!
-//! The noise model, which [`compare`] states in numbers: cells are independent draws, so a share's standard error follows from how
+//! The noise model: cells are independent draws, so a share's standard error follows from how
 //! cells spread around it (the linearised variance of a ratio of sums: Cochran, Sampling Techniques, 6.3), but is never less than what
 //! counting whole samples gives. When one function grows, the share of every other one shrinks; what is typical of the program
 //! is therefore taken out first, by the weighted median of all functions' ratios (as DESeq normalises counts: Anders and Huber 2010).
@@ -40,15 +40,6 @@ impl Default for Options {
     }
 }
 
-/// What a comparison found.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Comparison {
-    /// By how much shares changed that did not change by themselves: below 1 where something else grew.
-    pub typical_ratio: f64,
-    /// The functions that were looked at, those that changed most surely first.
-    pub changes: Vec<Change>,
-}
-
 /// How the share of a function changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change {
@@ -72,7 +63,9 @@ pub struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// One cell has no spread.
-    #[error("the base has {base} cells with samples and the selection {selection}: it takes at least two of each to know what is noise")]
+    #[error(
+        "the base has {base} cells with samples and the selection {selection}: it takes at least two of each to know what is noise"
+    )]
     TooFewCells {
         /// How many cells of the base have samples.
         base: usize,
@@ -88,39 +81,57 @@ struct Shares {
     variance: Vec<f64>,
 }
 
-/// Compares cells with those of a base; functions are numbered below `functions`.
+/// Returns by how much shares changed of functions that did not change by themselves: below 1 where something else grew. The cells must
+/// have what functions used themselves: their callers' sums would hide it.
+pub fn typical_ratio(base: &[Cell], selection: &[Cell], functions: usize, options: &Options) -> f64 {
+    let (before, now) = (Shares::of(base, functions, options), Shares::of(selection, functions, options));
+    weighted_median(&before.share, &now.share, options.share_min)
+}
+
+/// Compares cells with those of a base, whose shares would have become `typical_ratio` times as large without a change; functions are
+/// numbered below `functions`. Returns the functions that were looked at, those that changed most surely first.
 ///
 /// # Errors
 /// [`Error`].
-pub fn compare(base: &[Cell], selection: &[Cell], functions: usize, options: &Options) -> Result<Comparison, Error> {
+pub fn compare(
+    (base, selection): (&[Cell], &[Cell]),
+    functions: usize,
+    typical_ratio: f64,
+    options: &Options,
+) -> Result<Vec<Change>, Error> {
     let before = Shares::of(base, functions, options);
     let now = Shares::of(selection, functions, options);
     if before.cells < 2 || now.cells < 2 {
         return Err(Error::TooFewCells { base: before.cells, selection: now.cells });
     }
-    let typical_ratio = typical_ratio(&before.share, &now.share, options.share_min);
     let is_looked_at = |f: &usize| before.share[*f].max(now.share[*f]) >= options.share_min;
-    let mut changes: Vec<Change> = (0..functions).filter(is_looked_at).map(|f| {
-        let expected = typical_ratio * before.share[f];
-        let (spread_before, spread_now) = (typical_ratio.powi(2) * before.variance[f], now.variance[f]);
-        let error = (spread_before + spread_now).sqrt();
-        let chance = chance((now.share[f] - expected) / error, [(spread_before, before.cells), (spread_now, now.cells)]);
-        Change {
-            function: f as u32,
-            base_share: before.share[f],
-            share: now.share[f],
-            change: now.share[f] / expected - 1.0,
-            change_error: error / expected,
-            chance,
-            is_significant: false,
-        }
-    }).collect();
-    changes.sort_by(|a, b| a.chance.total_cmp(&b.chance).then(b.share.total_cmp(&a.share)).then(a.function.cmp(&b.function)));
+    let mut changes: Vec<Change> = (0..functions)
+        .filter(is_looked_at)
+        .map(|f| {
+            let expected = typical_ratio * before.share[f];
+            let (spread_before, spread_now) = (typical_ratio.powi(2) * before.variance[f], now.variance[f]);
+            let error = (spread_before + spread_now).sqrt();
+            let chance =
+                chance((now.share[f] - expected) / error, [(spread_before, before.cells), (spread_now, now.cells)]);
+            Change {
+                function: f as u32,
+                base_share: before.share[f],
+                share: now.share[f],
+                change: now.share[f] / expected - 1.0,
+                change_error: error / expected,
+                chance,
+                is_significant: false,
+            }
+        })
+        .collect();
+    changes.sort_by(|a, b| {
+        a.chance.total_cmp(&b.chance).then(b.share.total_cmp(&a.share)).then(a.function.cmp(&b.function))
+    });
     correct(&mut changes);
     for change in &mut changes {
         change.is_significant = change.chance <= options.alarm_chance && change.change.abs() >= options.change_min;
     }
-    Ok(Comparison { typical_ratio, changes })
+    Ok(changes)
 }
 
 // === impl Shares ===
@@ -151,7 +162,7 @@ impl Shares {
 }
 
 /// Returns the weighted median of the functions' ratios, each with its share before as its weight; 1 where none is in both.
-fn typical_ratio(before: &[f64], now: &[f64], share_min: f64) -> f64 {
+fn weighted_median(before: &[f64], now: &[f64], share_min: f64) -> f64 {
     let in_both = before.iter().zip(now).filter(|&(&before, &now)| before >= share_min && now > 0.0);
     let mut ratios: Vec<(f64, f64)> = in_both.map(|(before, now)| (now / before, *before)).collect();
     ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -174,7 +185,8 @@ fn chance(t: f64, variances: [(f64, usize); 2]) -> f64 {
         return 0.0;
     }
     let sum: f64 = variances.iter().map(|(variance, _)| variance).sum();
-    let freedom = sum.powi(2) / variances.iter().map(|(variance, cells)| variance.powi(2) / (*cells as f64 - 1.0)).sum::<f64>();
+    let freedom =
+        sum.powi(2) / variances.iter().map(|(variance, cells)| variance.powi(2) / (*cells as f64 - 1.0)).sum::<f64>();
     let distribution = StudentsT::new(0.0, 1.0, freedom).expect("two cells or more leave some freedom");
     2.0 * distribution.cdf(-t.abs())
 }
@@ -210,7 +222,13 @@ mod tests {
         let mut counts = [0.0; FUNCTIONS];
         for _ in 0..chance.random_range(500..1_500) {
             let mut at = chance.random_range(0.0..all);
-            let f = weights.iter().position(|weight| { at -= weight; at < 0.0 }).unwrap_or(FUNCTIONS - 1);
+            let f = weights
+                .iter()
+                .position(|weight| {
+                    at -= weight;
+                    at < 0.0
+                })
+                .unwrap_or(FUNCTIONS - 1);
             counts[f] += SAMPLE;
         }
         let values = (0u32..).zip(counts).filter(|(_, value)| *value > 0.0);
@@ -223,18 +241,22 @@ mod tests {
         (0..18).map(|_| cell(chance, factor_of_first)).collect()
     }
 
-    fn significant(base: &[Cell], selection: &[Cell]) -> Vec<(u32, f64)> {
+    fn compared(base: &[Cell], selection: &[Cell], functions: usize) -> (f64, Vec<Change>) {
         let options = Options { sample_value: SAMPLE, ..Options::default() };
-        let found = compare(base, selection, FUNCTIONS, &options).expect("there are cells enough");
-        found.changes.iter().filter(|change| change.is_significant).map(|c| (c.function, c.change)).collect()
+        let typical = typical_ratio(base, selection, functions, &options);
+        (typical, compare((base, selection), functions, typical, &options).expect("there are cells enough"))
+    }
+
+    fn significant(base: &[Cell], selection: &[Cell]) -> Vec<(u32, f64)> {
+        let (_, changes) = compared(base, selection, FUNCTIONS);
+        changes.iter().filter(|change| change.is_significant).map(|c| (c.function, c.change)).collect()
     }
 
     #[test]
     fn a_program_that_did_not_change_raises_no_alarm_in_95_of_100_comparisons() {
         let mut chance = SmallRng::seed_from_u64(1);
-        let alarms = (0..400)
-            .filter(|_| !significant(&cells(&mut chance, 1.0), &cells(&mut chance, 1.0)).is_empty())
-            .count();
+        let alarms =
+            (0..400).filter(|_| !significant(&cells(&mut chance, 1.0), &cells(&mut chance, 1.0)).is_empty()).count();
         assert!(alarms <= 20, "{alarms} alarms in 400 comparisons");
     }
 
@@ -254,30 +276,33 @@ mod tests {
     #[test]
     fn a_program_compared_with_itself_shows_nothing() {
         let same = cells(&mut SmallRng::seed_from_u64(3), 1.0);
-        let found = compare(&same, &same, FUNCTIONS, &Options::default()).unwrap();
-        assert_eq!(found.typical_ratio, 1.0);
-        assert!(found.changes.iter().all(|change| change.change.abs() < 1e-9 && change.chance == 1.0));
+        let (typical_ratio, changes) = compared(&same, &same, FUNCTIONS);
+        assert_eq!(typical_ratio, 1.0);
+        assert!(changes.iter().all(|change| change.change.abs() < 1e-9 && change.chance == 1.0));
     }
 
     #[test]
     fn a_new_function_is_infinitely_more_than_before() {
-        let cell = |values: &[(u32, f64)]| Cell { total: values.iter().map(|v| v.1).sum(), values: values.to_vec() };
-        let base = [cell(&[(0, 50.0), (1, 51.0)]), cell(&[(0, 52.0), (1, 50.0)])];
-        let selection = [cell(&[(0, 50.0), (1, 51.0), (2, 40.0)]), cell(&[(0, 51.0), (1, 50.0), (2, 41.0)])];
-        let found = compare(&base, &selection, 3, &Options::default()).unwrap();
-        let new = found.changes.iter().find(|change| change.function == 2).unwrap();
+        let cell = |values: &[(u32, f64)]| Cell {
+            total: values.iter().map(|v| v.1 * SAMPLE).sum(),
+            values: values.iter().map(|v| (v.0, v.1 * SAMPLE)).collect(),
+        };
+        let base = [51.0, 49.0, 50.0, 52.0].map(|n| cell(&[(0, n), (1, 101.0 - n)]));
+        let selection = [50.0, 51.0, 49.0, 50.0].map(|n| cell(&[(0, n), (1, 101.0 - n), (2, n - 10.0)]));
+        let (typical_ratio, changes) = compared(&base, &selection, 3);
+        let new = changes.iter().find(|change| change.function == 2).unwrap();
         assert_eq!((new.base_share, new.change), (0.0, f64::INFINITY));
         assert!(new.is_significant, "{new:?}");
         // The others' shares shrank, as is typical then.
-        assert!(found.typical_ratio < 0.75);
-        assert!(found.changes.iter().all(|change| change.function == 2 || !change.is_significant));
+        assert!(typical_ratio < 0.75);
+        assert!(changes.iter().all(|change| change.function == 2 || !change.is_significant));
     }
 
     #[test]
     fn a_single_cell_says_nothing() {
         let one = [Cell { total: 1.0, values: vec![(0, 1.0)] }];
         let empty = Cell::default();
-        let refused = compare(&one, &[one[0].clone(), empty], 1, &Options::default()).unwrap_err();
+        let refused = compare((&one, &[one[0].clone(), empty]), 1, 1.0, &Options::default()).unwrap_err();
         assert_eq!(refused, Error::TooFewCells { base: 1, selection: 1 });
     }
 }

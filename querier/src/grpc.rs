@@ -92,6 +92,14 @@ impl QueryService for Queries {
         answer(self.engine.top(&tenant, request).await?)
     }
 
+    async fn regressions(
+        &self,
+        call: Request<v1::RegressionsRequest>,
+    ) -> Result<Response<v1::RegressionsResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        answer(self.engine.regressions(&tenant, request).await?)
+    }
+
     async fn function(&self, call: Request<v1::FunctionRequest>) -> Result<Response<v1::FunctionResponse>, Status> {
         let (tenant, request) = open(call)?;
         answer(self.engine.function(&tenant, request).await?)

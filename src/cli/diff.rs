@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use afterglow_proto::v1::DiffRequest;
 use afterglow_proto::v1::diff_response::Result as Diff;
-use afterglow_proto::v1::{DiffRequest, Selection};
 
 use super::forms::{FilterArgs, Format, diff_table, flamegraph_json};
-use super::{Connection, Moment, SelectionArgs, refused, usage, warn, warn_incomplete, write_binary, write_text};
+use super::{BaseArgs, Connection, SelectionArgs, refused, usage, warn, warn_incomplete, write_binary, write_text};
 
 /// Holds two merges against each other: the selected profiles, and a base.
 #[derive(Debug, clap::Args)]
@@ -17,15 +17,8 @@ use super::{Connection, Moment, SelectionArgs, refused, usage, warn, warn_incomp
 pub(crate) struct Args {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// The selector of the base; by default SELECTOR.
-    #[arg(long, value_name = "SELECTOR")]
-    base: Option<String>,
-    /// The start of the base's window; without it the window ends at --base-to and is as long as the other.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    base_from: Option<Moment>,
-    /// The end of the base's window, exclusive; without it the window begins at --base-from and is as long as the other.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    base_to: Option<Moment>,
+    #[command(flatten)]
+    base: BaseArgs,
     /// The form of the answer. In pprof, and in dot, the base's values count as negative.
     #[arg(long, value_enum, default_value_t = Format::Pprof)]
     format: Format,
@@ -53,16 +46,9 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let selection = args.selection.selection();
-    let window = &args.selection.window;
-    let (from, to) = match (args.base_from, args.base_to) {
-        (None, None) if args.base.is_none() => {
-            return Err(usage("the base is the selection itself: give --base, --base-from or --base-to"));
-        }
-        (None, None) => (window.from, window.to),
-        (from, to) => Moment::as_long(from, to, window.from, window.to),
+    let Some(base) = args.base.selection(&args.selection) else {
+        return Err(usage("the base is the selection itself: give --base, --base-from or --base-to"));
     };
-    let query = args.base.unwrap_or_else(|| selection.query.clone());
-    let base = Selection { query, start: Some(from.timestamp()), end: Some(to.timestamp()), ..selection.clone() };
     let request = DiffRequest {
         selection: Some(selection),
         base: Some(base),

@@ -13,6 +13,7 @@ pub(crate) mod labels;
 pub(crate) mod maintain;
 pub(crate) mod merge;
 pub(crate) mod push;
+pub(crate) mod regressions;
 pub(crate) mod search;
 pub(crate) mod series;
 pub(crate) mod stats;
@@ -74,6 +75,20 @@ pub(crate) struct WindowArgs {
     pub(crate) to: Moment,
 }
 
+/// What a selection is compared with.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BaseArgs {
+    /// The selector of the base; by default SELECTOR.
+    #[arg(id = "base", long = "base", value_name = "SELECTOR")]
+    query: Option<String>,
+    /// The start of the base's window; without it the window ends at --base-to and is as long as the other.
+    #[arg(id = "base_from", long = "base-from", value_name = "TIME", allow_hyphen_values = true)]
+    from: Option<Moment>,
+    /// The end of the base's window, exclusive; without it the window begins at --base-from and is as long as the other.
+    #[arg(id = "base_to", long = "base-to", value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<Moment>,
+}
+
 // === impl Connection ===
 
 impl Connection {
@@ -116,6 +131,19 @@ impl WindowArgs {
             end: Some(self.to.timestamp()),
             read_token: String::new(),
         }
+    }
+}
+
+impl BaseArgs {
+    /// Turns the flags into the selection of the base, where one of them is given.
+    pub(crate) fn selection(&self, of: &SelectionArgs) -> Option<Selection> {
+        let (from, to) = match (self.from, self.to) {
+            (None, None) if self.query.is_none() => return None,
+            (None, None) => (of.window.from, of.window.to),
+            (from, to) => Moment::as_long(from, to, of.window.from, of.window.to),
+        };
+        let query = self.query.clone().unwrap_or_else(|| of.query.clone());
+        Some(Selection { query, start: Some(from.timestamp()), end: Some(to.timestamp()), ..of.selection() })
     }
 }
 

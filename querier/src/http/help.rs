@@ -52,6 +52,8 @@ All questions, by GET:
     /api/v1/top                 functions, ranked: by (labels), function (a regular expression), sample_type, limit (50; 0 is all),
                                 and focus to call_site
     /api/v1/function            one function: name, by (service), step, sample_type, limit of callers and callees (20)
+    /api/v1/regressions         functions that changed beyond noise, against base_query, base_start, base_end (the window before): value=total|self,
+                                min_change (0.05), min_share (0.005), alarm_chance (0.05), all, sample_type, limit (50)
     /api/v1/stats               what is stored
     /api/v1/types               the profile types
     /api/v1/services            the services, and the profile types of each

@@ -113,9 +113,9 @@ impl Asked {
         }
     }
 
-    /// Takes the base of a diff: what differs from `selection`; none where nothing does. A window of which one end is given is as long
+    /// Takes the base of a comparison: what differs from `selection`; none where nothing does. A window of which one end is given is as long
     /// as that of the selection.
-    fn base(&mut self, selection: &v1::Selection, now_nanos: i64) -> Result<Option<v1::Selection>, Failure> {
+    pub(super) fn base(&mut self, selection: &v1::Selection, now_nanos: i64) -> Result<Option<v1::Selection>, Failure> {
         let query = self.params.text("base_query");
         let start = self.moment(["base_start", "base_from"], now_nanos)?;
         let end = self.moment(["base_end", "base_to"], now_nanos)?;

@@ -116,6 +116,16 @@ impl Params {
             .transpose()
     }
 
+    /// Takes a number that may have a fraction.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub(crate) fn decimal(&mut self, name: &'static str) -> Result<Option<f64>, Error> {
+        self.text(name)
+            .map(|value| value.parse().map_err(|_| Error::Value { name, value, expected: "a number" }))
+            .transpose()
+    }
+
     /// Takes a list, whose entries stand between commas; spaces around them do not count.
     pub(crate) fn list(&mut self, name: &'static str) -> Vec<String> {
         let text = self.text(name).unwrap_or_default();

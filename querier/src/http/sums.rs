@@ -61,6 +61,25 @@ pub(super) async fn function(State(engine): State<Engine>, mut asked: Asked) -> 
     Ok(answers::json(&engine.function(&asked.tenant, request).await?))
 }
 
+pub(super) async fn regressions(State(engine): State<Engine>, mut asked: Asked) -> Result<Response, Failure> {
+    let now_nanos = engine.now_nanos();
+    let selection = asked.selection(now_nanos)?;
+    let base = asked.base(&selection, now_nanos)?;
+    let request = v1::RegressionsRequest {
+        selection: Some(selection),
+        base,
+        sample_type: asked.params.text("sample_type").unwrap_or_default(),
+        value: value(asked.params.text("value").as_deref())?.into(),
+        min_change: asked.params.decimal("min_change")?.unwrap_or_default(),
+        min_share: asked.params.decimal("min_share")?.unwrap_or_default(),
+        alarm_chance: asked.params.decimal("alarm_chance")?.unwrap_or_default(),
+        limit: asked.params.number("limit")?.unwrap_or_default(),
+        all: asked.params.flag("all")?,
+    };
+    asked.params.finish()?;
+    Ok(answers::json(&engine.regressions(&asked.tenant, request).await?))
+}
+
 pub(super) async fn stats(State(engine): State<Engine>, asked: Asked) -> Result<Response, Failure> {
     asked.params.finish()?;
     Ok(answers::json(&engine.stats(&asked.tenant, v1::StatsRequest {}).await?))

@@ -15,7 +15,7 @@ use ulid::Ulid;
 use super::budget::Refused;
 use super::cursor::NotACursor;
 use super::merge::disagreement::Disagreement;
-use super::{step, top, view};
+use super::{regressions, step, top, view};
 use crate::window;
 
 /// How long to wait for a store that did not answer, or for other questions to end.
@@ -115,6 +115,9 @@ pub(crate) enum Error {
     /// The expression that functions are to match cannot be used.
     #[error("function: {0}")]
     Pattern(#[from] top::BadPattern),
+    /// A comparison that cannot be made.
+    #[error(transparent)]
+    Regressions(#[from] regressions::Refused),
     /// The step cannot be used.
     #[error(transparent)]
     Step(#[from] step::Error),
@@ -266,6 +269,7 @@ impl Error {
             | Self::ValueOfNone
             | Self::FunctionName
             | Self::Pattern(_)
+            | Self::Regressions(_)
             | Self::Step(_)
             | Self::Types { .. }
             | Self::Disagreement(_)

@@ -29,6 +29,8 @@ pub(crate) enum Question {
     Top,
     /// Says all about a function.
     Function,
+    /// Tells changes of functions from noise.
+    Regressions,
     /// Says what is stored.
     Stats,
     /// Lists profile types.
@@ -178,6 +180,7 @@ impl Question {
             Self::Series => "series",
             Self::Top => "top",
             Self::Function => "function",
+            Self::Regressions => "regressions",
             Self::Stats => "stats",
             Self::ProfileTypes => "profile_types",
             Self::Services => "services",

@@ -7,7 +7,8 @@
 //!
 //! - [`search`], [`types`], [`services`], [`labels`]: answered from what the catalog knows, without a look into profiles
 //! - [`series`]: sums over time, from the totals that rows carry; [`step`], [`by`] and [`shown`] say of what, over what and for whom
-//! - [`top`], [`function`], and [`series`] of a function: sums of samples group by group, which [`tally`] reads; [`stats`]: what is stored
+//! - [`top`], [`function`], and [`series`] of a function: sums of samples group by group, which [`tally`] reads;
+//!   [`regressions`]: what differs between such sums beyond noise; [`stats`]: what is stored
 //! - [`fetch`]: one profile; [`merge`]: many as one; [`diff`]: two such against each other; admitted by [`budget`]. [`filter`] and [`view`]
 //!   say what of their stacks is shown
 //!
@@ -24,6 +25,7 @@ mod function;
 mod labels;
 pub(crate) mod merge;
 mod metrics;
+mod regressions;
 mod search;
 mod selection;
 mod series;
@@ -186,6 +188,20 @@ impl Engine {
     ) -> Result<v1::FunctionResponse, Failure> {
         let answer = function::answer(self, tenant, request);
         self.ask(Question::Function, answer, |answer| answer.completeness.as_ref()).await
+    }
+
+    /// Tells which functions cost another share than before, beyond noise.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "regressions", skip_all, fields(%tenant, profiles, bytes, blocks, estimate))]
+    pub(crate) async fn regressions(
+        &self,
+        tenant: &TenantId,
+        request: v1::RegressionsRequest,
+    ) -> Result<v1::RegressionsResponse, Failure> {
+        let answer = regressions::answer(self, tenant, request);
+        self.ask(Question::Regressions, answer, |answer| answer.completeness.as_ref()).await
     }
 
     /// Says what is stored.

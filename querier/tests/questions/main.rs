@@ -6,6 +6,7 @@ mod fetch;
 mod functions;
 mod labels;
 mod merge;
+mod regressions;
 mod search;
 mod series;
 mod stats;

@@ -1,0 +1,140 @@
+//! Regressions: a function that became slower is told from noise, and noise is not taken for one.
+
+use afterglow_proto::v1;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::world::{NOW_NANOS, SECOND, Sent, World, cpu, small};
+
+const REGRESSIONS: &str = "/api/v1/regressions";
+
+/// How many instances a version has, and how many profiles each sends.
+const INSTANCES: u128 = 3;
+const PROFILES: u128 = 16;
+
+/// The functions of the program that is compared, and what share of its time each has.
+const FUNCTIONS: [(&str, f64); 6] =
+    [("parse", 0.30), ("encode", 0.25), ("hash", 0.20), ("copy", 0.15), ("lock", 0.08), ("log", 0.02)];
+
+/// Makes the profiles of a version, in which `slower` takes `factor` times as long as it should.
+fn version(chance: &mut SmallRng, version: &str, slower: &str, factor: f64) -> Vec<Sent> {
+    let first: u128 = chance.random_range(1..1 << 60);
+    let mut profile = |instance: u128, number: u128| {
+        let busy = chance.random_range(300.0..1_000.0);
+        let samples = FUNCTIONS.map(|(name, share)| {
+            let factor = if name == slower { factor } else { 1.0 };
+            (busy * share * factor * chance.random_range(0.85..1.15)) as i64
+        });
+        let stacks: Vec<([&str; 2], [i64; 2])> =
+            FUNCTIONS.iter().zip(samples).map(|((name, _), n)| (["main", *name], [n, 10_000_000 * n])).collect();
+        let stacks: Vec<(&[&str], &[i64])> = stacks.iter().map(|(stack, values)| (&stack[..], &values[..])).collect();
+        let name = format!("i{instance}");
+        let labels = [("service", "api"), ("version", version), ("instance", &name)];
+        let time = NOW_NANOS - (1 + number as i64) * 30 * SECOND;
+        let counts = [("samples", "count"), ("cpu", "nanoseconds")];
+        small(first + instance * PROFILES + number, "cpu", &labels, time, &counts, &stacks)
+    };
+    (0..INSTANCES)
+        .flat_map(|instance| (0..PROFILES).map(move |number| (instance, number)))
+        .map(|(i, n)| profile(i, n))
+        .collect()
+}
+
+async fn ask(world: &World, asked: &[(&str, &str)]) -> v1::RegressionsResponse {
+    let about = [("type", "cpu"), ("query", r#"{version="2"}"#), ("base_query", r#"{version="1"}"#)];
+    serde_json::from_value(world.json(REGRESSIONS, &[&about, asked].concat()).await).unwrap()
+}
+
+async fn world_of(seed: u64, slower: &str, factor: f64) -> World {
+    let world = World::with(&["--query.max-list-age=0s"]).await;
+    let mut chance = SmallRng::seed_from_u64(seed);
+    world.put(&version(&mut chance, "1", slower, 1.0)).await;
+    world.put(&version(&mut chance, "2", slower, factor)).await;
+    world
+}
+
+/// Goal: one function that takes a fifth longer is found, it alone, by about as much as it changed, in segments and in blocks.
+#[tokio::test]
+async fn a_function_that_became_a_fifth_slower_is_found() {
+    let world = world_of(1, "hash", 1.2).await;
+    let found = ask(&world, &[]).await;
+    let names: Vec<&str> = found.changes.iter().map(|change| change.name.as_str()).collect();
+    assert_eq!(names, ["hash"], "{found:?}");
+    let change = &found.changes[0];
+    assert!((0.1..0.3).contains(&change.change) && change.chance < 0.05 && change.significant, "{change:?}");
+    assert!((0.18..0.22).contains(&change.base_share) && change.share > change.base_share);
+    assert!((0.9..1.0).contains(&found.typical_ratio));
+    let profiles = (INSTANCES * PROFILES) as u64;
+    assert_eq!((found.profiles, found.base_profiles, found.tested), (profiles, profiles, 6));
+    assert_eq!((found.cells, found.base_cells), (24, 24), "three instances in eight steps each");
+    let before = serde_json::to_value(&found).unwrap();
+    world.compact().await;
+    assert_eq!(serde_json::to_value(ask(&world, &[]).await).unwrap(), before);
+}
+
+/// Goal: of twenty comparisons of a program with itself, hardly one raises an alarm; [`afterglow_profile::stats`] counts over hundreds.
+#[tokio::test]
+async fn a_program_that_did_not_change_raises_no_alarm() {
+    let mut alarms = 0;
+    for seed in 100..120 {
+        let world = world_of(seed, "", 1.0).await;
+        let found = ask(&world, &[]).await;
+        alarms += usize::from(!found.changes.is_empty());
+        assert_eq!(ask(&world, &[("all", "true")]).await.changes.len(), 6);
+    }
+    assert!(alarms <= 2, "{alarms} alarms in 20 comparisons");
+}
+
+#[tokio::test]
+async fn totals_are_compared_when_asked_for() {
+    let world = world_of(2, "encode", 1.5).await;
+    let totals = ask(&world, &[("value", "total"), ("all", "true")]).await;
+    let main = totals.changes.iter().find(|change| change.name == "main").unwrap();
+    // What it calls became slower, and so did it, against what did not change.
+    assert_eq!((main.base_share, main.share, main.significant), (1.0, 1.0, true));
+    assert!((0.05..0.25).contains(&main.change), "{main:?}");
+    let encode = totals.changes.iter().find(|change| change.name == "encode").unwrap();
+    assert!(encode.significant && encode.change > main.change, "{totals:?}");
+    // Where only large changes are asked for, this is none.
+    assert!(ask(&world, &[("min_change", "0.9")]).await.changes.is_empty());
+    let cut = ask(&world, &[("all", "true"), ("limit", "2")]).await;
+    assert_eq!((cut.changes.len(), cut.changes_truncated), (2, 4));
+}
+
+/// Goal: without a base it is the window before.
+#[tokio::test]
+async fn the_base_is_the_window_before_where_none_is_given() {
+    let world = World::new().await;
+    let labels = [("service", "api"), ("instance", "a")];
+    let ids = 1..=8;
+    let profiles: Vec<Sent> = ids.map(|i| cpu(i, &labels, 60 * i as i64)).collect();
+    world.put(&profiles).await;
+    let asked = [("type", "cpu"), ("start", "-5m"), ("end", "now"), ("all", "true")];
+    let found: v1::RegressionsResponse = serde_json::from_value(world.json(REGRESSIONS, &asked).await).unwrap();
+    assert_eq!((found.profiles, found.base_profiles), (5, 3));
+    assert!(found.changes.iter().all(|change| change.change.abs() < 1e-9 && !change.significant), "{found:?}");
+}
+
+#[tokio::test]
+async fn refusals_say_what_is_missing() {
+    let world = World::new().await;
+    world
+        .put(&[
+            cpu(1, &[("service", "api"), ("version", "1")], 60),
+            cpu(2, &[("service", "api"), ("version", "2")], 60),
+        ])
+        .await;
+    let base = |query| [("query", r#"{version="2"}"#), ("base_query", query), ("type", "cpu")];
+    let mut refusals = Vec::new();
+    for asked in [
+        [&base(r#"{version="1"}"#)[..], &[]].concat(),
+        [&base(r#"{version="2"}"#)[..], &[]].concat(),
+        [&base(r#"{version="3"}"#)[..], &[]].concat(),
+        [&base(r#"{version="1"}"#)[..], &[("min_share", "2")]].concat(),
+        [&base(r#"{version="1"}"#)[..], &[("min_change", "much")]].concat(),
+        [&base(r#"{version="1"}"#)[..], &[("sample_type", "bytes")]].concat(),
+    ] {
+        refusals.push(world.refusal(REGRESSIONS, &asked).await);
+    }
+    insta::assert_snapshot!(refusals.join("\n"));
+}
