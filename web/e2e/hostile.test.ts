@@ -32,7 +32,7 @@ test("in tooltips, menus, sandwich, chips and search", async () => {
     await page.keyboard.press("m");
     await page.locator(".menu-title").waitFor();
     await page.keyboard.press("Escape");
-    await page.getByRole("button", { name: "Export" }).click();
+    await page.getByRole("button", { name: "Export", exact: true }).click();
     await page.getByRole("button", { name: "curl", exact: true }).waitFor();
   }
 });

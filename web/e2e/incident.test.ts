@@ -1,4 +1,5 @@
-// "Something was wrong last night": from the page to the guilty function.
+// "Something was wrong last night": from the first page to the guilty function, with what the pages show and nothing else. docs/tour.md is
+// the same walk with its pictures.
 
 import { expect, test } from "vitest";
 
@@ -8,30 +9,45 @@ withBrowser();
 
 const CHECKOUT = { query: '{service="checkout"}', type: "cpu", start: "-24h" };
 
-test("from a service to the function that costs more since the rollout", async () => {
-  const page = await open(link("/explore", CHECKOUT));
+test("from the fleet to the function that costs more since the rollout", async () => {
+  const page = await open("/");
+  const row = page.locator(".fleet").getByRole("row").filter({ hasText: "checkout" });
+  await row.getByText("1.5").waitFor();
+  await picture(page, "overview");
+  await row.getByRole("link", { name: "checkout" }).click();
+
+  // Since the mark of the new version it needs more.
   const graph = page.getByRole("application", { name: /Flame graph of cpu/ });
   await graph.waitFor();
+  await page.getByRole("img", { name: /CPU cores in use/ }).waitFor();
   await picture(page, "explore");
 
-  // The table says who burns the time; one press shows who calls it.
-  await page.getByRole("searchbox", { name: "Search functions" }).fill("regexp.MustCompile");
-  await expect.poll(() => page.getByTestId("match").textContent()).toMatch(/^[1-9][\d.]* % matched$/);
-  await page.getByRole("button", { name: "Callers and callees of regexp.MustCompile", exact: true }).click();
-  const callers = page.getByRole("application", { name: "Callers of regexp.MustCompile" });
-  await callers.waitFor();
-  expect(new URL(page.url()).searchParams.get("sandwich")).toBe("regexp.MustCompile");
+  // One press to the comparison; the table of changes begins with the culprit's share.
+  await page.getByRole("link", { name: "previous version" }).click();
+  await page.getByRole("application", { name: /Flame graph of cpu/ }).waitFor();
+  expect(new URL(page.url()).searchParams.get("query")).toBe('{service="checkout", version="1.5"}');
+  expect(new URL(page.url()).searchParams.get("base_query")).toBe('{service="checkout", version="1.4"}');
+  const first = page.locator(".top .row:not(.head) .name");
+  await expect.poll(() => first.evaluateAll((cells) => cells.slice(0, 10).map((cell) => cell.getAttribute("title")))).toContain(
+    "example.com/checkout/coupon.pattern",
+  );
+  await picture(page, "compare");
 
-  // The keyboard walks up from it: its one caller is the guilty one.
-  await callers.focus();
+  // What it does: it compiles an expression for every coupon.
+  await page.getByRole("button", { name: "Callers and callees of example.com/checkout/coupon.pattern", exact: true }).click();
+  const callees = page.getByRole("application", { name: "Callees of example.com/checkout/coupon.pattern" });
+  await callees.waitFor();
+  await callees.focus();
   await page.keyboard.press("Home");
-  await page.keyboard.press("ArrowUp");
-  await expect.poll(() => page.getByRole("status").filter({ hasText: "coupon.pattern" }).count()).toBe(1);
+  await page.keyboard.press("ArrowDown");
+  await expect.poll(() => page.getByRole("status").filter({ hasText: "regexp.MustCompile" }).count()).toBe(1);
   await picture(page, "sandwich");
 });
 
 test("a window is chosen on the chart", async () => {
   const page = await open(link("/explore", CHECKOUT));
+  // The marks have come: the chart is drawn anew with them.
+  await page.getByRole("link", { name: "previous version" }).waitFor();
   const chart = page.locator(".chart .u-over");
   await chart.waitFor();
   const box = (await chart.boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };

@@ -37,7 +37,7 @@ export function record(folder: string, push: Push): string {
     const program = join(folder, `checkout-${version}`);
     go("build", "-tags", tags, "-o", program, ".");
     const [cpu, heap] = [join(folder, `cpu-${version}`), join(folder, `heap-${version}`)];
-    execFileSync(program, ["-for", "2s", "-cpu", cpu, "-heap", heap]);
+    execFileSync(program, ["-for", "4s", "-cpu", cpu, "-heap", heap]);
     for (const instance of INSTANCES) {
       const labels = ["--service", "checkout", "--label", `version=${version}`, "--label", `instance=checkout-${instance}`];
       for (const [type, recorded] of [

@@ -84,8 +84,8 @@ test("the table sorts, and the call tree opens", async () => {
   const shares = totals.map((text) => Number.parseFloat(text.replace("< ", "")));
   expect(shares.length).toBeGreaterThan(10);
   expect(shares).toEqual([...shares].sort((a, b) => b - a));
-  await page.getByRole("button", { name: "Call tree" }).click();
-  const tree = page.getByRole("treegrid", { name: "Call tree" });
+  await page.getByRole("button", { name: "Call tree", exact: true }).click();
+  const tree = page.getByRole("treegrid", { name: "Call tree", exact: true });
   await tree.waitFor();
   const before = await tree.locator(".row").count();
   await tree.focus();
@@ -166,7 +166,7 @@ describe("export", () => {
   ])("%s", async (name, file, isGood) => {
     const page = await open(link("/explore", CHECKOUT));
     await page.getByRole("application").waitFor();
-    await page.getByRole("button", { name: "Export" }).click();
+    await page.getByRole("button", { name: "Export", exact: true }).click();
     const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name, exact: true }).click()]);
     expect(download.suggestedFilename()).toMatch(file);
     expect(isGood(readFileSync(await download.path()))).toBe(true);
@@ -175,7 +175,7 @@ describe("export", () => {
   test("the curl line asks what the page shows", async () => {
     const page = await open(link("/explore", CHECKOUT));
     await page.getByRole("application").waitFor();
-    await page.getByRole("button", { name: "Export" }).click();
+    await page.getByRole("button", { name: "Export", exact: true }).click();
     await page.getByRole("button", { name: "curl", exact: true }).click();
     await page.getByText("Copied the curl command").waitFor();
     const line = await page.evaluate(() => navigator.clipboard.readText());

@@ -1,7 +1,7 @@
 // The question of a page as lines for a terminal. Every word is quoted for the shell, as label values may hold anything.
 
 import { parametersOf, type Selection } from "../api/selection";
-import { urlOf } from "../api/client";
+import { urlOf, type Parameters } from "../api/client";
 import { parsed, rfc3339 } from "./times";
 
 /** A line to copy. */
@@ -21,6 +21,17 @@ export function commandsOf(selection: Selection, origin: string, now: number): C
     { name: "go tool pprof", line: `go tool pprof -http=:${sparePort(origin)}${only} ${shell(url)}` },
     { name: "grpcurl", line: grpcurl(selection, origin, now) },
     { name: "afterglow", line: afterglow(selection, origin) },
+  ];
+}
+
+/** Returns the ways to ask for the comparison with such parameters. */
+export function diffCommandsOf(parameters: Parameters, origin: string): Command[] {
+  const url = (more: Parameters): string => shell(origin + urlOf("/api/v1/diff", { ...parameters, limit: undefined, ...more }));
+  return [
+    { name: "curl", line: `curl -s ${url({ format: "pprof" })} -o diff.pb.gz` },
+    { name: "curl, folded stacks", line: `curl -s ${url({ format: "folded" })}` },
+    // With the base marked, pprof shows shares of it, as for -diff_base.
+    { name: "go tool pprof", line: `go tool pprof -http=:${sparePort(origin)} ${url({ format: "pprof", mark_base: true })}` },
   ];
 }
 

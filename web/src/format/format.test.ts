@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
 import { treeOfFolded } from "../flamegraph/fixtures";
-import { commandsOf, shell } from "./commands";
+import { commandsOf, diffCommandsOf, shell } from "./commands";
 import { escaped, folded, speedscope, svg } from "./exports";
 import { packageOf, shortName } from "./names";
 import { moved, parsed, range } from "./times";
@@ -102,5 +102,11 @@ describe("commands", () => {
     expect(afterglow.line).toBe(
       `afterglow merge '{service="it'\\''s"}' --type cpu --from=-1h --server http://127.0.0.1:4100 -o merged.pb.gz`,
     );
+  });
+
+  test("a comparison is asked for with its base marked for pprof", () => {
+    const [curl, , pprof] = diffCommandsOf({ query: "{}", base_start: "-25h", base_end: "-24h", limit: 5 }, "http://h:4100");
+    expect(curl.line).toBe("curl -s 'http://h:4100/api/v1/diff?query=%7B%7D&base_start=-25h&base_end=-24h&format=pprof' -o diff.pb.gz");
+    expect(pprof.line).toContain("mark_base=true");
   });
 });

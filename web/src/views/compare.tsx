@@ -9,7 +9,7 @@ import { treeOf, type Tree } from "../flamegraph/tree";
 import { range } from "../format/times";
 import { change as changeOf, count, ratio, value } from "../format/values";
 import { States, useAnswer } from "./answer";
-import { ExportMenu } from "./export_menu";
+import { diffSource, ExportMenu } from "./export_menu";
 import { GraphPanel } from "./graph_panel";
 import { NODES_MAX, openFunction } from "./merged_graph";
 import { change, usePlace } from "./place";
@@ -90,20 +90,18 @@ function SidesButton() {
 function Difference({ selection, base, refresh }: { selection: Selection; base: Selection; refresh: number }) {
   const { params } = usePlace();
   const isShares = params.get("normalize") !== "0";
-  const diff = useAnswer<DiffAnswer>(
-    "/api/v1/diff",
-    {
-      ...parametersOf(selection),
-      base_query: base.query === "" ? "{}" : base.query,
-      base_start: base.start === "" ? START_DEFAULT : base.start,
-      base_end: base.end,
-      sample_type: selection.sampleType,
-      format: "flamegraph",
-      limit: NODES_MAX,
-      normalize: isShares,
-    },
-    refresh,
-  );
+  const parameters = {
+    ...parametersOf(selection),
+    base_query: base.query === "" ? "{}" : base.query,
+    base_start: base.start === "" ? START_DEFAULT : base.start,
+    // Left out, it would be where the base is as long as the selection.
+    base_end: base.end === "" ? "now" : base.end,
+    sample_type: selection.sampleType,
+    format: "flamegraph",
+    limit: NODES_MAX,
+    normalize: isShares,
+  };
+  const diff = useAnswer<DiffAnswer>("/api/v1/diff", parameters, refresh);
   const tree = useMemo(() => (diff.data?.flamegraph === undefined ? undefined : treeOf(diff.data.flamegraph, true)), [diff.data]);
   const title = `${selection.type}: ${selection.query} against ${base.query}`;
   return (
@@ -126,7 +124,7 @@ function Difference({ selection, base, refresh }: { selection: Selection; base: 
             <GraphPanel
               tree={tree}
               label={title}
-              tools={(shown, picture) => <ExportMenu tree={shown} name={title} picture={picture} />}
+              tools={(shown, picture) => <ExportMenu tree={shown} name={title} picture={picture} source={diffSource(parameters)} />}
               onFunction={(name) => openFunction(selection, name)}
             />
           </>

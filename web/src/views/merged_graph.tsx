@@ -7,7 +7,7 @@ import { parametersOf, type Selection } from "../api/selection";
 import { treeOf } from "../flamegraph/tree";
 import { count } from "../format/values";
 import { States, useAnswer } from "./answer";
-import { ExportMenu } from "./export_menu";
+import { ExportMenu, mergeSource } from "./export_menu";
 import { GraphPanel } from "./graph_panel";
 import { changed, go, paramsOf } from "./place";
 
@@ -41,7 +41,7 @@ export function MergedGraph({ selection, refresh }: { selection: Selection; refr
               tree={tree}
               label={`${titleOf(selection)}, ${count(number(answer.profiles), "profile")} merged`}
               tools={(shown, picture) => (
-                <ExportMenu tree={shown} name={titleOf(selection)} picture={picture} selection={selection} />
+                <ExportMenu tree={shown} name={titleOf(selection)} picture={picture} source={mergeSource(selection)} />
               )}
               onFunction={selection.ids.length > 0 ? undefined : (name) => openFunction(selection, name)}
             />

@@ -10,7 +10,7 @@ import { flameGraphOf, profileOf, type Profile } from "../format/pprof";
 import { moment } from "../format/times";
 import { count } from "../format/values";
 import { States, useFetched } from "./answer";
-import { ExportMenu } from "./export_menu";
+import { ExportMenu, mergeSource } from "./export_menu";
 import { GraphPanel } from "./graph_panel";
 import { MergedGraph, titleOf } from "./merged_graph";
 import { change, changed, Link, paramsOf, usePlace } from "./place";
@@ -68,7 +68,7 @@ function Single({ id }: { id: string }) {
             <GraphPanel
               tree={tree}
               label={`profile ${id}`}
-              tools={(shown, picture) => <ExportMenu tree={shown} name={titleOf(selection)} picture={picture} selection={selection} />}
+              tools={(shown, picture) => <ExportMenu tree={shown} name={titleOf(selection)} picture={picture} source={mergeSource(selection)} />}
             />
           )}
         </>

@@ -5,7 +5,7 @@ import { useMemo, useState } from "react";
 
 import { testerOf, type FunctionRow } from "../flamegraph/transform";
 import { isDiff, type Tree } from "../flamegraph/tree";
-import { change, percent, ratio, value } from "../format/values";
+import { percent, ratio, value } from "../format/values";
 import { shortName } from "../format/names";
 import { VirtualRows } from "./virtual_rows";
 
@@ -26,11 +26,8 @@ function columnsOf(tree: Tree): Column[] {
   const points = (difference: number): string => (difference > 0 ? `+${percent(difference)}` : percent(difference));
   if (isDiff(tree)) {
     return [
-      column("before", "Before", "Total of the base", (row) => row.baseTotal, (row) => value(row.baseTotal, unit)),
       column("after", "After", "Total of the selection", (row) => row.total, (row) => value(row.total, unit)),
-      column("change", "Change", "Total after minus before", (row) => row.total - row.baseTotal, (row) =>
-        `${change(row.total - row.baseTotal, unit)} (${ratio(row.total, row.baseTotal)})`,
-      ),
+      column("change", "Change", "Total after, against before", (row) => row.total - row.baseTotal, (row) => ratio(row.total, row.baseTotal)),
       column("self", "Self share", "How the share of self changed", (row) => share(row), (row) => points(share(row))),
       column("total", "Total share", "How the share of total changed", (row) => shareTotal(row), (row) => points(shareTotal(row))),
     ];
@@ -60,7 +57,7 @@ export interface TopTableProps {
 
 export function TopTable({ functions, shown, search, selected, onSearch, onSandwich, onFunction }: TopTableProps) {
   const columns = useMemo(() => columnsOf(shown), [shown]);
-  const [sort, setSort] = useState({ id: "self", isDown: true });
+  const [sort, setSort] = useState({ id: isDiff(shown) ? "total" : "self", isDown: true });
   const [current, setCurrent] = useState(0);
   const rows = useMemo(() => {
     const test = search === "" ? () => true : testerOf(search);
