@@ -46,7 +46,7 @@ build: $(WEB)
 	cargo build --locked --release --bins
 
 ## test: install what the tests need, then run all of them
-test: tools web lint web-lint go-test unit web-test parquet-test chart chart-e2e packages
+test: tools web lint web-lint go-test unit web-test parquet-test chart packages
 
 ## check: the quick look before a commit
 check: lint
