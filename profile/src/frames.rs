@@ -59,6 +59,23 @@ impl Frames {
         &self.files[name as usize]
     }
 
+    /// Returns the source file of each name as [`Frames::file`] does, but only by what is at the locations of `profile` that are `used`.
+    pub(crate) fn files_at(&self, profile: &Profile<'_>, used: &[bool]) -> Vec<String> {
+        let mut files = vec![String::new(); self.names.len()];
+        let mut is_noted = vec![false; profile.functions.len()];
+        for (location, _) in used.iter().enumerate().filter(|(_, is_used)| **is_used) {
+            let lines = &profile.lines[profile.locations[location].lines()][self.drops.lines(location)..];
+            for (line, &name) in lines.iter().zip(self.of(location as u32)) {
+                let Some(is_noted) = is_noted.get_mut(line.function as usize) else { continue };
+                let function = &profile.functions[line.function as usize];
+                if !std::mem::replace(is_noted, true) && !profile.string(function.name).is_empty() {
+                    note_file(&mut files[name as usize], profile, function);
+                }
+            }
+        }
+        files
+    }
+
     /// Puts the names of the stack `locations` (leaf first) into `into`, leaf first.
     pub(crate) fn stack(&self, locations: &[u32], into: &mut Vec<u32>) {
         into.clear();
@@ -106,7 +123,7 @@ impl<'p> Namer<'p> {
         match function {
             Some((index, function)) if !self.profile.string(function.name).is_empty() => {
                 let name = self.number(&String::from_utf8_lossy(self.profile.string(function.name)));
-                self.note_file(name, function);
+                note_file(&mut self.files[name as usize], self.profile, function);
                 self.by_function[index] = name;
                 name
             }
@@ -125,13 +142,13 @@ impl<'p> Namer<'p> {
         self.files.push(String::new());
         number
     }
+}
 
-    fn note_file(&mut self, name: u32, function: &Function) {
-        let file = String::from_utf8_lossy(self.profile.string(function.file));
-        let noted = &mut self.files[name as usize];
-        if !file.is_empty() && (noted.is_empty() || *file < **noted) {
-            *noted = file.into_owned();
-        }
+/// Notes the file of `function`, of `profile`, where it comes before the one that is noted.
+fn note_file(noted: &mut String, profile: &Profile<'_>, function: &Function) {
+    let file = String::from_utf8_lossy(profile.string(function.file));
+    if !file.is_empty() && (noted.is_empty() || *file < **noted) {
+        *noted = file.into_owned();
     }
 }
 

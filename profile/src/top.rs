@@ -23,7 +23,8 @@ pub struct Top {
 pub struct Row {
     /// The name.
     pub name: String,
-    /// The source file; empty where unknown.
+    /// The source file; empty where unknown. Where functions of several files share the name, the first in the alphabet of those in
+    /// samples that have a value.
     pub file: String,
     /// The sum of the samples whose leaf is this function.
     pub self_value: i64,
@@ -73,6 +74,7 @@ impl Top {
         let mut sums = vec![none; frames.names().len()];
         let mut stack = Vec::new();
         let mut all = [0; N];
+        let mut used = vec![false; profile.locations.len()];
         for sample in 0..profile.samples.len() {
             let row = profile.values(sample);
             let values = columns.map(|column| i128::from(row[column]));
@@ -80,6 +82,7 @@ impl Top {
                 continue;
             }
             add(&mut all, values);
+            profile.samples.stack(sample).iter().for_each(|&location| used[location as usize] = true);
             frames.stack(profile.samples.stack(sample), &mut stack);
             if let Some(&leaf) = stack.first() {
                 add(&mut sums[leaf as usize].selves, values);
@@ -100,10 +103,11 @@ impl Top {
             values(b).cmp(&values(a)).then_with(|| frames.names()[a].cmp(&frames.names()[b]))
         });
         let kept = limit.unwrap_or(usize::MAX).min(order.len());
+        let files = frames.files_at(profile, &used);
         let column = |sums: [i128; N], column: usize| sums.get(column).copied().map_or(0, clamp);
         let row = |&i: &usize| Row {
             name: frames.names()[i].clone(),
-            file: frames.file(i as u32).to_owned(),
+            file: files[i].clone(),
             self_value: column(sums[i].selves, 0),
             total: column(sums[i].totals, 0),
             base_self: column(sums[i].selves, 1),

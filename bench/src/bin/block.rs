@@ -7,7 +7,7 @@
 
 use afterglow_bench::cpu::{self, timed};
 use afterglow_profile::{Labels, Limits, ProfileType, compress, decode};
-use afterglow_store::block::{Block, Finished, Options as BlockOptions, ProfileMeta, SegmentWriter};
+use afterglow_store::block::{Block, Finished, Options as BlockOptions, ProfileMeta, SampleTypes, SegmentWriter};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use object_store::memory::InMemory;
@@ -193,7 +193,7 @@ fn read(finished: &Finished, figures: &mut Figures) -> Result<()> {
         figures.fetch += cpu::of_thread().saturating_sub(start);
         let start = cpu::of_thread();
         for (dataset, index) in block.toc().datasets().iter().zip(0..) {
-            black_box(block.aggregate(index, &dataset.rows().collect::<Vec<_>>()).await?);
+            black_box(block.aggregate(index, &dataset.rows().collect::<Vec<_>>(), SampleTypes::All).await?);
         }
         figures.aggregate += cpu::of_thread().saturating_sub(start);
         Ok(())

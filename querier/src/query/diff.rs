@@ -27,12 +27,15 @@ pub(super) async fn answer(
     let chosen = Chosen::select(engine, tenant, selection).await?;
     let base = Chosen::select(engine, tenant, base).await.map_err(of_base)?;
     record(&[&chosen, &base]);
+    let types = form.sample_types(&[&chosen, &base]);
     let estimate = chosen.estimate().saturating_add(base.estimate());
     let admitted = engine.0.budget.admit(estimate).await?;
 
-    let (chosen, admitted) = chosen.gather(engine, Question::Diff, admitted, 0).await?;
-    let (base, mut admitted) = base.gather(engine, Question::Diff, admitted, chosen.memory).await.map_err(of_base)?;
-    let Gathered { merged, memory, profiles, mut problems } = chosen;
+    let (chosen, admitted) = chosen.gather(engine, Question::Diff, types, admitted, 0).await?;
+    // What the selection shows by default is shown of the base as well.
+    let (types, held) = (chosen.types, chosen.memory);
+    let (base, mut admitted) = base.gather(engine, Question::Diff, types, admitted, held).await.map_err(of_base)?;
+    let Gathered { merged, memory, profiles, mut problems, .. } = chosen;
     let memory = memory.saturating_add(base.memory);
     // One block may hold profiles of both.
     problems.extend(base.problems.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>());

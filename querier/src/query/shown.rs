@@ -81,7 +81,7 @@ impl<'a> Shown<'a> {
 }
 
 /// Returns a profile that has these sample types and nothing else.
-fn header(list: &[SampleType]) -> Profile<'_> {
+pub(super) fn header(list: &[SampleType]) -> Profile<'_> {
     let mut profile = Profile { strings: vec![b""], ..Profile::default() };
     for sample_type in list {
         let at = profile.strings.len() as u32;

@@ -6,6 +6,7 @@ mod fetch;
 mod functions;
 mod labels;
 mod merge;
+mod reduce;
 mod regressions;
 mod search;
 mod series;

@@ -9,8 +9,9 @@ use afterglow_profile::Limits;
 use afterglow_profile::decode::decode;
 use afterglow_profile::model::{self, NONE, Profile};
 use rustc_hash::FxHashMap;
+use smallvec::{SmallVec, smallvec};
 
-use super::chunk::{Profiles, Unpacked};
+use super::chunk::{Needed, Profiles, Unpacked};
 use super::columns::{Head, Samples};
 use super::reader::Read;
 use super::rows::Row;
@@ -18,9 +19,24 @@ use super::symbols::{Header, Symbols};
 use super::values;
 use super::varint::Damage;
 
+/// Which sample types of profiles are summed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleTypes {
+    /// All of them.
+    All,
+    /// The one with this index.
+    One(usize),
+    /// Of each profile the one that it shows by default, as [`Profile::sample_type_named`] says.
+    Default,
+}
+
 /// The samples of several profiles with one header, summed by stack and labels.
 #[derive(Debug)]
-pub struct Aggregate(Content);
+pub struct Aggregate {
+    content: Content,
+    /// The sample type that it is reduced to, as an index into those of the profiles.
+    sample_type: Option<usize>,
+}
 
 #[derive(Debug)]
 enum Content {
@@ -73,20 +89,57 @@ pub(super) fn no_limits() -> Limits {
 impl Aggregate {
     /// Returns how many profiles were summed.
     pub fn profiles(&self) -> usize {
-        match &self.0 {
+        match &self.content {
             Content::Sums(sums) => sums.profiles,
             Content::Whole(_) => 1,
         }
     }
 
+    /// Returns which sample type of the profiles was summed, as an index; none where all were.
+    pub fn sample_type(&self) -> Option<usize> {
+        self.sample_type
+    }
+
     /// Returns the sums as a profile, with no more tables than its samples need. Its time is the smallest of those summed that is not 0, its
     /// duration the sum of theirs.
     pub fn profile(&self) -> Profile<'_> {
-        match &self.0 {
+        match &self.content {
             Content::Sums(sums) => sums.profile(),
-            Content::Whole(raw) => decode(raw, &no_limits()).expect("it was decoded when it was read"),
+            Content::Whole(raw) => {
+                let mut profile = decode(raw, &no_limits()).expect("it was decoded when it was read");
+                if let Some(t) = self.sample_type {
+                    let types = profile.sample_types.len();
+                    profile.samples.values = profile.samples.values.iter().skip(t).step_by(types).copied().collect();
+                    profile.sample_types = vec![profile.sample_types[t]];
+                }
+                profile
+            }
         }
     }
+}
+
+// === impl SampleTypes ===
+
+impl SampleTypes {
+    /// Returns which one of so many sample types is summed, none for all; `default` is what is shown by default.
+    fn of(self, types: usize, default: impl FnOnce() -> Option<usize>) -> Result<Option<usize>, Damage> {
+        match self {
+            Self::All => Ok(None),
+            Self::One(t) if t < types => Ok(Some(t)),
+            Self::One(_) => Err(LACKS_A_TYPE),
+            Self::Default => Ok(default()),
+        }
+    }
+}
+
+pub(super) const LACKS_A_TYPE: Damage = Damage("lacks a sample type that its row has");
+
+/// Returns which sample type profiles with this header show by default, by the rule of [`Profile::sample_type_named`].
+fn default_sample_type(header: &Header, symbols: &Symbols) -> Option<usize> {
+    let name = |place| symbols.strings.get(place);
+    let default = name(header.default_sample_type);
+    let named = header.sample_types.iter().position(|t| !default.is_empty() && name(t.kind) == default);
+    named.or(header.sample_types.len().checked_sub(1))
 }
 
 // === impl Headers ===
@@ -130,6 +183,7 @@ pub(super) fn check(samples: &Samples, symbols: &Symbols) -> Result<(), Damage> 
 
 /// Adds up the samples of a dataset.
 pub(crate) struct Summing {
+    types: SampleTypes,
     symbols: Arc<Symbols>,
     /// The number of each label set.
     numbers: Arc<[i64]>,
@@ -141,7 +195,12 @@ pub(crate) struct Summing {
 
 /// The sums of the profiles with one header.
 struct Group {
+    /// Has only the sample types that are summed.
     header: Header,
+    /// How many sample types the profiles have.
+    types: usize,
+    /// The one that is summed; none for all.
+    sample_type: Option<usize>,
     profiles: usize,
     time_nanos: i64,
     duration_nanos: i64,
@@ -155,36 +214,54 @@ struct Group {
 
 impl Summing {
     /// Starts with nothing added.
-    pub(crate) fn new(symbols: Arc<Symbols>) -> Self {
+    pub(crate) fn new(symbols: Arc<Symbols>, types: SampleTypes) -> Self {
         let numbers = values::numbers(&symbols).into();
         let headers = Headers::default();
-        Self { symbols, numbers, headers, groups: Vec::new(), apart: Vec::new(), samples: Samples::default() }
+        Self { types, symbols, numbers, headers, groups: Vec::new(), apart: Vec::new(), samples: Samples::default() }
+    }
+
+    /// Returns the group of profiles with a header of the symbols.
+    fn group(&mut self, header: u32) -> Result<&mut Group, Damage> {
+        let at = self.headers.place(header, &self.symbols)?;
+        if at == self.groups.len() {
+            let mut header = self.headers.get(at).clone();
+            let types = header.sample_types.len();
+            let sample_type = self.types.of(types, || default_sample_type(&header, &self.symbols))?;
+            if let Some(t) = sample_type {
+                header.sample_types = vec![header.sample_types[t]];
+            }
+            self.groups.push(Group::new(header, types, sample_type, self.symbols.leaves.len()));
+        }
+        Ok(&mut self.groups[at])
     }
 
     fn add(&mut self, head: &Head, samples: &Samples, row: &Row) -> Result<(), Damage> {
         check(samples, &self.symbols)?;
-        let at = self.headers.place(head.header, &self.symbols)?;
-        if at == self.groups.len() {
-            self.groups.push(Group::new(self.headers.get(at).clone(), self.symbols.leaves.len()));
-        }
-        if samples.values.len() != self.groups[at].header.sample_types.len() {
+        let group = self.group(head.header)?;
+        if samples.values.len() != group.types {
             return Err(Damage("has another number of values than sample types"));
         }
         let time = head.time_delta.wrapping_add(row.time_nanos);
         let duration = head.duration_delta.wrapping_add(row.duration_nanos);
-        if !self.groups[at].add(samples, time, duration) {
+        if !group.add(samples, time, duration) {
             // A sum does not fit. Whoever merges has a rule for that, so the samples of this profile stay apart.
-            self.apart.push(Aggregate(Content::Sums(Sums {
+            let (header, sample_type) = (group.header.clone(), group.sample_type);
+            let values = match sample_type {
+                Some(t) => samples.values[t].clone(),
+                None => {
+                    (0..samples.stacks.len()).flat_map(|i| samples.values.iter().map(move |column| column[i])).collect()
+                }
+            };
+            let content = Content::Sums(Sums {
                 symbols: self.symbols.clone(),
-                header: self.groups[at].header.clone(),
+                header,
                 profiles: 1,
                 time_nanos: time,
                 duration_nanos: duration,
                 keys: (0..).zip(&samples.stacks).map(|(i, &stack)| (stack, samples.set(i))).collect(),
-                values: (0..samples.stacks.len())
-                    .flat_map(|i| samples.values.iter().map(move |column| column[i]))
-                    .collect(),
-            })));
+                values,
+            });
+            self.apart.push(Aggregate { content, sample_type });
         }
         Ok(())
     }
@@ -200,9 +277,28 @@ impl Summing {
 
 impl Read<()> for Summing {
     fn add_blob(&mut self, raw: Vec<u8>, (): ()) -> Result<(), Damage> {
-        decode(&raw, &no_limits()).map_err(|_| Damage("is no profile"))?;
-        self.apart.push(Aggregate(Content::Whole(raw)));
+        let profile = decode(&raw, &no_limits()).map_err(|_| Damage("is no profile"))?;
+        let sample_type = self.types.of(profile.sample_types.len(), || profile.sample_type_named(None))?;
+        drop(profile);
+        self.apart.push(Aggregate { content: Content::Whole(raw), sample_type });
         Ok(())
+    }
+
+    fn needed(&mut self, chunk: &Unpacked, rows: &[(&Row, ())]) -> Result<Needed, Damage> {
+        let mut types: SmallVec<[usize; 4]> = match self.types {
+            SampleTypes::All => return Ok(Needed::All),
+            SampleTypes::One(t) => smallvec![t],
+            SampleTypes::Default => {
+                let (heads, _) = chunk.heads()?;
+                // A head that is missing is refused when the profile is read.
+                let headers = rows.iter().filter_map(|(row, ())| heads.get(row.position as usize));
+                let types = headers.map(|head| -> Result<_, Damage> { Ok(self.group(head.header)?.sample_type) });
+                types.filter_map(Result::transpose).collect::<Result<_, _>>()?
+            }
+        };
+        types.sort_unstable();
+        types.dedup();
+        Ok(Needed::Only(types))
     }
 
     fn add_chunk(&mut self, chunk: &Unpacked, rows: &[(&Row, ())]) -> Result<(), Damage> {
@@ -219,9 +315,11 @@ impl Read<()> for Summing {
 }
 
 impl Group {
-    fn new(header: Header, stacks: usize) -> Self {
+    fn new(header: Header, types: usize, sample_type: Option<usize>, stacks: usize) -> Self {
         Self {
             header,
+            types,
+            sample_type,
             profiles: 0,
             time_nanos: 0,
             duration_nanos: 0,
@@ -248,20 +346,13 @@ impl Group {
 
     /// Applies `operation` to the sums and values of all samples, and returns whether any result did not fit.
     fn apply(&mut self, samples: &Samples, operation: impl Fn(i64, i64) -> (i64, bool)) -> bool {
+        if let Some(t) = self.sample_type {
+            return self.apply_one(samples, &samples.values[t], operation);
+        }
         let types = samples.values.len();
         let mut overflowed = false;
         for (i, &stack) in samples.stacks.iter().enumerate() {
-            let set = samples.set(i);
-            let slot = match set {
-                0 => &mut self.slots[stack as usize],
-                _ => self.labelled.entry((stack, set)).or_insert(0),
-            };
-            if *slot == 0 {
-                self.keys.push((stack, set));
-                *slot = self.keys.len() as u32;
-                self.values.resize(self.keys.len() * types, 0);
-            }
-            let start = (*slot as usize - 1) * types;
+            let start = self.place(stack, samples.set(i), types) * types;
             for (sum, column) in self.values[start..start + types].iter_mut().zip(&samples.values) {
                 let (result, wrapped) = operation(*sum, column[i]);
                 *sum = result;
@@ -271,8 +362,38 @@ impl Group {
         overflowed
     }
 
+    /// Does the same with one column. What is 0 is nothing to a sum, so it needs no place.
+    fn apply_one(&mut self, samples: &Samples, column: &[i64], operation: impl Fn(i64, i64) -> (i64, bool)) -> bool {
+        let mut overflowed = false;
+        for (i, (&stack, &value)) in samples.stacks.iter().zip(column).enumerate() {
+            if value == 0 {
+                continue;
+            }
+            let place = self.place(stack, samples.set(i), 1);
+            let (result, wrapped) = operation(self.values[place], value);
+            self.values[place] = result;
+            overflowed |= wrapped;
+        }
+        overflowed
+    }
+
+    /// Returns the place of the sums of a stack with a label set, which has so many.
+    #[inline]
+    fn place(&mut self, stack: u32, set: u32, width: usize) -> usize {
+        let slot = match set {
+            0 => &mut self.slots[stack as usize],
+            _ => self.labelled.entry((stack, set)).or_insert(0),
+        };
+        if *slot == 0 {
+            self.keys.push((stack, set));
+            *slot = self.keys.len() as u32;
+            self.values.resize(self.keys.len() * width, 0);
+        }
+        *slot as usize - 1
+    }
+
     fn finish(self, symbols: &Arc<Symbols>) -> Aggregate {
-        let Self { header, profiles, time_nanos, duration_nanos, mut keys, mut values, .. } = self;
+        let Self { header, sample_type, profiles, time_nanos, duration_nanos, mut keys, mut values, .. } = self;
         let types = header.sample_types.len().max(1);
         let mut kept = 0;
         for i in 0..keys.len() {
@@ -286,7 +407,8 @@ impl Group {
         keys.truncate(kept);
         values.truncate(kept * types);
         let symbols = symbols.clone();
-        Aggregate(Content::Sums(Sums { symbols, header, profiles, time_nanos, duration_nanos, keys, values }))
+        let content = Content::Sums(Sums { symbols, header, profiles, time_nanos, duration_nanos, keys, values });
+        Aggregate { content, sample_type }
     }
 }
 

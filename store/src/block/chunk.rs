@@ -270,8 +270,36 @@ pub(crate) struct Unpacked {
     pub(crate) labels: Vec<u8>,
     /// For each value type, the bytes and how to read them.
     pub(crate) values: Vec<(Vec<u8>, Form)>,
+    /// The value types that were asked for and those they follow from, ascending; of the others there are no bytes.
+    pub(crate) types: Vec<usize>,
     /// Empty where only the samples were asked for.
     pub(crate) meta: Vec<u8>,
+}
+
+/// Which value types of a chunk are needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Needed {
+    /// All of them.
+    All,
+    /// Those with these indices.
+    Only(SmallVec<[usize; 4]>),
+}
+
+// === impl Unpacked ===
+
+impl Unpacked {
+    /// Returns the heads of the profiles, and where the stacks begin behind them.
+    ///
+    /// # Errors
+    /// There are fewer profiles than there should be.
+    pub(crate) fn heads(&self) -> Result<(Vec<Head>, Cursor<'_>), Damage> {
+        let mut stacks = Cursor::new(&self.stacks);
+        if self.profiles > stacks.left() {
+            return Err(Damage("has fewer profiles than it should"));
+        }
+        let heads = (0..self.profiles).map(|_| Head::read(&mut stacks)).collect::<Result<_, _>>()?;
+        Ok((heads, stacks))
+    }
 }
 
 /// Reads the profiles of a chunk from the first to the last.
@@ -290,14 +318,11 @@ pub(crate) struct Profiles<'a> {
 impl<'a> Profiles<'a> {
     /// Starts at the first profile of a chunk; `numbers` are those of the label sets of the service.
     pub(crate) fn new(chunk: &'a Unpacked, numbers: &'a [i64]) -> Result<Self, Damage> {
-        let mut stacks = Cursor::new(&chunk.stacks);
-        if chunk.profiles > stacks.left() {
-            return Err(Damage("has fewer profiles than it should"));
-        }
+        let (heads, stacks) = chunk.heads()?;
         Ok(Self {
             chunk,
             scales: Scales::new(numbers),
-            heads: (0..chunk.profiles).map(|_| Head::read(&mut stacks)).collect::<Result<_, _>>()?,
+            heads,
             next: 0,
             stacks,
             labels: Cursor::new(&chunk.labels),
@@ -305,7 +330,7 @@ impl<'a> Profiles<'a> {
         })
     }
 
-    /// Reads the profile at `position`, which must not lie before those already read.
+    /// Reads the profile at `position`, which must not lie before those already read. Columns of types that were not asked for are empty.
     pub(crate) fn read(&mut self, position: usize, into: &mut Samples) -> Result<Head, Damage> {
         let skipped = self.heads.get(self.next..position).ok_or(Damage("has fewer profiles than its rows say"))?;
         for before in skipped {
@@ -313,9 +338,9 @@ impl<'a> Profiles<'a> {
             if !self.chunk.labels.is_empty() {
                 self.labels.skip(before.samples)?;
             }
-            for (cursor, (_, form)) in self.values.iter_mut().zip(&self.chunk.values) {
-                if !matches!(form, Form::Multiple(_)) {
-                    cursor.skip(before.samples)?;
+            for &t in &self.chunk.types {
+                if !matches!(self.chunk.values[t].1, Form::Multiple(_)) {
+                    self.values[t].skip(before.samples)?;
                 }
             }
         }
@@ -327,8 +352,10 @@ impl<'a> Profiles<'a> {
         }
         read_samples(head.samples, &mut self.stacks, &mut self.labels, self.chunk.labels.is_empty(), into)?;
         into.values.resize_with(self.values.len(), Vec::new);
-        for (t, (_, form)) in self.chunk.values.iter().enumerate() {
-            values::read(head.samples, &mut self.values[t], *form, t, &mut self.scales, into)?;
+        into.values.iter_mut().for_each(Vec::clear);
+        for &t in &self.chunk.types {
+            let (_, form) = self.chunk.values[t];
+            values::read(head.samples, &mut self.values[t], form, t, &mut self.scales, into)?;
         }
         Ok(head)
     }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use afterglow_profile::decode::decode;
 use afterglow_profile::model::{NONE, Profile};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
-use super::aggregate::{Headers, Sums, check, no_limits};
-use super::chunk::{Profiles, Unpacked};
+use super::aggregate::{Headers, LACKS_A_TYPE, Sums, check, no_limits};
+use super::chunk::{Needed, Profiles, Unpacked};
 use super::columns::Samples;
 use super::reader::Read;
 use super::rows::Row;
@@ -146,6 +147,13 @@ impl Read<Wanted> for Grouping {
         Ok(())
     }
 
+    fn needed(&mut self, _chunk: &Unpacked, rows: &[(&Row, Wanted)]) -> Result<Needed, Damage> {
+        let mut types: SmallVec<[usize; 4]> = rows.iter().map(|(_, wanted)| wanted.column).collect();
+        types.sort_unstable();
+        types.dedup();
+        Ok(Needed::Only(types))
+    }
+
     fn add_chunk(&mut self, chunk: &Unpacked, rows: &[(&Row, Wanted)]) -> Result<(), Damage> {
         let mut profiles = Profiles::new(chunk, &self.numbers)?;
         let samples = &mut self.samples;
@@ -161,8 +169,6 @@ impl Read<Wanted> for Grouping {
         Ok(())
     }
 }
-
-const LACKS_A_TYPE: Damage = Damage("lacks a sample type that its row has");
 
 // === impl Set ===
 

@@ -38,7 +38,7 @@ mod values;
 pub(crate) mod varint;
 mod writer;
 
-pub use aggregate::Aggregate;
+pub use aggregate::{Aggregate, SampleTypes};
 pub use error::Error;
 pub use grouped::{Grouped, Part, Wanted};
 pub use merge::{Input, Merge, MergeOptions, Merged, Stats, Summary};

@@ -10,8 +10,8 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use super::aggregate::{Aggregate, Summing};
-use super::chunk::{self, Profiles, Unpacked};
+use super::aggregate::{Aggregate, SampleTypes, Summing};
+use super::chunk::{self, Needed, Profiles, Unpacked};
 use super::columns::Samples;
 use super::error::Error;
 use super::frame::Frame;
@@ -176,13 +176,14 @@ impl Block {
     }
 
     /// Returns the sums of the samples of `rows` (indices into [`Block::rows`], all of dataset `dataset`), one aggregate for each distinct
-    /// header; merging them gives what merging the profiles gives. One round trip.
+    /// header; merging them gives what merging the profiles gives, reduced to the sample types that are summed. Values of others are
+    /// neither decoded nor checked. One round trip.
     ///
     /// # Errors
     /// The object cannot be read or is damaged.
-    pub async fn aggregate(&self, dataset: usize, rows: &[usize]) -> Result<Vec<Aggregate>, Error> {
+    pub async fn aggregate(&self, dataset: usize, rows: &[usize], types: SampleTypes) -> Result<Vec<Aggregate>, Error> {
         let rows: Vec<(usize, ())> = rows.iter().map(|&row| (row, ())).collect();
-        Ok(self.read_rows_of(dataset, &rows, Summing::new).await?.finish())
+        Ok(self.read_rows_of(dataset, &rows, |symbols| Summing::new(symbols, types)).await?.finish())
     }
 
     /// Returns the samples of `rows` of dataset `dataset`, each stack once for each distinct header, and the values that are wanted by
@@ -229,8 +230,10 @@ impl Block {
                     reader.add_blob(frame.unpack(bytes).map_err(corrupt)?, with).map_err(corrupt)?;
                 }
                 Chunk::Columns { .. } => {
-                    let chunk = unpack(chunk, bytes, of.samples_version(&self.toc), false).map_err(corrupt)?;
-                    reader.add_chunk(&chunk, rows).map_err(corrupt)?;
+                    let mut unpacked = unpack_stacks(chunk, bytes, of.samples_version(&self.toc)).map_err(corrupt)?;
+                    let needed = reader.needed(&unpacked, rows).map_err(corrupt)?;
+                    unpack_values(chunk, bytes, &needed, &mut unpacked).map_err(corrupt)?;
+                    reader.add_chunk(&unpacked, rows).map_err(corrupt)?;
                 }
             }
         }
@@ -276,7 +279,10 @@ pub(crate) trait Read<T> {
     /// Takes a profile that is kept as it was sent.
     fn add_blob(&mut self, raw: Vec<u8>, with: T) -> Result<(), Damage>;
 
-    /// Takes the profiles of `rows`, all of one chunk and in the order of their positions.
+    /// Returns which value types it needs of the profiles of `rows`, all of one chunk, of which nothing but the values is unpacked.
+    fn needed(&mut self, chunk: &Unpacked, rows: &[(&Row, T)]) -> Result<Needed, Damage>;
+
+    /// Takes the profiles of `rows`, all of one chunk and in the order of their positions, with the value types that it needs.
     fn add_chunk(&mut self, chunk: &Unpacked, rows: &[(&Row, T)]) -> Result<(), Damage>;
 }
 
@@ -313,29 +319,63 @@ fn place_rows(dataset: &Dataset, rows: &mut [Row]) -> Result<(), Damage> {
     Ok(())
 }
 
-/// Unpacks the frames of a chunk of columns, of a section of this version; `bytes` is the part of it from the stacks on.
+const NO_COLUMNS: Damage = Damage("is no chunk of columns");
+
+/// Unpacks all frames of a chunk of columns, of a section of this version; `bytes` is the part of it from the stacks on.
 pub(crate) fn unpack(chunk: &Chunk, bytes: &[u8], version: u32, with_meta: bool) -> Result<Unpacked, Damage> {
-    let Chunk::Columns { profiles, stacks, labels, values, meta } = chunk else {
-        return Err(Damage("is no chunk of columns"));
-    };
+    let Chunk::Columns { stacks, meta, .. } = chunk else { return Err(NO_COLUMNS) };
+    let mut unpacked = unpack_stacks(chunk, bytes, version)?;
+    unpack_values(chunk, bytes, &Needed::All, &mut unpacked)?;
+    if with_meta {
+        unpacked.meta = meta.unpack(within(bytes, stacks.offset, meta))?;
+    }
+    Ok(unpacked)
+}
+
+/// Unpacks the stacks and labels of a chunk of columns, as [`unpack`] does.
+pub(super) fn unpack_stacks(chunk: &Chunk, bytes: &[u8], version: u32) -> Result<Unpacked, Damage> {
+    let Chunk::Columns { profiles, stacks, labels, .. } = chunk else { return Err(NO_COLUMNS) };
     let frame = |frame: &Frame| frame.unpack(within(bytes, stacks.offset, frame));
-    let mut unpacked = Unpacked {
+    Ok(Unpacked {
         profiles: *profiles as usize,
         stacks: frame(stacks)?,
         labels: chunk::read_labels(frame(labels)?, version)?,
-        values: Vec::with_capacity(values.len()),
-        meta: if with_meta { frame(meta)? } else { Vec::new() },
+        values: Vec::new(),
+        types: Vec::new(),
+        meta: Vec::new(),
+    })
+}
+
+/// Unpacks the values that are needed, and those they follow from.
+pub(super) fn unpack_values(chunk: &Chunk, bytes: &[u8], needed: &Needed, into: &mut Unpacked) -> Result<(), Damage> {
+    let Chunk::Columns { stacks, values, .. } = chunk else { return Err(NO_COLUMNS) };
+    let mut is_needed: Vec<bool> = match needed {
+        Needed::All => vec![true; values.len()],
+        Needed::Only(types) => (0..values.len()).map(|t| types.contains(&t)).collect(),
     };
-    for values in values {
-        unpacked.values.push(match values {
-            Values::Frame(values) => (frame(values)?, Form::Plain),
-            Values::Multiple(multiple) => (Vec::new(), Form::Multiple(*multiple)),
-            Values::Product { of, rest } => (frame(rest)?, Form::Product { of: *of }),
-            Values::Seen { rate, seen } => (frame(seen)?, Form::Seen { rate: *rate }),
-            Values::Bytes { of, rate, rest } => (frame(rest)?, Form::Bytes { of: *of, rate: *rate }),
-        });
+    let said = |values: &Values| match *values {
+        Values::Frame(frame) => (Some(frame), Form::Plain),
+        Values::Multiple(multiple) => (None, Form::Multiple(multiple)),
+        Values::Product { of, rest } => (Some(rest), Form::Product { of }),
+        Values::Seen { rate, seen } => (Some(seen), Form::Seen { rate }),
+        Values::Bytes { of, rate, rest } => (Some(rest), Form::Bytes { of, rate }),
+    };
+    let said: Vec<_> = values.iter().map(said).collect();
+    // What a type follows from lies before it.
+    for t in (0..said.len()).rev() {
+        if let (true, Some(of)) = (is_needed[t], said[t].1.of()) {
+            is_needed[of] = true;
+        }
     }
-    Ok(unpacked)
+    into.types = (0..said.len()).filter(|&t| is_needed[t]).collect();
+    for ((frame, form), is_needed) in said.into_iter().zip(is_needed) {
+        let bytes = match frame {
+            Some(frame) if is_needed => frame.unpack(within(bytes, stacks.offset, &frame))?,
+            _ => Vec::new(),
+        };
+        into.values.push((bytes, form));
+    }
+    Ok(())
 }
 
 fn rebuild_row(symbols: &Symbols, chunk: &Unpacked, row: &Row) -> Result<Vec<u8>, Damage> {

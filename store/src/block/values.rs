@@ -29,6 +29,18 @@ pub(crate) enum Form {
     Bytes { of: u32, rate: u64 },
 }
 
+// === impl Form ===
+
+impl Form {
+    /// Returns the earlier type that the values follow from, if they do.
+    pub(crate) fn of(self) -> Option<usize> {
+        match self {
+            Self::Plain | Self::Seen { .. } => None,
+            Self::Multiple(Multiple { of, .. }) | Self::Product { of } | Self::Bytes { of, .. } => Some(of as usize),
+        }
+    }
+}
+
 /// The label sets of a service.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sets<'a> {
@@ -228,12 +240,13 @@ pub(crate) fn read(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use smallvec::smallvec;
 
     use super::*;
-    use crate::block::chunk;
     use crate::block::columns::Head;
     use crate::block::symbols::{ByteTable, Header, Label, NONE};
     use crate::block::toc::Chunk;
+    use crate::block::{chunk, reader};
 
     /// A sample of a heap profile: label set, objects, bytes.
     type Sample = (u32, i64, i64);
@@ -272,12 +285,23 @@ mod tests {
         let waiting: Vec<_> = profiles.iter().map(|samples| stored(samples)).collect();
         let (mut packer, mut out) = (Packer::new(9), Vec::new());
         let written = chunk::write(&waiting, sets, &mut packer, &mut out)?;
-        let unpacked = crate::block::reader::unpack(&written, &out, 2, false)?;
+        let unpacked = reader::unpack(&written, &out, 2, false)?;
         let (mut read, mut samples) = (chunk::Profiles::new(&unpacked, &numbers)?, Samples::default());
         for (position, profile) in profiles.iter().enumerate() {
             read.read(position, &mut samples)?;
             let column = |of: fn(&Sample) -> i64| profile.iter().map(of).collect::<Vec<_>>();
             assert_eq!(samples.values, [column(|sample| sample.1), column(|sample| sample.2)]);
+        }
+        for t in 0..2 {
+            let mut unpacked = reader::unpack_stacks(&written, &out, 2)?;
+            reader::unpack_values(&written, &out, &chunk::Needed::Only(smallvec![t]), &mut unpacked)?;
+            let mut read = chunk::Profiles::new(&unpacked, &numbers)?;
+            // The last one, so that others are passed over.
+            read.read(profiles.len() - 1, &mut samples)?;
+            let values: Vec<i64> = profiles[profiles.len() - 1].iter().map(|said| [said.1, said.2][t]).collect();
+            assert_eq!(samples.values[t], values);
+            // Nothing follows from the second.
+            assert!(t == 1 || samples.values[1].is_empty());
         }
         let Chunk::Columns { values, .. } = written else { return Err(Damage("is no chunk of columns")) };
         Ok(values)

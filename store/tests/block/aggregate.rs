@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use afterglow_profile::Profile;
 use afterglow_profile::merge::Merger;
-use afterglow_store::block::{Options, SegmentWriter};
+use afterglow_store::block::{Block, Options, SampleTypes, SegmentWriter};
 
 use crate::samples::{add, decoded, files, meta, number, opened, segment};
 
@@ -80,7 +80,7 @@ async fn sums_merge_to_what_the_profiles_merge_to() {
                 // Profiles of different programs, which do not go together.
                 continue;
             }
-            let aggregates = block.aggregate(index, &chosen).await.expect("a fresh block is whole");
+            let aggregates = block.aggregate(index, &chosen, SampleTypes::All).await.expect("a fresh block is whole");
             assert_eq!(aggregates.iter().map(|sums| sums.profiles()).sum::<usize>(), chosen.len());
             let ours = merged(aggregates.iter().map(|sums| sums.profile()));
             let theirs = merged(chosen.iter().map(|&row| decoded(&files[number(&rows[row])].raw)));
@@ -92,6 +92,103 @@ async fn sums_merge_to_what_the_profiles_merge_to() {
     assert!(compared > files.len() / 2);
 }
 
+/// Returns a profile with no sample type but this.
+fn only(mut profile: Profile<'_>, t: usize) -> Profile<'_> {
+    let types = profile.sample_types.len();
+    profile.samples.values = profile.samples.values.iter().skip(t).step_by(types).copied().collect();
+    profile.sample_types = vec![profile.sample_types[t]];
+    profile
+}
+
+/// Checks that each sample type of a block sums alone to what it sums to beside the others, and returns in how many cases.
+pub(crate) async fn check_each_type_alone(block: &Block) -> usize {
+    let mut compared = 0;
+    for (dataset, index) in block.toc().datasets().iter().zip(0..) {
+        // Profiles with other sample types do not go together.
+        let choices: Vec<Vec<usize>> = match dataset.sample_types().len() {
+            1 => vec![dataset.rows().collect(), dataset.rows().filter(|row| row % 3 == 1).collect()],
+            _ => dataset.rows().map(|row| vec![row]).collect(),
+        };
+        for chosen in choices.into_iter().filter(|chosen| !chosen.is_empty()) {
+            let sum = async |types| block.aggregate(index, &chosen, types).await.expect("the block is whole");
+            let all = sum(SampleTypes::All).await;
+            assert!(all.iter().all(|sums| sums.sample_type().is_none()));
+            let types = all[0].profile().sample_types.len();
+            if types == 0 {
+                continue;
+            }
+            for t in 0..types {
+                let one = sum(SampleTypes::One(t)).await;
+                assert!(one.iter().all(|sums| sums.sample_type() == Some(t)));
+                let [ours, theirs] = [
+                    merged(one.iter().map(|sums| sums.profile())),
+                    merged(all.iter().map(|sums| only(sums.profile(), t))),
+                ];
+                assert_eq!(ours.0, theirs.0);
+                assert!(ours.1 == theirs.1, "type {t} of {}/{} differs", dataset.service(), dataset.profile_type());
+                compared += 1;
+            }
+            let by_default = sum(SampleTypes::Default).await;
+            assert_eq!(by_default.len(), all.len());
+            for (ours, theirs) in by_default.iter().zip(&all) {
+                let theirs = theirs.profile();
+                assert_eq!(ours.sample_type(), theirs.sample_type_named(None));
+                let theirs = only(theirs, ours.sample_type().expect("there are types"));
+                assert!(merged([ours.profile()]) == merged([theirs]));
+            }
+            assert!(block.aggregate(index, &chosen, SampleTypes::One(types)).await.is_err(), "there is no such type");
+        }
+    }
+    compared
+}
+
+#[tokio::test]
+async fn each_sample_type_sums_alone_to_the_same() {
+    let block = opened(segment(&files()).bytes).await.expect("a fresh block opens");
+    assert!(check_each_type_alone(&block).await > 20);
+}
+
+/// Returns the bytes of a profile that counts two things, and shows the `shown`th by default, or says nothing of that.
+fn showing(values: [i64; 2], shown: Option<usize>) -> Vec<u8> {
+    let raw = tiny(1, false);
+    let mut profile = decoded(&raw);
+    let cpu = profile.sample_types[0];
+    let other = afterglow_profile::model::ValueType { kind: profile.strings.len() as u32, ..cpu };
+    profile.strings.push(b"other");
+    profile.sample_types.push(other);
+    profile.samples.values = values.to_vec();
+    profile.default_sample_type = shown.map_or(0, |shown| profile.sample_types[shown].kind);
+    profile.layout = afterglow_profile::model::Layout::default();
+    afterglow_profile::encode::encode(&profile)
+}
+
+/// Goal: each profile is summed by its own default, also where a chunk holds several, and a sum that does not fit stays apart.
+#[tokio::test]
+async fn the_default_is_that_of_each_header() {
+    let raws = [
+        showing([1, 20], None),
+        showing([300, 4000], Some(0)),
+        showing([5, 60], Some(1)),
+        showing([i64::MAX, 7], Some(0)),
+        showing([0, 8], Some(0)),
+    ];
+    let mut writer = SegmentWriter::new(Options::default());
+    for (raw, n) in raws.iter().zip(0..) {
+        let meta = meta(n, "a", "cpu", &decoded(raw));
+        add(&mut writer, meta, raw);
+    }
+    let block = opened(writer.finish().expect("a segment").bytes).await.expect("a fresh block opens");
+    let aggregates = block.aggregate(0, &[0, 1, 2, 3, 4], SampleTypes::Default).await.expect("a fresh block is whole");
+    let mut sums: Vec<_> =
+        aggregates.iter().map(|sums| (sums.sample_type(), sums.profiles(), sums.profile().samples.values)).collect();
+    sums.sort();
+    let max = i64::MAX;
+    // Which of the two that do not fit together stays apart, depends on the order of rows.
+    let apart = sums.iter().filter(|(t, _, values)| *t == Some(0) && (values == &[max] || values == &[300])).count();
+    assert_eq!((sums.len(), apart), (4, 2), "{sums:?}");
+    assert_eq!(sums[2..], [(Some(1), 1, vec![20]), (Some(1), 1, vec![60])]);
+}
+
 #[tokio::test]
 async fn profiles_of_one_program_become_one_aggregate() {
     let files = files();
@@ -99,7 +196,7 @@ async fn profiles_of_one_program_become_one_aggregate() {
     let largest = block.toc().datasets().iter().zip(0..).max_by_key(|(dataset, _)| dataset.rows().len());
     let (dataset, index) = largest.expect("there are datasets");
     let rows: Vec<_> = dataset.rows().collect();
-    let aggregates = block.aggregate(index, &rows).await.expect("a fresh block is whole");
+    let aggregates = block.aggregate(index, &rows, SampleTypes::All).await.expect("a fresh block is whole");
     assert!(aggregates.len() < rows.len() || rows.len() == 1);
 }
 
@@ -131,7 +228,7 @@ async fn sums_that_overflow_are_left_to_the_merger() {
         add(&mut writer, meta, raw);
     }
     let block = opened(writer.finish().expect("a segment").bytes).await.expect("a fresh block opens");
-    let aggregates = block.aggregate(0, &[0, 1, 2, 3, 4]).await.expect("a fresh block is whole");
+    let aggregates = block.aggregate(0, &[0, 1, 2, 3, 4], SampleTypes::All).await.expect("a fresh block is whole");
     assert!(aggregates.len() > 1, "one sum does not fit");
     let ours = merged(aggregates.iter().map(|sums| sums.profile()));
     assert_eq!(ours, merged(raws.iter().map(|raw| decoded(raw))));
@@ -146,10 +243,10 @@ async fn each_header_has_its_own_sums() {
         add(&mut writer, meta, raw);
     }
     let block = opened(writer.finish().expect("a segment").bytes).await.expect("a fresh block opens");
-    let aggregates = block.aggregate(0, &[0, 1, 2, 3]).await.expect("a fresh block is whole");
+    let aggregates = block.aggregate(0, &[0, 1, 2, 3], SampleTypes::All).await.expect("a fresh block is whole");
     let mut sums: Vec<_> = aggregates.iter().map(|sums| sums.profile().samples.values.clone()).collect();
     sums.sort();
     assert_eq!(sums, [vec![5], vec![10]]);
-    assert!(block.aggregate(0, &[4]).await.is_err(), "there is no such row");
-    assert!(block.aggregate(1, &[0]).await.is_err(), "there is no such dataset");
+    assert!(block.aggregate(0, &[4], SampleTypes::All).await.is_err(), "there is no such row");
+    assert!(block.aggregate(1, &[0], SampleTypes::All).await.is_err(), "there is no such dataset");
 }

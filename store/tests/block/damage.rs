@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use afterglow_store::block::{Error, Finished};
+use afterglow_store::block::{Error, Finished, SampleTypes};
 
 use crate::samples::{File, files, number, opened, segment};
 
@@ -44,7 +44,7 @@ async fn ask_everything(bytes: Bytes, files: &[File]) -> usize {
     }
     for (dataset, index) in block.toc().datasets().iter().zip(0..) {
         let of_dataset: Vec<_> = dataset.rows().collect();
-        match block.aggregate(index, &of_dataset).await {
+        match block.aggregate(index, &of_dataset, SampleTypes::All).await {
             Ok(aggregates) => {
                 let mut totals = vec![0i128; 64];
                 for aggregate in &aggregates {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use afterglow_profile::{Limits, decode};
 use afterglow_store::block::{
-    Block, Error, Input, Merge, MergeOptions, Merged, Options, Row, SegmentWriter, Stats, Summary,
+    Block, Error, Input, Merge, MergeOptions, Merged, Options, Row, SampleTypes, SegmentWriter, Stats, Summary,
 };
 use afterglow_store::testing::segments::{Sent, segment as small_segment};
 use bytes::Bytes;
@@ -116,7 +116,8 @@ async fn meanings(blocks: &[Arc<Block>]) -> BTreeMap<(String, String), aggregate
     let mut sums: BTreeMap<_, (Vec<_>, Vec<_>)> = BTreeMap::new();
     for block in blocks {
         for (dataset, index) in block.toc().datasets().iter().zip(0..) {
-            let aggregates = block.aggregate(index, &dataset.rows().collect::<Vec<_>>()).await.expect("it sums");
+            let aggregates =
+                block.aggregate(index, &dataset.rows().collect::<Vec<_>>(), SampleTypes::All).await.expect("it sums");
             let name = (dataset.service().to_owned(), dataset.profile_type().as_str().to_owned());
             let (of_dataset, lists) = sums.entry(name).or_default();
             of_dataset.extend(aggregates);
@@ -129,6 +130,17 @@ async fn meanings(blocks: &[Arc<Block>]) -> BTreeMap<(String, String), aggregate
         (name, aggregate::merged(sums.iter().map(|sum| sum.profile())))
     };
     sums.into_iter().map(meaning).collect()
+}
+
+#[tokio::test]
+async fn each_sample_type_sums_alone_after_compaction() {
+    let files = files();
+    let blocks = all_opened(files.chunks(16).zip(0..).map(|(files, n)| segment_from(files, 16 * n).bytes)).await;
+    let mut compared = 0;
+    for block in level(&blocks, usize::MAX, &MergeOptions::of_level(2)).await {
+        compared += aggregate::check_each_type_alone(&block).await;
+    }
+    assert!(compared > 20);
 }
 
 #[tokio::test]

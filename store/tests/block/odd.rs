@@ -1,7 +1,7 @@
 //! Profiles no sane encoder writes come back as well.
 
 use afterglow_profile::{Limits, decode};
-use afterglow_store::block::{Options, SegmentWriter};
+use afterglow_store::block::{Options, SampleTypes, SegmentWriter};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
@@ -214,7 +214,7 @@ async fn odd_profiles_come_back_bit_for_bit() {
         }
         for (dataset, index) in block.toc().datasets().iter().zip(0..) {
             let rows: Vec<_> = dataset.rows().collect();
-            block.aggregate(index, &rows).await.expect("it can be summed");
+            block.aggregate(index, &rows, SampleTypes::All).await.expect("it can be summed");
         }
         profiles += raws.len();
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use afterglow_profile::{Limits, compress};
-use afterglow_store::block::{Block, Input, Merge, MergeOptions};
+use afterglow_store::block::{Block, Input, Merge, MergeOptions, SampleTypes};
 
 use crate::samples::opened;
 
@@ -20,7 +20,7 @@ async fn check(block: &Block) {
         assert!(block.fetch(row).await.expect("it comes back") == *raw, "{name} comes back with other bytes");
     }
     for dataset in 0..names.len() {
-        block.aggregate(dataset, &[dataset]).await.expect("it sums");
+        block.aggregate(dataset, &[dataset], SampleTypes::All).await.expect("it sums");
     }
 }
 

@@ -8,10 +8,13 @@ use afterglow_profile::{Profile, compress, diff, dot, encode, folded};
 use afterglow_proto::v1;
 use afterglow_proto::v1::diff_response::Result as Diff;
 use afterglow_proto::v1::merge_response::Result as Merge;
+use afterglow_store::block::SampleTypes;
 use v1::MergeFormat;
 
 use super::super::view::{self, View};
 use super::super::{Error, filter};
+use super::gather::Chosen;
+use super::reduce;
 
 /// What a merge holds is needed once more for the profile that is made of it, and for its encoding.
 const WRITE_FACTOR: u64 = 2;
@@ -82,6 +85,15 @@ impl Form {
         let limit = (limit > 0).then_some(limit as usize);
         let filter = filter::read(filter.cloned())?;
         Ok(Self { format, sample_type, limit, filter, view, normalize: false, mark_base: false })
+    }
+
+    /// Returns which sample types of the profiles it has to be made of.
+    pub(in super::super) fn sample_types(&self, chosen: &[&Chosen]) -> SampleTypes {
+        // A filter tells which patterns matched nothing, also of samples without a value that is shown.
+        if matches!(self.format, MergeFormat::Unspecified | MergeFormat::Pprof) || !self.filter.is_empty() {
+            return SampleTypes::All;
+        }
+        reduce::sample_types(chosen.iter().flat_map(|chosen| chosen.matches()), self.sample_type.as_deref())
     }
 
     /// Returns how many times what a merge holds is needed until it is written.

@@ -5,7 +5,7 @@
 //! to a [`Worker`] that merges them. A dataset that is damaged is left out and named. A store that does not answer fails the question.
 
 use afterglow_profile::merge::Merged;
-use afterglow_store::block::{self, Aggregate};
+use afterglow_store::block::{self, Aggregate, SampleTypes};
 use afterglow_store::catalog::{Freshness, Match, Problem, View};
 use afterglow_store::paths::TenantId;
 use futures::{StreamExt as _, stream};
@@ -38,6 +38,24 @@ pub(in super::super) struct Gathered {
     pub(in super::super) profiles: u64,
     /// What could not be read.
     pub(in super::super) problems: Vec<Problem>,
+    /// The sample types that it was made of.
+    pub(in super::super) types: SampleTypes,
+}
+
+/// What comes of reading.
+enum Read {
+    /// All that could be read is merged.
+    Merged {
+        /// The merge, and how many bytes of memory it holds.
+        worked: Box<(Merged, u64, Admitted)>,
+        profiles: u64,
+        /// The sample types that it was made of.
+        types: SampleTypes,
+    },
+    /// All parts are damaged.
+    Nothing,
+    /// The profiles show different sample types by default.
+    Apart(Admitted),
 }
 
 // === impl Chosen ===
@@ -112,12 +130,18 @@ impl Chosen {
         &self.plan
     }
 
+    /// Returns the profiles.
+    pub(super) fn matches(&self) -> &[Match] {
+        &self.matches
+    }
+
     /// Returns how many bytes of memory it takes to gather them, about.
     pub(in super::super) fn estimate(&self) -> u64 {
         self.plan.estimate
     }
 
-    /// Reads and merges them, in the memory that is `admitted`, of which `held` bytes are in use already.
+    /// Reads and merges them, in the memory that is `admitted`, of which `held` bytes are in use already. Where the profiles do not agree
+    /// about the default among `types`, all are read.
     ///
     /// # Errors
     /// The store does not answer, all of it is damaged, the profiles do not merge, or need more memory than there is.
@@ -125,40 +149,61 @@ impl Chosen {
         self,
         engine: &Engine,
         question: Question,
-        admitted: Admitted,
+        mut types: SampleTypes,
+        mut admitted: Admitted,
         held: u64,
     ) -> Result<(Gathered, Admitted), Error> {
         let Self { matches, plan, mut problems, selection } = self;
         engine.0.metrics.read(question, plan.profiles, plan.raw_bytes, plan.blocks);
-        let merged = match merge(engine, plan.parts, admitted, held, &mut problems).await {
-            Err(Error::Merge(error)) => {
-                return Err(plan::disagreement(&matches).map_or(Error::Merge(error), Error::from));
+        loop {
+            let mut unread = Vec::new();
+            match merge(engine, plan.parts.clone(), types, admitted, held, &mut unread).await {
+                Ok(Read::Merged { worked, profiles, types }) => {
+                    let (merged, memory, admitted) = *worked;
+                    problems.extend(unread);
+                    return Ok((Gathered { merged, memory, profiles, problems, types }, admitted));
+                }
+                Ok(Read::Nothing) => {
+                    problems.extend(unread);
+                    return Err(Error::Damaged { selection: selection.to_string(), problems: Unread::of(&problems) });
+                }
+                Ok(Read::Apart(back)) => (types, admitted) = (SampleTypes::All, back),
+                Err(Error::Merge(error)) => {
+                    return Err(plan::disagreement(&matches).map_or(Error::Merge(error), Error::from));
+                }
+                Err(error) => return Err(error),
             }
-            merged => merged?,
-        };
-        let Some((worked, profiles)) = merged else {
-            return Err(Error::Damaged { selection: selection.to_string(), problems: Unread::of(&problems) });
-        };
-        let (merged, memory, admitted) = worked;
-        Ok((Gathered { merged, memory, profiles, problems }, admitted))
+        }
     }
 }
 
-/// Reads and merges the parts, and returns what comes of it with how many profiles are in it; none where all parts are damaged.
+/// Reads and merges these sample types of the parts.
 async fn merge(
     engine: &Engine,
     parts: Vec<Part>,
+    mut types: SampleTypes,
     admitted: Admitted,
     held: u64,
     problems: &mut Vec<Problem>,
-) -> Result<Option<((Merged, u64, Admitted), u64)>, Error> {
+) -> Result<Read, Error> {
     let mut worker = Worker::start(admitted, held);
     let mut profiles = 0;
-    let mut reads = stream::iter(parts.into_iter().map(read)).buffered(engine.0.limits.merge_reads);
+    let asked = types;
+    let reads = parts.into_iter().map(|part| read(part, asked));
+    let mut reads = stream::iter(reads).buffered(engine.0.limits.merge_reads);
     while let Some((part, sums)) = reads.next().await {
         match sums? {
             Ok(sums) => {
                 profiles += part.rows.len() as u64;
+                // The first that is shown by default is taken for that of all.
+                for shown in sums.iter().filter_map(Aggregate::sample_type).map(SampleTypes::One) {
+                    match types {
+                        SampleTypes::Default => types = shown,
+                        // What has another name must not reach the worker: it would not merge.
+                        types if types != shown => return Ok(Read::Apart(worker.finish().await?.2)),
+                        _ => {}
+                    }
+                }
                 worker.add(sums).await?;
             }
             Err(error) if error.is_corrupt() => {
@@ -169,13 +214,16 @@ async fn merge(
             Err(error) => return Err(error.into()),
         }
     }
-    if profiles == 0 { Ok(None) } else { Ok(Some((worker.finish().await?, profiles))) }
+    if profiles == 0 {
+        return Ok(Read::Nothing);
+    }
+    Ok(Read::Merged { worked: Box::new(worker.finish().await?), profiles, types })
 }
 
-/// Reads the sums of a part.
-async fn read(part: Part) -> (Part, Result<Result<Vec<Aggregate>, block::Error>, Error>) {
+/// Reads the sums of these sample types of a part.
+async fn read(part: Part, types: SampleTypes) -> (Part, Result<Result<Vec<Aggregate>, block::Error>, Error>) {
     let Part { block, dataset, rows, .. } = part.clone();
-    (part, on_pool(async move { block.aggregate(dataset, &rows).await }).await)
+    (part, on_pool(async move { block.aggregate(dataset, &rows, types).await }).await)
 }
 
 /// Says that nothing matches, and where the nearest profile lies that would in another window.

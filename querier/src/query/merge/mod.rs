@@ -1,13 +1,15 @@
 //! Merge: all selected profiles as one, as `pprof -proto` over the same files gives it.
 //!
 //! [`gather`] finds the profiles ([`plan`] decides what to read and refuses what does not go together or is too much) and merges them
-//! (on the blocking pool, by a [`worker`]), so that reading and merging overlap and at most a handful of sums are in memory.
+//! (on the blocking pool, by a [`worker`]), so that reading and merging overlap and at most a handful of sums are in memory; [`reduce`]
+//! says which sample types that takes.
 //! [`form`] writes the answer, on the blocking pool as well. Dropping the question's future ends the reads and the worker.
 
 pub(crate) mod disagreement;
 pub(super) mod form;
 pub(super) mod gather;
 pub(super) mod plan;
+mod reduce;
 mod worker;
 
 use afterglow_proto::v1;
@@ -35,9 +37,10 @@ pub(super) async fn answer(
         ids => Chosen::pick(engine, tenant, selection, ids).await?,
     };
     record(&[&chosen]);
+    let types = form.sample_types(&[&chosen]);
     let admitted = engine.0.budget.admit(chosen.estimate()).await?;
-    let (gathered, mut admitted) = chosen.gather(engine, Question::Merge, admitted, 0).await?;
-    let Gathered { merged, memory, profiles, problems } = gathered;
+    let (gathered, mut admitted) = chosen.gather(engine, Question::Merge, types, admitted, 0).await?;
+    let Gathered { merged, memory, profiles, problems, .. } = gathered;
     let span = Span::current();
     let write = move || {
         let _span = span.enter();

@@ -28,11 +28,7 @@ impl Split {
     /// # Errors
     /// The columns are not as long as the heads say.
     pub(super) fn new(unpacked: Unpacked) -> Result<Self, Damage> {
-        let mut stacks = Cursor::new(&unpacked.stacks);
-        if unpacked.profiles > stacks.left() {
-            return Err(Damage("has fewer profiles than it should"));
-        }
-        let heads = (0..unpacked.profiles).map(|_| Head::read(&mut stacks)).collect::<Result<Vec<_>, _>>()?;
+        let (heads, mut stacks) = unpacked.heads()?;
         let stacks_start = stacks.position() as u32;
         let (mut labels, mut meta) = (Cursor::new(&unpacked.labels), Cursor::new(&unpacked.meta));
         let mut values: Vec<Cursor<'_>> = unpacked.values.iter().map(|(values, _)| Cursor::new(values)).collect();
