@@ -60,7 +60,7 @@ var order = []byte(`{"id":"4711","items":[{"name":"kettle","cents":2450,"count":
 
 // each serves the customers of one tick.
 func each(handle func([]byte)) {
-	for range 12 {
+	for range 40 {
 		handle(order)
 	}
 }
