@@ -16,7 +16,8 @@ fn says(text: &str) -> BTreeSet<String> {
     )
     .expect("it is right");
     let edge = Regex::new(r#"^N\d+ -> N\d+ \[label=" ([^"]*)".* tooltip="((?:[^"\\]|\\.)*)""#).expect("it is right");
-    let summary = Regex::new(r"(?:Showing|Dropped)[^\\]*").expect("it is right");
+    // Where the profile has no file, the summary is also what its box is called by.
+    let summary = Regex::new(r#"(?:Showing|Dropped)[^\\"]*"#).expect("it is right");
     let mut says = BTreeSet::new();
     for line in text.lines() {
         if let Some(found) = node.captures(line) {
