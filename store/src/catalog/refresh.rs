@@ -27,6 +27,9 @@ use crate::paths::{SegmentName, TenantId};
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// How long at most until then.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+/// How often a refresh begins anew because what it listed was deleted before it was opened. Each time means that what a compaction
+/// removed was collected within one refresh, which a grace is there to prevent.
+const RESTARTS_MAX: usize = 3;
 /// The most problems that a view names.
 const PROBLEMS_MAX: usize = 100;
 
@@ -166,6 +169,23 @@ impl Tenant {
     }
 
     async fn refresh(self: &Arc<Self>, lister: &mut Lister, token: Option<&SegmentName>) -> Result<Arc<View>, Error> {
+        for _ in 0..RESTARTS_MAX {
+            if let Some(view) = self.refresh_once(lister, token, false).await? {
+                return Ok(view);
+            }
+        }
+        Ok(self.refresh_once(lister, token, true).await?.expect("the last one takes what it finds"))
+    }
+
+    /// Lists, replays commits, opens what is new and publishes a view. Where something that was listed is gone when it is opened, its
+    /// profiles are in a block by now, of which these commits do not know yet: then there is no view, unless this is the `last` time, which
+    /// names what is missing.
+    async fn refresh_once(
+        self: &Arc<Self>,
+        lister: &mut Lister,
+        token: Option<&SegmentName>,
+        last: bool,
+    ) -> Result<Option<Arc<View>>, Error> {
         let store = &self.blocks.store;
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let (began, began_millis) = (Instant::now(), store.clock().unix_millis());
@@ -190,14 +210,21 @@ impl Tenant {
         if scope == Scope::All {
             lister.learn(newest.as_ref(), new.iter().map(|(name, _)| name));
         }
-        let is_stale = self.open(new.into_iter().chain(due)).await;
-        self.cover(&commits).await;
+        let gone = self.open(new.into_iter().chain(due)).await;
         // Only now: what a refresh listed and was dropped before it had opened must be listed again.
         lister.done(scope, began, began_millis, keys);
-        if is_stale {
+        if !gone.is_empty() {
             lister.is_stale();
+            if !last {
+                return Ok(None);
+            }
+            for (name, location) in gone {
+                let problem = Unopened::Gone.problem(&location);
+                self.trouble(name, location, problem);
+            }
         }
-        Ok(self.publish(Listing { number, began }, newest_found, commits))
+        self.cover(&commits).await;
+        Ok(Some(self.publish(Listing { number, began }, newest_found, commits)))
     }
 
     /// Forgets what is no longer listed or was removed, and returns what is to be opened: never what was removed, listed or not.
@@ -275,10 +302,10 @@ impl Tenant {
         state.is_changed |= !state.cover.uncompared().keys().eq(before.keys());
     }
 
-    /// Opens segments, many at once, and takes each in as soon as it is read. Returns whether one was not there any more: deleted since
-    /// it was listed, so that whatever has its profiles now is still to be listed.
-    async fn open(&self, segments: impl Iterator<Item = (SegmentName, Location)>) -> bool {
-        let mut is_stale = false;
+    /// Opens segments, many at once, and takes each in as soon as it is read. Returns those that were not there any more: deleted since
+    /// they were listed.
+    async fn open(&self, segments: impl Iterator<Item = (SegmentName, Location)>) -> Vec<(SegmentName, Location)> {
+        let mut gone = Vec::new();
         let open = async |(name, location): (SegmentName, Location)| {
             let opened = self.blocks.open(&location).await;
             (name, location, opened)
@@ -288,14 +315,15 @@ impl Tenant {
             match opened {
                 Ok(block) => self.take_in(name, location, &block),
                 Err(Unopened::Gone) => {
-                    is_stale = true;
                     let mut state = self.state();
                     state.is_changed |= state.troubled.remove(&name).is_some();
+                    drop(state);
+                    gone.push((name, location));
                 }
                 Err(Unopened::Unreadable(problem)) => self.trouble(name, location, problem),
             }
         }
-        is_stale
+        gone
     }
 
     fn take_in(&self, name: SegmentName, location: Location, block: &OpenBlock) {
