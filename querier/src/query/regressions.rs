@@ -141,10 +141,9 @@ pub(super) async fn answer(
         let own = used.parted(parted.base_cells, |value| value.own);
         let options = Options { sample_value: used.sample_value(), ..options };
         let functions = used.names.len();
-        let typical_ratio = stats::typical_ratio(&own.0, &own.1, functions, &options);
+        let typical = stats::typical(&own.0, &own.1, functions, &options);
         let compared = if is_self { own } else { used.parted(parted.base_cells, |value| value.total) };
-        let found =
-            stats::compare((&compared.0, &compared.1), functions, typical_ratio, &options).map_err(Refused::from)?;
+        let found = stats::compare((&compared.0, &compared.1), functions, typical, &options).map_err(Refused::from)?;
         let mut changes: Vec<_> = (found.iter())
             .filter(|change| request.all || change.is_significant)
             .map(|change| used.message(change))
@@ -153,7 +152,7 @@ pub(super) async fn answer(
         changes.truncate(limit);
         Ok(v1::RegressionsResponse {
             sample_type: Some(shown.sample_type.clone()),
-            typical_ratio,
+            typical_ratio: typical.ratio,
             changes,
             changes_truncated,
             tested: found.len() as u64,
