@@ -132,9 +132,12 @@ pub fn compare(
         .map(|f| {
             let expected = typical.ratio * before.share[f];
             let (spread_before, spread_now) = (typical.ratio.powi(2) * before.variance[f], now.variance[f]);
-            let error = (spread_before + spread_now + expected.powi(2) * typical.variance).sqrt();
-            let chance =
-                chance((now.share[f] - expected) / error, [(spread_before, before.cells), (spread_now, now.cells)]);
+            let spread_typical = expected.powi(2) * typical.variance;
+            let error = (spread_before + spread_now + spread_typical).sqrt();
+            // What is typical is known from all functions in the cells of both sides.
+            let from =
+                [(spread_before, before.cells), (spread_now, now.cells), (spread_typical, before.cells + now.cells)];
+            let chance = chance((now.share[f] - expected) / error, from);
             Change {
                 function: f as u32,
                 base_share: before.share[f],
@@ -198,7 +201,7 @@ fn weighted_median(before: &[f64], now: &[f64], share_min: f64) -> f64 {
 }
 
 /// Returns the chance of a difference of `t` standard errors or more, by Welch's test: the variances with the cells they come from.
-fn chance(t: f64, variances: [(f64, usize); 2]) -> f64 {
+fn chance(t: f64, variances: [(f64, usize); 3]) -> f64 {
     if t.is_nan() || t == 0.0 {
         // Nothing differs, and nothing ever did.
         return 1.0;
