@@ -35,10 +35,7 @@ pub(super) async fn answer(
     let limit = if request.limit == 0 { CALLS_DEFAULT } else { request.limit } as usize;
     let selection = Selection::read(request.selection, engine.now_nanos())?;
     let view = engine.view(tenant, selection.freshness.clone()).await?;
-    let selected = view.select(&selection.query()).await;
-    if selected.matches.is_empty() {
-        return Err(merge::no_match(&view, &selection, &selected.problems).await);
-    }
+    let selected = merge::select_any(&view, &selection).await?;
     let engine = engine.clone();
     on_pool(async move {
         let (matches, mut problems) = (&selected.matches, selected.problems);

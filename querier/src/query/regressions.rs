@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use afterglow_profile::Labels;
+use afterglow_profile::filter::Filter;
 use afterglow_profile::functions::{Stacks, Sums};
 use afterglow_profile::stats::{self, Cell, Change, Options};
 use afterglow_proto::v1;
@@ -19,7 +20,7 @@ use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
 use super::tally::{self, Done, Tally};
-use super::{Engine, Error, completeness, filter, merge, on_pool};
+use super::{Engine, Error, completeness, merge, on_pool};
 use crate::window::Window;
 
 /// How many cells either side should have: with fewer, one odd moment looks like a change.
@@ -108,11 +109,7 @@ pub(super) async fn answer(
     let view = engine.view(tenant, selection.freshness.clone()).await?;
     let mut sides = Vec::new();
     for side in [&base, &selection] {
-        let selected = view.select(&side.query()).await;
-        if selected.matches.is_empty() {
-            return Err(merge::no_match(&view, side, &selected.problems).await);
-        }
-        sides.push(selected);
+        sides.push(merge::select_any(&view, side).await?);
     }
     let engine = engine.clone();
     let (sample_type, is_self) = (request.sample_type, request.value != i32::from(v1::FunctionValue::SeriesValueTotal));
@@ -130,8 +127,8 @@ pub(super) async fn answer(
         let parted = Parted::new(&matches, base_profiles);
         let used = Used::new(parted.cells);
         let of = (&matches[..], &parted.of[..]);
-        let nothing = filter::read(None)?;
-        let done = tally::read(&engine, Question::Regressions, of, &shown, &selection, nothing, used).await?;
+        let filter = Filter::default();
+        let done = tally::read(&engine, Question::Regressions, of, &shown, &selection, filter, used).await?;
         let Done { tally: used, is_read, problems: unread, mut admitted, .. } = done;
         problems.extend(unread);
         // Once more as cells, and the answer.

@@ -6,7 +6,7 @@
 
 use afterglow_profile::merge::Merged;
 use afterglow_store::block::{self, Aggregate, SampleTypes};
-use afterglow_store::catalog::{Freshness, Match, Problem, View};
+use afterglow_store::catalog::{self, Freshness, Match, Problem, View};
 use afterglow_store::paths::TenantId;
 use futures::{StreamExt as _, stream};
 use std::collections::BTreeSet;
@@ -71,10 +71,7 @@ impl Chosen {
         selection: Selection,
     ) -> Result<Self, Error> {
         let view = engine.view(tenant, selection.freshness.clone()).await?;
-        let selected = view.select(&selection.query()).await;
-        if selected.matches.is_empty() {
-            return Err(no_match(&view, &selection, &selected.problems).await);
-        }
+        let selected = select_any(&view, &selection).await?;
         Self::new(engine, selected.matches, selected.problems, selection)
     }
 
@@ -226,8 +223,17 @@ async fn read(part: Part, types: SampleTypes) -> (Part, Result<Result<Vec<Aggreg
     (part, on_pool(async move { block.aggregate(dataset, &rows, types).await }).await)
 }
 
+/// Selects profiles, of which there must be some.
+///
+/// # Errors
+/// [`Error::NoMatch`].
+pub(in super::super) async fn select_any(view: &View, selection: &Selection) -> Result<catalog::Selection, Error> {
+    let selected = view.select(&selection.query()).await;
+    if selected.matches.is_empty() { Err(no_match(view, selection, &selected.problems).await) } else { Ok(selected) }
+}
+
 /// Says that nothing matches, and where the nearest profile lies that would in another window.
-pub(in super::super) async fn no_match(view: &View, selection: &Selection, problems: &[Problem]) -> Error {
+async fn no_match(view: &View, selection: &Selection, problems: &[Problem]) -> Error {
     let anywhen = view.select(&selection.within(Window::ALL).query()).await;
     let times = anywhen.matches.iter().map(|found| found.row().time_nanos);
     let nearest = Nearest(times.min_by_key(|&nanos| selection.window.distance(nanos)));

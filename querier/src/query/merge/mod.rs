@@ -20,7 +20,7 @@ use super::metrics::Question;
 use super::selection::Selection;
 use super::{Engine, Error, completeness};
 
-pub(super) use gather::no_match;
+pub(super) use gather::select_any;
 
 use form::Form;
 use gather::{Chosen, Gathered};
