@@ -10,6 +10,7 @@
 mod deadline;
 mod end;
 mod identify;
+mod linger;
 mod observe;
 mod panics;
 mod secure;
@@ -96,6 +97,8 @@ impl Stack {
             .layer(from_fn(secure::layer))
             // Turns a panic into an answer; outside of it nothing may panic, inside anything.
             .layer(from_fn_with_state(self.panics.clone(), panics::layer))
+            // Lets a client that is still sending see why it was refused by anyone below.
+            .layer(from_fn(linger::layer))
             // Bounds bodies and messages before anybody allocates for them.
             .layer(from_fn_with_state(self.limits.body_bytes_max, size::layer));
         routes.layer(outer)

@@ -12,6 +12,8 @@ use http::{Method, Request, Version};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use prost::Message as _;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -166,6 +168,27 @@ async fn bodies_beyond_the_limit_are_refused() {
     let chunked = server.try_send(Request::post("/echo"), body).await.expect("an answer");
     assert_eq!(chunked.status, 413);
     assert!(chunked.text().contains("body exceeds max_body 64 KiB (--limits.max-body)"), "{}", chunked.text());
+}
+
+/// Goal: a client that writes all it has before it reads anything gets its refusal and no broken pipe, whoever refused.
+#[tokio::test]
+async fn a_refusal_reaches_who_is_still_sending() {
+    for (max, path, status) in [(ByteSize::kib(64), "/echo", "413"), (ByteSize::mib(32), "/nothing", "404")] {
+        let server = Running::start(limits(|limits| limits.body_bytes_max = max)).await;
+        for length in [70_000, 8 << 20] {
+            let mut stream = TcpStream::connect(server.address).await.expect("a connection");
+            let head = format!("POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.expect("a head");
+            // In pieces and slowly enough for the answer to be on its way long before the last one.
+            for piece in vec![b'a'; length].chunks(1 << 20) {
+                stream.write_all(piece).await.unwrap_or_else(|error| panic!("{path} with {length} bytes: {error}"));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let mut answer = vec![0; 12];
+            stream.read_exact(&mut answer).await.expect("an answer");
+            assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"), "{path} with {length} bytes");
+        }
+    }
 }
 
 #[tokio::test]
