@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use hashbrown::HashMap;
 
 use crate::drops::Drops;
-use crate::model::{Function, NONE, Profile};
+use crate::model::{Function, NONE, Profile, StringIndex};
 
 /// The name of a frame of which nothing is known.
 const UNKNOWN: &str = "<unknown>";
@@ -26,6 +26,24 @@ pub(crate) struct Frames {
     /// Where each location's frames end.
     ends: Vec<u32>,
     drops: Drops,
+}
+
+/// Where a name comes from. Where functions of several files share it, the first file in the alphabet counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The source file; empty where unknown.
+    pub file: String,
+    /// The line of the file on which the function starts; where profiles do not say, its first line that was met. 0 where unknown.
+    pub line: i64,
+    /// The path of the program or library that the code was loaded from, the first in the alphabet; empty where unknown.
+    pub mapping: String,
+}
+
+/// Where all names come from, by the locations that are used.
+pub(crate) struct Origins<'p> {
+    profile: &'p Profile<'p>,
+    /// Files, lines and mappings by the name's number.
+    places: Vec<(StringIndex, i64, StringIndex)>,
 }
 
 // === impl Frames ===
@@ -59,21 +77,29 @@ impl Frames {
         &self.files[name as usize]
     }
 
-    /// Returns the source file of each name as [`Frames::file`] does, but only by what is at the locations of `profile` that are `used`.
-    pub(crate) fn files_at(&self, profile: &Profile<'_>, used: &[bool]) -> Vec<String> {
-        let mut files = vec![String::new(); self.names.len()];
-        let mut is_noted = vec![false; profile.functions.len()];
-        for (location, _) in used.iter().enumerate().filter(|(_, is_used)| **is_used) {
-            let lines = &profile.lines[profile.locations[location].lines()][self.drops.lines(location)..];
-            for (line, &name) in lines.iter().zip(self.of(location as u32)) {
-                let Some(is_noted) = is_noted.get_mut(line.function as usize) else { continue };
-                let function = &profile.functions[line.function as usize];
-                if !std::mem::replace(is_noted, true) && !profile.string(function.name).is_empty() {
-                    note_file(&mut files[name as usize], profile, function);
+    /// Returns where each name comes from, by what is at the locations of `profile` that are `used` and nothing else: a merge of one
+    /// sample type has no others.
+    pub(crate) fn origins<'p>(&self, profile: &'p Profile<'p>, used: &[bool]) -> Origins<'p> {
+        let mut origins = Origins { profile, places: vec![(0, 0, 0); self.names.len()] };
+        for (i, _) in used.iter().enumerate().filter(|(_, is_used)| **is_used) {
+            let location = &profile.locations[i];
+            let lines = &profile.lines[location.lines()][self.drops.lines(i)..];
+            let names = self.of(i as u32);
+            for (line, &name) in lines.iter().zip(names) {
+                let Some(function) = profile.functions.get(line.function as usize) else { continue };
+                if !profile.string(function.name).is_empty() {
+                    origins.note_line(
+                        name,
+                        function.file,
+                        if function.start_line > 0 { function.start_line } else { line.line },
+                    );
                 }
             }
+            if let Some(mapping) = profile.mappings.get(location.mapping as usize) {
+                names.iter().for_each(|&name| origins.note_mapping(name, mapping.file));
+            }
         }
-        files
+        origins
     }
 
     /// Puts the names of the stack `locations` (leaf first) into `into`, leaf first.
@@ -94,6 +120,47 @@ impl Frames {
         let start = if location == 0 { 0 } else { self.ends[location as usize - 1] };
         &self.frames[start as usize..self.ends[location as usize] as usize]
     }
+}
+
+// === impl Origins ===
+
+impl Origins<'_> {
+    /// Returns where `name` comes from.
+    pub(crate) fn get(&self, name: u32) -> Origin {
+        let (file, line, mapping) = self.places[name as usize];
+        let text = |index| String::from_utf8_lossy(self.profile.string(index)).into_owned();
+        Origin { file: text(file), line, mapping: text(mapping) }
+    }
+
+    fn note_line(&mut self, name: u32, file: StringIndex, line: i64) {
+        let (noted_file, noted_line, _) = &mut self.places[name as usize];
+        let text = self.profile.string(file);
+        if is_before(self.profile, file, *noted_file) {
+            (*noted_file, *noted_line) = (file, line.max(0));
+        } else if !text.is_empty()
+            && text == self.profile.string(*noted_file)
+            && line > 0
+            && (*noted_line == 0 || line < *noted_line)
+        {
+            *noted_line = line;
+        }
+    }
+
+    fn note_mapping(&mut self, name: u32, mapping: StringIndex) {
+        let noted = &mut self.places[name as usize].2;
+        if is_before(self.profile, mapping, *noted) {
+            *noted = mapping;
+        }
+    }
+}
+
+/// Returns whether `text` says something and comes before `noted` in the alphabet, or before nothing.
+fn is_before(profile: &Profile<'_>, text: StringIndex, noted: StringIndex) -> bool {
+    if text == noted {
+        return false;
+    }
+    let (text, noted) = (profile.string(text), profile.string(noted));
+    !text.is_empty() && (noted.is_empty() || text < noted)
 }
 
 /// Gives each distinct name a number.

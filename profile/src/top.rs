@@ -103,11 +103,11 @@ impl Top {
             values(b).cmp(&values(a)).then_with(|| frames.names()[a].cmp(&frames.names()[b]))
         });
         let kept = limit.unwrap_or(usize::MAX).min(order.len());
-        let files = frames.files_at(profile, &used);
+        let origins = frames.origins(profile, &used);
         let column = |sums: [i128; N], column: usize| sums.get(column).copied().map_or(0, clamp);
         let row = |&i: &usize| Row {
             name: frames.names()[i].clone(),
-            file: files[i].clone(),
+            file: origins.get(i as u32).file,
             self_value: column(sums[i].selves, 0),
             total: column(sums[i].totals, 0),
             base_self: column(sums[i].selves, 1),

@@ -12,7 +12,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use hashbrown::HashMap;
 
 use crate::{
-    frames::Frames,
+    frames::{Frames, Origin, Origins},
     model::{NONE, Profile},
 };
 
@@ -24,6 +24,8 @@ const ROOT: &str = "total";
 pub struct FlameGraph {
     /// The distinct names of the nodes.
     pub names: Vec<String>,
+    /// Where each of the names comes from, by the samples that have a value.
+    pub origins: Vec<Origin>,
     /// The nodes in depth-first order; the first is the root, whose name is `total`.
     pub nodes: Vec<Node>,
     /// How many nodes the limit cut away.
@@ -113,12 +115,14 @@ impl FlameGraph {
         let function = view.function().and_then(position).map_or(NONE, |function| function as u32);
         let mut tree = Tree::new();
         let mut stack = Vec::new();
+        let mut used = vec![false; profile.locations.len()];
         for i in 0..profile.samples.len() {
             let row = profile.values(i);
             let values = columns.map(|column| row[column]);
             if values.iter().any(|&value| value != 0) {
                 frames.stack(profile.samples.stack(i), &mut stack);
                 if view.cut(&mut stack, function) {
+                    profile.samples.stack(i).iter().for_each(|&location| used[location as usize] = true);
                     tree.add(&stack, values);
                 }
             }
@@ -126,7 +130,7 @@ impl FlameGraph {
         tree.sum();
         let children = tree.children(frames.names());
         let kept = limit.map(|limit| tree.largest(&children, limit.max(1)));
-        tree.flatten(&children, frames.names(), kept.as_deref())
+        tree.flatten(&children, frames.names(), &frames.origins(profile, &used), kept.as_deref())
     }
 }
 
@@ -236,9 +240,16 @@ impl<const N: usize> Tree<N> {
     }
 
     /// Writes the nodes out depth-first: all, or those that are kept.
-    fn flatten(&self, children: &Children, names: &[String], kept: Option<&[bool]>) -> FlameGraph {
+    fn flatten(
+        &self,
+        children: &Children,
+        names: &[String],
+        origins: &Origins<'_>,
+        kept: Option<&[bool]>,
+    ) -> FlameGraph {
         let is_kept = |node: u32| kept.is_none_or(|kept| kept[node as usize]);
-        let mut graph = FlameGraph { names: vec![ROOT.to_owned()], ..FlameGraph::default() };
+        let mut graph =
+            FlameGraph { names: vec![ROOT.to_owned()], origins: vec![Origin::default()], ..FlameGraph::default() };
         let mut renamed = vec![NONE; names.len()];
         let mut open = vec![(0, 0)];
         while let Some((node, depth)) = open.pop() {
@@ -250,6 +261,7 @@ impl<const N: usize> Tree<N> {
                 if *slot == NONE {
                     *slot = graph.names.len() as u32;
                     graph.names.push(names[name as usize].clone());
+                    graph.origins.push(origins.get(name));
                 }
                 *slot
             };

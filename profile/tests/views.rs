@@ -2,7 +2,8 @@
 
 use afterglow_profile::{
     Profile, folded,
-    model::ValueType,
+    frames::Origin,
+    model::{Mapping, ValueType},
     top::{Row, Top},
     tree::{FlameGraph, View},
 };
@@ -95,6 +96,27 @@ fn rows_name_the_first_of_their_source_files() {
     let row =
         Row { name: "work".to_owned(), file: "a.go".to_owned(), self_value: 7, total: 7, base_self: 0, base_total: 0 };
     assert_eq!(top.rows, [row]);
+}
+
+#[test]
+fn a_tree_says_where_its_names_come_from_by_the_samples_that_have_a_value() {
+    let mut profile = profile(&[("work", 1), ("work", 2), ("work", 4), ("work", 0), ("idle", 1)]);
+    profile.strings.extend([&b"b.go"[..], b"a.go", b"0.go", b"/bin/app"]);
+    let files = profile.strings.len() as u32 - 4;
+    for (function, (file, start_line)) in [(1, 9), (1, 0), (0, 3), (2, 1)].into_iter().enumerate() {
+        profile.functions[function].file = files + file;
+        profile.functions[function].start_line = start_line;
+    }
+    // Where the start is not known, the line that was met counts.
+    profile.lines[1].line = 12;
+    profile.mappings.push(Mapping { file: files + 3, ..Mapping::default() });
+    profile.locations[2].mapping = 0;
+    let graph = FlameGraph::new(&profile, 0, None);
+    let work = Origin { file: "a.go".to_owned(), line: 9, mapping: "/bin/app".to_owned() };
+    assert_eq!(graph.names, ["total", "work", "idle"]);
+    assert_eq!(graph.origins, [Origin::default(), work, Origin::default()]);
+    let limited = FlameGraph::new(&profile, 0, Some(2));
+    assert_eq!((limited.names.len(), limited.origins.len()), (2, 2));
 }
 
 #[test]

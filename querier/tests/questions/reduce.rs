@@ -44,6 +44,9 @@ async fn check_flamegraph(world: &World, query: &[(&str, &str)], all: &Profile<'
     let kind = all.string(all.sample_types[shown].kind);
     assert_eq!(graph.sample_type.unwrap().r#type.as_bytes(), kind, "{query:?}");
     assert_eq!(graph.names, expected.names, "{query:?}");
+    let ours: Vec<_> = graph.origins.iter().map(|origin| (&origin.file, origin.line, &origin.mapping)).collect();
+    let theirs: Vec<_> = expected.origins.iter().map(|origin| (&origin.file, origin.line, &origin.mapping)).collect();
+    assert_eq!(ours, theirs, "{query:?}");
     let ours: Vec<_> = graph.nodes.iter().map(|node| (node.name, node.depth, node.total, node.self_)).collect();
     let theirs: Vec<_> =
         expected.nodes.iter().map(|node| (node.name, node.depth, node.total, node.self_value)).collect();

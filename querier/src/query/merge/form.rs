@@ -253,10 +253,16 @@ fn flamegraph(sample_type: v1::SampleType, graph: FlameGraph) -> v1::FlameGraph 
         base_total: node.base_total,
         base_self: node.base_self,
     });
+    let origins = graph.origins.into_iter().map(|origin| v1::Origin {
+        file: origin.file,
+        line: origin.line,
+        mapping: origin.mapping,
+    });
     v1::FlameGraph {
         sample_type: Some(sample_type),
         nodes: nodes.collect(),
         names: graph.names,
+        origins: origins.collect(),
         nodes_truncated: graph.truncated as u64,
     }
 }
