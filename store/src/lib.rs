@@ -7,6 +7,7 @@
 //! verify    reads the bucket from outside and compares it with the commits
 //! block     the form in which profiles lie in the bucket: writing a segment, reading a block
 //! open      a storage URL becomes a Store: the real client under the wrappers that count, retry and prefix
+//! ranges    parts of blocks that are kept in memory; bill: what one question asks of the store
 //! put       the ack path: a segment becomes durable, or the caller learns what is known of it
 //! probe     finds out at start whether the store keeps the promises everything here rests on
 //! watch     finds out later whether it still answers
@@ -17,6 +18,7 @@
 //!
 //! Objects are immutable and written once. Ingesters and queriers share nothing but what lies here.
 
+pub mod bill;
 pub mod block;
 pub mod bucket;
 pub mod catalog;
@@ -34,6 +36,7 @@ pub mod paths;
 pub mod patient;
 pub mod probe;
 pub mod put;
+mod ranges;
 pub mod retention;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -23,6 +23,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
+use crate::bill::Bill;
 use crate::commit::log::Appended;
 use crate::fault::Fault;
 
@@ -122,6 +123,12 @@ pub struct Metrics {
     pub(crate) blocks_opened: Counter,
     /// Blocks that the catalog had to open again because its cache had dropped them.
     pub(crate) blocks_reopened: Counter,
+    /// Parts of blocks that a cache had.
+    pub(crate) ranges_found: Counter,
+    /// Parts of blocks that a cache did not have.
+    pub(crate) ranges_missed: Counter,
+    /// The bytes that a cache of parts of blocks holds.
+    pub(crate) ranges_bytes: Gauge,
     /// Blocks that the catalog could not read.
     pub(crate) blocks_damaged: Counter,
     /// Segments that the catalogs hold.
@@ -166,6 +173,9 @@ impl Metrics {
             lists_incremental: Counter::default(),
             blocks_opened: Counter::default(),
             blocks_reopened: Counter::default(),
+            ranges_found: Counter::default(),
+            ranges_missed: Counter::default(),
+            ranges_bytes: Gauge::default(),
             blocks_damaged: Counter::default(),
             segments: Gauge::default(),
             duplicates: Counter::default(),
@@ -204,6 +214,11 @@ impl Metrics {
         catalog.register("live_blocks", "Compacted blocks known", m.live_blocks.clone());
         catalog.register("duplicate_profiles", "Profiles that a second segment held too", m.duplicates.clone());
         catalog.register("conflicting_profiles", "Profiles whose id named another profile before", m.conflicts.clone());
+        let cache = registry.sub_registry_with_prefix("afterglow_range_cache");
+        cache.register("hits", "Parts of blocks that were in memory", m.ranges_found.clone());
+        cache.register("misses", "Parts of blocks that had to be read", m.ranges_missed.clone());
+        let help = "Memory that parts of blocks take";
+        cache.register_with_unit("memory", help, Unit::Bytes, m.ranges_bytes.clone());
         let commit = registry.sub_registry_with_prefix("afterglow_commit");
         commit.register("attempts", "Attempts to make a commit by how they ended", m.commits.clone());
         commit.register("snapshots_written", "Snapshots of the live blocks written", m.snapshots_written.clone());
@@ -230,7 +245,10 @@ impl Metrics {
         self.commits.get_or_create(&Commit { outcome }).inc();
     }
 
-    fn finish(&self, operation: Operation, outcome: Outcome) {
+    fn finish(&self, operation: Operation, outcome: Outcome, bill: Option<&Bill>) {
+        if let Some(bill) = bill {
+            bill.add_request();
+        }
         self.requests.get_or_create(&Request { operation, outcome }).inc();
     }
 }
@@ -276,18 +294,20 @@ impl Outcome {
 struct Pending {
     metrics: Metrics,
     operation: Operation,
+    /// That of the question it is made for.
+    bill: Option<Bill>,
     began: Instant,
     ended: bool,
 }
 
 impl Pending {
     fn begin(metrics: &Metrics, operation: Operation) -> Self {
-        Self { metrics: metrics.clone(), operation, began: Instant::now(), ended: false }
+        Self { metrics: metrics.clone(), operation, bill: Bill::current(), began: Instant::now(), ended: false }
     }
 
     fn end<T>(mut self, result: &object_store::Result<T>) {
         self.ended = true;
-        self.metrics.finish(self.operation, Outcome::of(result));
+        self.metrics.finish(self.operation, Outcome::of(result), self.bill.as_ref());
         let doing = Doing { operation: self.operation };
         self.metrics.durations.get_or_create(&doing).observe(self.began.elapsed().as_secs_f64());
     }
@@ -296,7 +316,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.ended {
-            self.metrics.finish(self.operation, Outcome::Abandoned);
+            self.metrics.finish(self.operation, Outcome::Abandoned, self.bill.as_ref());
         }
     }
 }
@@ -326,7 +346,7 @@ impl<S> Metered<S> {
                 Some(Ok(_)) => {
                     keys += 1;
                     if keys > LIST_PAGE_KEYS && keys % LIST_PAGE_KEYS == 1 {
-                        metrics.finish(Operation::List, Outcome::Ok);
+                        metrics.finish(Operation::List, Outcome::Ok, Bill::current().as_ref());
                     }
                 }
                 Some(failed) => {
@@ -391,14 +411,22 @@ impl<S: ObjectStore> ObjectStore for Metered<S> {
         let mut result = result?;
         if operation == Operation::Get {
             let received = self.metrics.received.get_or_create_owned(&Doing { operation });
-            match result.payload {
-                GetResultPayload::File(..) => {
-                    received.inc_by(result.range.end - result.range.start);
+            let bill = Bill::current();
+            if let Some(bill) = &bill {
+                bill.add_object(location);
+            }
+            let count = move |bytes: u64| {
+                received.inc_by(bytes);
+                if let Some(bill) = &bill {
+                    bill.add_bytes(bytes);
                 }
+            };
+            match result.payload {
+                GetResultPayload::File(..) => count(result.range.end - result.range.start),
                 GetResultPayload::Stream(body) => {
                     let counted = body.inspect(move |chunk| {
                         if let Ok(chunk) = chunk {
-                            received.inc_by(chunk.len() as u64);
+                            count(chunk.len() as u64);
                         }
                     });
                     result.payload = GetResultPayload::Stream(counted.boxed());
@@ -413,7 +441,9 @@ impl<S: ObjectStore> ObjectStore for Metered<S> {
         locations: BoxStream<'static, object_store::Result<Path>>,
     ) -> BoxStream<'static, object_store::Result<Path>> {
         let metrics = self.metrics.clone();
-        let count = move |result: &object_store::Result<Path>| metrics.finish(Operation::Delete, Outcome::of(result));
+        let count = move |result: &object_store::Result<Path>| {
+            metrics.finish(Operation::Delete, Outcome::of(result), Bill::current().as_ref())
+        };
         self.inner.delete_stream(locations).inspect(count).boxed()
     }
 

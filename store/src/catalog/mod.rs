@@ -14,7 +14,7 @@
 //! Memory: a segment that is listed and not removed costs about 500 bytes, and 50 for each of its profiles and of its series, and
 //! [`Options::segments_max`] bounds their number. A compacted block costs about 250 bytes, and a removed segment 100 for a day; their
 //! profiles cost nothing until they are asked for. Opened blocks, with all that rows say, share [`Options::cache_bytes_max`] and are
-//! opened again when asked for. Nothing happens unasked: a catalog that nobody asks makes no requests.
+//! opened again when asked for; what questions read of their samples shares [`Options::ranges_bytes_max`]. Nothing happens unasked: a catalog that nobody asks makes no requests.
 
 mod cover;
 mod dedupe;
@@ -56,6 +56,8 @@ pub struct Options {
     pub opens_max: usize,
     /// The bytes that opened blocks may take, for all tenants together.
     pub cache_bytes_max: u64,
+    /// The bytes that parts of blocks may take that were read to answer questions; 0 keeps none.
+    pub ranges_bytes_max: u64,
     /// The most segments a tenant may have; a view of more is refused.
     pub segments_max: usize,
 }
@@ -69,6 +71,7 @@ impl Default for Options {
             late_max: Duration::from_secs(65),
             opens_max: 64,
             cache_bytes_max: 256 << 20,
+            ranges_bytes_max: 0,
             segments_max: 1_000_000,
         }
     }
@@ -149,7 +152,7 @@ struct Inner {
 impl Catalog {
     /// Makes a catalog of what `store` holds. Makes no request.
     pub fn new(store: Store, options: Options) -> Self {
-        let blocks = Arc::new(Blocks::new(store, options.cache_bytes_max));
+        let blocks = Arc::new(Blocks::new(store, options.cache_bytes_max, options.ranges_bytes_max));
         Self { inner: Arc::new(Inner { blocks, options, tenants: Cache::new(TENANTS_MAX) }) }
     }
 
@@ -163,6 +166,12 @@ impl Catalog {
     /// [`Error::List`] and [`Error::Commits`] where the store does not answer, [`Error::TooManySegments`] over the limit.
     pub async fn view(&self, tenant: &TenantId, freshness: Freshness) -> Result<Arc<View>, Error> {
         self.tenant(tenant).view(&freshness).await
+    }
+
+    /// Forgets what was read of the samples of a block that proved damaged: if that happened on the way here, the next question does not
+    /// suffer from it.
+    pub fn forget(&self, block: &Path) {
+        self.inner.blocks.forget(block);
     }
 
     /// Returns the commits of the tenant, which share what they read with the views.

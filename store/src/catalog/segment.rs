@@ -9,6 +9,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use afterglow_profile::{Labels, ProfileType};
+use object_store::ObjectStore;
 use object_store::path::Path;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -16,11 +17,14 @@ use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Problem;
+use super::stored::{self, CountedBlocks};
 use crate::Store;
+use crate::bill::{self, Bill};
 use crate::block::{self, Block, Row, SampleType};
 use crate::commit::BlockEntry;
 use crate::fault::Fault;
 use crate::paths::{BlockRef, SegmentName, TenantId};
+use crate::ranges::Ranges;
 
 /// What an opened block takes by itself, each of its datasets, and each of its small allocations besides what is asked for: as
 /// measured on blocks of 1 to 50 datasets and 1 to 100 rows.
@@ -172,9 +176,9 @@ impl OpenBlock {
         &self.rows
     }
 
-    async fn open(store: &Store, location: &Location) -> Result<Self, block::Error> {
+    async fn open(objects: Arc<dyn ObjectStore>, location: &Location) -> Result<Self, block::Error> {
         // The listing told the length, which spares stores without requests for an object's end a question.
-        let block = Block::open_sized(store.objects(), location.path.clone(), location.bytes).await?;
+        let block = Block::open_sized(objects, location.path.clone(), location.bytes).await?;
         let rows = block.rows().await?;
         let mut ids = Vec::new();
         if location.by_id {
@@ -215,6 +219,9 @@ fn bytes_held(block: &Block, rows: &[Row]) -> usize {
 /// Opens blocks and keeps the ones last asked for.
 pub(super) struct Blocks {
     pub(super) store: Store,
+    /// The store's, with the parts of blocks that are kept.
+    objects: Arc<Ranges>,
+    pub(super) counted: CountedBlocks,
     cache: Cache<Path, Arc<OpenBlock>, Bytes>,
 }
 
@@ -228,42 +235,61 @@ impl Weighter<Path, Arc<OpenBlock>> for Bytes {
 }
 
 impl Blocks {
-    pub(super) fn new(store: Store, bytes_max: u64) -> Self {
+    pub(super) fn new(store: Store, bytes_max: u64, ranges_bytes_max: u64) -> Self {
         // The most blocks there can be, which is all that this sizes.
         let blocks = usize::try_from(bytes_max).unwrap_or(usize::MAX) / (BLOCK_BYTES + DATASET_BYTES);
-        Self { store, cache: Cache::with_weighter(blocks, bytes_max, Bytes) }
+        let objects = Arc::new(Ranges::new(store.objects(), ranges_bytes_max, store.metrics().clone()));
+        Self {
+            store,
+            objects,
+            counted: stored::counted_blocks(),
+            cache: Cache::with_weighter(blocks, bytes_max, Bytes),
+        }
+    }
+
+    fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.objects) as _
+    }
+
+    /// Forgets what was read of the samples of a block.
+    pub(super) fn forget(&self, path: &Path) {
+        self.objects.forget(path);
     }
 
     /// Opens a block for the first time, on a task of its own: decoding is work that many cores can share.
     pub(super) async fn open(self: &Arc<Self>, location: &Location) -> Result<Arc<OpenBlock>, Unopened> {
         let (this, place) = (Arc::clone(self), location.clone());
-        let opening = tokio::spawn(async move {
-            let open = match OpenBlock::open(&this.store, &place).await {
+        let opening = tokio::spawn(bill::carried(async move {
+            let open = match OpenBlock::open(this.objects(), &place).await {
                 // The damage may have happened on the way here.
-                Err(error) if error.is_corrupt() => OpenBlock::open(&this.store, &place).await,
+                Err(error) if error.is_corrupt() => OpenBlock::open(this.objects(), &place).await,
                 result => result,
             };
             let open = Arc::new(open?);
             this.store.metrics().blocks_opened.inc();
             this.cache.insert(place.path, Arc::clone(&open));
             Ok(open)
-        });
+        }));
         finish(opening, location).await
     }
 
     /// Returns a block from the cache or by a GET or two; who asks for the same at once waits for the same.
     pub(super) async fn get(self: &Arc<Self>, location: &Location) -> Result<Arc<OpenBlock>, Unopened> {
-        if let Some(open) = self.cache.get(&location.path) {
+        let found = self.cache.get(&location.path);
+        if let Some(bill) = Bill::current() {
+            bill.add_block(found.is_some());
+        }
+        if let Some(open) = found {
             return Ok(open);
         }
         let (this, place) = (Arc::clone(self), location.clone());
-        let opening = tokio::spawn(async move {
+        let opening = tokio::spawn(bill::carried(async move {
             let open = async {
                 this.store.metrics().blocks_reopened.inc();
-                OpenBlock::open(&this.store, &place).await.map(Arc::new)
+                OpenBlock::open(this.objects(), &place).await.map(Arc::new)
             };
             this.cache.get_or_insert_async(&place.path, open).await
-        });
+        }));
         finish(opening, location).await
     }
 }

@@ -17,6 +17,7 @@ use ulid::Ulid;
 
 use super::refresh::Tenant;
 use super::segment::{Blocks, Entry, Id, Location, OpenBlock, Segment, Series, Unopened};
+use super::stored::CountedBlocks;
 use super::{Freshness, Problem};
 use crate::block::{Block, Row, SampleType};
 use crate::commit::{Live, State};
@@ -352,6 +353,11 @@ impl View {
         let days = Day::of_nanos(query.start_nanos)..=Day::of_nanos(query.end_nanos.saturating_sub(1));
         let overlaps = |live: &&Live| query.overlaps(live.entry.first_nanos, live.entry.last_nanos);
         self.state.blocks_of(days).filter(move |live| !query.is_empty() && overlaps(live))
+    }
+
+    /// Returns what is known of blocks that were counted before.
+    pub(super) fn counted(&self) -> &CountedBlocks {
+        &self.blocks.counted
     }
 
     pub(super) fn place(&self, live: &Live) -> Location {
