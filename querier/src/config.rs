@@ -24,7 +24,13 @@ const BLOCK_CACHE_SHARE: u64 = 8;
 /// The most that the cache takes where it is not set: some 200,000 profiles.
 const BLOCK_CACHE_MAX: ByteSize = ByteSize::mib(256);
 
-/// Both where the system does not say how much memory there is.
+/// The share of the memory that parts of blocks take where it is not set.
+const RANGE_CACHE_SHARE: u64 = 8;
+
+/// The most that they take where it is not set: the samples of some 100,000 profiles.
+const RANGE_CACHE_MAX: ByteSize = ByteSize::mib(256);
+
+/// All of these where the system does not say how much memory there is.
 const MEMORY_UNKNOWN: ByteSize = ByteSize::mib(128);
 
 /// The bounds of the time for an answer.
@@ -52,6 +58,10 @@ pub struct Config {
     /// of the memory, at most 256MiB]
     #[arg(long = "query.cache", value_name = "SIZE")]
     pub block_cache: Option<ByteSize>,
+    /// Memory for parts of blocks that were read, symbol tables and samples, so that they need not be read again; 0 keeps none [default: an
+    /// eighth of the memory, at most 256MiB]
+    #[arg(long = "query.range-cache", value_name = "SIZE")]
+    pub range_cache: Option<ByteSize>,
     /// Age of the listing of the bucket from which a question needs a new one
     #[arg(long = "query.max-list-age", value_name = "DURATION", default_value = "500ms", value_parser = humantime::parse_duration)]
     pub list_age_max: Duration,
@@ -95,6 +105,11 @@ impl Config {
         self.block_cache.unwrap_or_else(|| memory::share(BLOCK_CACHE_SHARE, BLOCK_CACHE_MAX, MEMORY_UNKNOWN))
     }
 
+    /// Returns the memory for parts of blocks in effect.
+    pub fn range_cache(&self) -> ByteSize {
+        self.range_cache.unwrap_or_else(|| memory::share(RANGE_CACHE_SHARE, RANGE_CACHE_MAX, MEMORY_UNKNOWN))
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             timeout: self.answer_timeout,
@@ -108,6 +123,7 @@ impl Config {
         catalog::Options {
             list_age_max: self.list_age_max,
             cache_bytes_max: self.block_cache().bytes(),
+            ranges_bytes_max: self.range_cache().bytes(),
             ..catalog::Options::default()
         }
     }
@@ -139,6 +155,7 @@ mod tests {
         assert_eq!(config.problems(), [""; 0]);
         assert!(config.merge_memory() <= MERGE_MEMORY_MAX && config.merge_memory().bytes() > 0);
         assert!(config.block_cache() <= BLOCK_CACHE_MAX && config.block_cache().bytes() > 0);
+        assert!(config.range_cache() <= RANGE_CACHE_MAX && config.range_cache().bytes() > 0);
     }
 
     #[test]

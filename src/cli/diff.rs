@@ -1,11 +1,9 @@
 //! `afterglow diff`: what some profiles have that others have not.
 
-use std::path::PathBuf;
-
 use afterglow_proto::v1::DiffRequest;
 use afterglow_proto::v1::diff_response::Result as Diff;
 
-use super::forms::{FilterArgs, Format, diff_table, flamegraph_json};
+use super::forms::{FormArgs, diff_table, flamegraph_json};
 use super::{BaseArgs, Connection, SelectionArgs, refused, usage, warn, warn_incomplete, write_binary, write_text};
 
 /// Holds two merges against each other: the selected profiles, and a base.
@@ -19,26 +17,14 @@ pub(crate) struct Args {
     selection: SelectionArgs,
     #[command(flatten)]
     base: BaseArgs,
-    /// The form of the answer. In pprof, and in dot, the base's values count as negative.
-    #[arg(long, value_enum, default_value_t = Format::Pprof)]
-    format: Format,
-    /// The sample type that all forms but pprof show, such as inuse_space; by default the pprof's own.
-    #[arg(long, value_name = "NAME")]
-    sample_type: Option<String>,
-    /// The most nodes of a flame graph, or rows of a table; 0 means all, and 80 of a call graph.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    limit: u32,
     /// Scales the selection to the sum of the base, so that shares are compared.
     #[arg(long)]
     normalize: bool,
     /// Keeps the samples of the base apart in a pprof, as pprof -diff_base does, so that readers show shares of the base.
     #[arg(long)]
     mark_base: bool,
-    /// Where to write; standard output by default.
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
     #[command(flatten)]
-    filter: FilterArgs,
+    form: FormArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -52,10 +38,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let request = DiffRequest {
         selection: Some(selection),
         base: Some(base),
-        format: args.format.into(),
-        sample_type: args.sample_type.unwrap_or_default(),
-        limit: args.limit,
-        filter: Some(args.filter.into()),
+        format: args.form.format.into(),
+        sample_type: args.form.sample_type,
+        limit: args.form.limit,
+        filter: Some(args.form.filter.into()),
+        explain: args.form.explain.explain,
         normalize: args.normalize,
         mark_base: args.mark_base,
     };
@@ -64,7 +51,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
     warn_incomplete(answer.completeness.as_ref());
     warn(&answer.warnings);
-    let output = args.output.as_ref();
+    args.form.explain.tell(answer.explain.as_ref());
+    let output = args.form.output.as_ref();
     match answer.result {
         Some(Diff::Pprof(pprof)) => write_binary(output, &pprof),
         Some(Diff::Folded(text) | Diff::Dot(text)) => write_text(output, &text),

@@ -1,8 +1,46 @@
-//! The forms that merges and diffs can take, the filters that they share, and how they are printed.
+//! The flags that questions share, the forms that merges and diffs can take, and how they are printed.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use afterglow_proto::v1::{FlameGraph, MergeFormat, StackFilter, Top};
+
+use super::Output;
+use super::explain::ExplainArgs;
+
+/// The form of a merged answer, what it shows of the profiles, and where it goes: what merges and diffs have in common.
+#[derive(Debug, clap::Args)]
+pub(super) struct FormArgs {
+    /// The form of the answer. A diff's pprof and dot have the values of the base as negative ones.
+    #[arg(long, value_enum, default_value_t = Format::Pprof)]
+    pub(super) format: Format,
+    /// The sample type that all forms but pprof show, such as inuse_space; by default the pprof's own.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(super) sample_type: String,
+    /// The most nodes of a flame graph, or rows of a table; 0 means all, and 80 of a call graph.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(super) limit: u32,
+    /// Where to write; standard output by default.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) explain: ExplainArgs,
+    #[command(flatten)]
+    pub(super) filter: FilterArgs,
+}
+
+/// Which sums are shown, and how: what all questions whose answers are tables have in common.
+#[derive(Debug, clap::Args)]
+pub(super) struct SumArgs {
+    /// The sample type that is summed, such as inuse_space; by default alloc_space of allocs, else the last one.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(super) sample_type: String,
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub(super) output: Output,
+    #[command(flatten)]
+    pub(super) explain: ExplainArgs,
+}
 
 /// The forms that an answer can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

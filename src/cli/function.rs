@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use afterglow_proto::v1::{FunctionRequest, FunctionResponse, TopFunction};
 
+use super::forms::SumArgs;
 use super::table::{self, printable};
 use super::top::labels_text;
 use super::{Connection, Output, WindowArgs, duration, refused, series, warn, warn_incomplete, write_text};
@@ -29,15 +30,11 @@ pub(crate) struct Args {
     /// The length of a step of the history, such as 5m; by default a round one of which at most 120 lie in the window.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     step: Option<Duration>,
-    /// The sample type to sum, such as inuse_space; by default alloc_space of allocs, else the last one.
-    #[arg(long, value_name = "NAME")]
-    sample_type: Option<String>,
     /// The most callers and the most callees.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// How to print them.
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    #[command(flatten)]
+    sums: SumArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -47,7 +44,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let request = FunctionRequest {
         selection: Some(args.window.selection(&args.query)),
         name: args.name,
-        sample_type: args.sample_type.unwrap_or_default(),
+        sample_type: args.sums.sample_type,
+        explain: args.sums.explain.explain,
         by: args.by,
         step: args.step.map(duration).transpose()?,
         limit: args.limit,
@@ -56,7 +54,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let answer = client.function(request).await.map_err(refused)?.into_inner();
     warn_incomplete(answer.completeness.as_ref());
     warn(&answer.warnings);
-    match args.output {
+    args.sums.explain.tell(answer.explain.as_ref());
+    match args.sums.output {
         Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
         Output::Table => write_text(None, &listed(&answer)),
     }

@@ -1,11 +1,9 @@
 //! `afterglow merge`: many profiles as one.
 
-use std::path::PathBuf;
-
 use afterglow_proto::v1::merge_response::Result as Merged;
 use afterglow_proto::v1::{MergeRequest, Selection, StackView};
 
-use super::forms::{FilterArgs, Format, flamegraph_json, top_table};
+use super::forms::{FormArgs, flamegraph_json, top_table};
 use super::{Connection, SelectionArgs, refused, warn, warn_incomplete, write_binary, write_text};
 
 /// Merges all selected profiles into one answer.
@@ -22,26 +20,14 @@ pub(crate) struct Args {
     /// Merges the profile with this id, whatever its time; once for each. SELECTOR and --type keep those of them that match.
     #[arg(long = "id", value_name = "ID")]
     ids: Vec<String>,
-    /// The form of the answer.
-    #[arg(long, value_enum, default_value_t = Format::Pprof)]
-    format: Format,
-    /// The sample type that all forms but pprof show, such as inuse_space; by default the pprof's own.
-    #[arg(long, value_name = "NAME")]
-    sample_type: Option<String>,
-    /// The most nodes of a flame graph, or rows of a table; 0 means all, and 80 of a call graph.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    limit: u32,
     /// Shows what calls this function (its exact name), in a flame graph or folded stacks.
     #[arg(long, value_name = "FUNCTION", conflicts_with = "callees_of")]
     callers_of: Option<String>,
     /// Shows what this function (its exact name) calls, in a flame graph or folded stacks.
     #[arg(long, value_name = "FUNCTION")]
     callees_of: Option<String>,
-    /// Where to write; standard output by default.
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
     #[command(flatten)]
-    filter: FilterArgs,
+    form: FormArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -57,10 +43,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let request = MergeRequest {
         selection: Some(selection),
-        format: args.format.into(),
-        sample_type: args.sample_type.unwrap_or_default(),
-        limit: args.limit,
-        filter: Some(args.filter.into()),
+        format: args.form.format.into(),
+        sample_type: args.form.sample_type,
+        limit: args.form.limit,
+        filter: Some(args.form.filter.into()),
+        explain: args.form.explain.explain,
         ids: args.ids,
         view: view.into(),
         function,
@@ -70,7 +57,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
     warn_incomplete(answer.completeness.as_ref());
     warn(&answer.warnings);
-    let output = args.output.as_ref();
+    args.form.explain.tell(answer.explain.as_ref());
+    let output = args.form.output.as_ref();
     match answer.result {
         Some(Merged::Pprof(pprof)) => write_binary(output, &pprof),
         Some(Merged::Folded(text) | Merged::Dot(text)) => write_text(output, &text),

@@ -5,6 +5,7 @@
 
 pub(crate) mod bucket;
 pub(crate) mod diff;
+mod explain;
 pub(crate) mod export;
 pub(crate) mod fetch;
 mod forms;

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use afterglow_proto::v1::{FunctionValue, Regression, RegressionsRequest, RegressionsResponse};
 
+use super::forms::SumArgs;
 use super::table::{self, printable};
 use super::{BaseArgs, Connection, Output, SelectionArgs, refused, warn, warn_incomplete, write_text};
 
@@ -18,9 +19,6 @@ pub(crate) struct Args {
     selection: SelectionArgs,
     #[command(flatten)]
     base: BaseArgs,
-    /// The sample type to compare, such as inuse_space; by default alloc_space of allocs, else the last one.
-    #[arg(long, value_name = "NAME")]
-    sample_type: Option<String>,
     /// Compares what functions used with all they called, not what they used themselves.
     #[arg(long)]
     total: bool,
@@ -39,9 +37,8 @@ pub(crate) struct Args {
     /// Lists functions that did not change as well.
     #[arg(long)]
     all: bool,
-    /// How to print them.
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    #[command(flatten)]
+    sums: SumArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -53,7 +50,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let request = RegressionsRequest {
         base: args.base.selection(&args.selection),
         selection: Some(selection),
-        sample_type: args.sample_type.unwrap_or_default(),
+        sample_type: args.sums.sample_type,
+        explain: args.sums.explain.explain,
         value: value.into(),
         min_change: args.min_change,
         min_share: args.min_share,
@@ -65,7 +63,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let answer = client.regressions(request).await.map_err(refused)?.into_inner();
     warn_incomplete(answer.completeness.as_ref());
     warn(&answer.warnings);
-    match args.output {
+    args.sums.explain.tell(answer.explain.as_ref());
+    match args.sums.output {
         Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
         Output::Table => {
             write_text(None, &listed(&answer.changes))?;

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use afterglow_proto::v1::{ProfileInfo, SearchRequest, SearchResponse};
 
+use super::explain::ExplainArgs;
 use super::table::{self, printable, time_text};
 use super::{Connection, Output, SelectionArgs, refused, warn_incomplete, write_text};
 
@@ -26,6 +27,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
     #[command(flatten)]
+    explain: ExplainArgs,
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -39,8 +42,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             selection: Some(selection.clone()),
             limit: (args.limit - found.profiles.len() as u32).min(PAGE_MAX),
             cursor: std::mem::take(&mut found.next_cursor),
+            explain: args.explain.explain,
         };
         let page = client.search(request).await.map_err(refused)?.into_inner();
+        args.explain.tell(page.explain.as_ref());
+        found.explain = page.explain;
         found.profiles.extend(page.profiles);
         found.completeness = page.completeness.or(found.completeness);
         found.next_cursor = page.next_cursor;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use afterglow_proto::v1::{FunctionValue, SampleType, SeriesRequest, TimeSeries};
 
+use super::forms::SumArgs;
 use super::table::{self, printable, time_text};
 use super::{Connection, Output, SelectionArgs, duration, refused, warn, warn_incomplete, write_text};
 
@@ -24,9 +25,6 @@ pub(crate) struct Args {
     /// The labels that tell series apart, comma separated; type is the profile type.
     #[arg(long, value_name = "LABELS", value_delimiter = ',')]
     by: Vec<String>,
-    /// The sample type to sum, such as inuse_space; by default alloc_space of allocs, else the last one.
-    #[arg(long, value_name = "NAME")]
-    sample_type: Option<String>,
     /// A function, by its full name: the values then are its own.
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
@@ -36,9 +34,8 @@ pub(crate) struct Args {
     /// The most series, those with the largest totals.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// How to print them.
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    #[command(flatten)]
+    sums: SumArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -59,7 +56,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         selection: Some(args.selection.selection()),
         step: args.step.map(duration).transpose()?,
         by: args.by.clone(),
-        sample_type: args.sample_type.unwrap_or_default(),
+        sample_type: args.sums.sample_type,
+        explain: args.sums.explain.explain,
         function: args.function.unwrap_or_default(),
         value: match args.value {
             Value::Total => FunctionValue::SeriesValueTotal,
@@ -72,7 +70,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let answer = client.series(request).await.map_err(refused)?.into_inner();
     warn_incomplete(answer.completeness.as_ref());
     warn(&answer.warnings);
-    match args.output {
+    args.sums.explain.tell(answer.explain.as_ref());
+    match args.sums.output {
         Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
         Output::Table => {
             write_text(None, &listed(answer.sample_type.as_ref(), &answer.series))?;

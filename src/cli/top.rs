@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use afterglow_proto::v1::{TopRequest, TopResponse};
 
-use super::forms::top_table;
+use super::forms::{FilterArgs, SumArgs, top_table};
 use super::table::printable;
 use super::{Connection, Output, SelectionArgs, refused, warn, warn_incomplete, write_text};
 
@@ -15,7 +15,8 @@ use super::{Connection, Output, SelectionArgs, refused, warn, warn_incomplete, w
 #[command(after_help = "Examples:\n  \
     afterglow top --type cpu --limit 20\n  \
     afterglow top --type cpu --by service --limit 5\n  \
-    afterglow top '{service=\"api\"}' --type heap --sample-type inuse_space --by version --function '^encoding/'")]
+    afterglow top '{service=\"api\"}' --type heap --sample-type inuse_space --by version --function '^encoding/'\n  \
+    afterglow top --type cpu --by service --focus '^encoding/json' --limit 5")]
 pub(crate) struct Args {
     #[command(flatten)]
     selection: SelectionArgs,
@@ -25,15 +26,13 @@ pub(crate) struct Args {
     /// A regular expression: only functions whose name or file it matches are listed.
     #[arg(long, value_name = "REGEX")]
     function: Option<String>,
-    /// The sample type to rank by, such as inuse_space; by default alloc_space of allocs, else the last one.
-    #[arg(long, value_name = "NAME")]
-    sample_type: Option<String>,
     /// The most rows of each table; 0 means all.
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u32,
-    /// How to print them.
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    #[command(flatten)]
+    sums: SumArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
     #[command(flatten)]
     connection: Connection,
 }
@@ -42,17 +41,19 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let request = TopRequest {
         selection: Some(args.selection.selection()),
-        sample_type: args.sample_type.unwrap_or_default(),
+        sample_type: args.sums.sample_type,
+        explain: args.sums.explain.explain,
         limit: args.limit,
         by: args.by,
         function: args.function.unwrap_or_default(),
-        filter: None,
+        filter: Some(args.filter.into()),
     };
     let mut client = args.connection.query_client().await?;
     let answer = client.top(request).await.map_err(refused)?.into_inner();
     warn_incomplete(answer.completeness.as_ref());
     warn(&answer.warnings);
-    match args.output {
+    args.sums.explain.tell(answer.explain.as_ref());
+    match args.sums.output {
         Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
         Output::Table => {
             write_text(None, &listed(&answer))?;

@@ -82,6 +82,7 @@ async fn search(State(engine): State<Engine>, mut asked: Asked) -> Result<Respon
         selection: Some(asked.selection(engine.now_nanos())?),
         limit: asked.params.number("limit")?.unwrap_or_default(),
         cursor: asked.params.text("cursor").unwrap_or_default(),
+        explain: asked.params.flag("explain")?,
     };
     asked.params.finish()?;
     Ok(answers::json(&engine.search(&asked.tenant, request).await?))

@@ -65,6 +65,8 @@ Which profiles they are about, the same for all:
     query       {service="api", dc=~"eu-.*", version!="1.4"}; everything when left out
     type        cpu, heap, allocs, goroutine, mutex, block ...; any when left out
     start, end  2026-11-24T22:40:00Z, unix seconds to nanoseconds, -1h, now; the last hour when left out
+    explain     true: search, merge, diff, series, top, function and regressions say what the answer cost; beside files in the header
+                x-afterglow-explain
     read_token  from the answer to a push: reads at least what was stored when it was given
 
 The same by gRPC on this port: grpcurl -plaintext {here} describe afterglow.v1.QueryService

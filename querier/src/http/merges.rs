@@ -23,6 +23,9 @@ const PARTIAL: HeaderName = HeaderName::from_static("x-afterglow-partial");
 const PROBLEM: HeaderName = HeaderName::from_static("x-afterglow-problem");
 const WARNING: HeaderName = HeaderName::from_static("x-afterglow-warning");
 
+/// What the answer cost, as JSON, beside a file or text: the file stays what readers of it expect.
+const EXPLAIN: HeaderName = HeaderName::from_static("x-afterglow-explain");
+
 /// The most problems or warnings in headers: clients refuse long ones. JSON and gRPC have them all.
 const NOTES_MAX: usize = 8;
 
@@ -36,6 +39,7 @@ pub(super) async fn merge(State(engine): State<Engine>, mut asked: Asked) -> Res
         ids: asked.params.list("ids"),
         view: asked.view()?.into(),
         function: asked.params.text("function").unwrap_or_default(),
+        explain: asked.params.flag("explain")?,
     };
     asked.params.finish()?;
     let mut merged = engine.merge(&asked.tenant, request).await?;
@@ -44,7 +48,8 @@ pub(super) async fn merge(State(engine): State<Engine>, mut asked: Asked) -> Res
         Some(Merge::Folded(text) | Merge::Dot(text)) => text.into_response(),
         result => return Ok(answers::json(&v1::MergeResponse { result, ..merged })),
     };
-    Ok(with_notes(response, &[(PROFILES, merged.profiles)], merged.completeness, &merged.warnings))
+    let response = with_notes(response, &[(PROFILES, merged.profiles)], merged.completeness, &merged.warnings);
+    Ok(explained(response, merged.explain.as_ref()))
 }
 
 pub(super) async fn diff(State(engine): State<Engine>, mut asked: Asked) -> Result<Response, Failure> {
@@ -60,6 +65,7 @@ pub(super) async fn diff(State(engine): State<Engine>, mut asked: Asked) -> Resu
         filter: Some(asked.filter()),
         normalize: asked.params.flag("normalize")?,
         mark_base: asked.params.flag("mark_base")?,
+        explain: asked.params.flag("explain")?,
     };
     asked.params.finish()?;
     let mut diff = engine.diff(&asked.tenant, request).await?;
@@ -69,7 +75,8 @@ pub(super) async fn diff(State(engine): State<Engine>, mut asked: Asked) -> Resu
         result => return Ok(answers::json(&v1::DiffResponse { result, ..diff })),
     };
     let counts = [(PROFILES, diff.profiles), (BASE_PROFILES, diff.base_profiles)];
-    Ok(with_notes(response, &counts, diff.completeness, &diff.warnings))
+    let response = with_notes(response, &counts, diff.completeness, &diff.warnings);
+    Ok(explained(response, diff.explain.as_ref()))
 }
 
 impl Asked {
@@ -155,6 +162,15 @@ fn with_notes(
         for note in notes.iter().take(NOTES_MAX) {
             headers.append(name.clone(), header_text(note));
         }
+    }
+    response
+}
+
+/// Says in a header what JSON says in a field.
+fn explained(mut response: Response, explain: Option<&v1::Explain>) -> Response {
+    if let Some(explain) = explain {
+        let json = serde_json::to_string(explain).expect("numbers and names have a JSON");
+        response.headers_mut().insert(EXPLAIN, header_text(&json));
     }
     response
 }

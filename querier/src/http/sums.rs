@@ -20,6 +20,7 @@ pub(super) async fn series(State(engine): State<Engine>, mut asked: Asked) -> Re
         function: asked.params.text("function").unwrap_or_default(),
         value: value(asked.params.text("value").as_deref())?.into(),
         limit: asked.params.number("limit")?.unwrap_or_default(),
+        explain: asked.params.flag("explain")?,
     };
     asked.params.finish()?;
     Ok(answers::json(&engine.series(&asked.tenant, request).await?))
@@ -43,6 +44,7 @@ pub(super) async fn top(State(engine): State<Engine>, mut asked: Asked) -> Resul
         by: asked.params.list("by"),
         filter: Some(asked.filter()),
         function: asked.params.text("function").unwrap_or_default(),
+        explain: asked.params.flag("explain")?,
     };
     asked.params.finish()?;
     Ok(answers::json(&engine.top(&asked.tenant, request).await?))
@@ -56,6 +58,7 @@ pub(super) async fn function(State(engine): State<Engine>, mut asked: Asked) -> 
         by: asked.params.list("by"),
         step: asked.params.duration("step")?,
         limit: asked.params.number("limit")?.unwrap_or_default(),
+        explain: asked.params.flag("explain")?,
     };
     asked.params.finish()?;
     Ok(answers::json(&engine.function(&asked.tenant, request).await?))
@@ -75,6 +78,7 @@ pub(super) async fn regressions(State(engine): State<Engine>, mut asked: Asked) 
         alarm_chance: asked.params.decimal("alarm_chance")?.unwrap_or_default(),
         limit: asked.params.number("limit")?.unwrap_or_default(),
         all: asked.params.flag("all")?,
+        explain: asked.params.flag("explain")?,
     };
     asked.params.finish()?;
     Ok(answers::json(&engine.regressions(&asked.tenant, request).await?))

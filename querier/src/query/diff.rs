@@ -7,6 +7,7 @@ use afterglow_proto::v1;
 use afterglow_store::paths::TenantId;
 use tracing::Span;
 
+use super::explain::Step;
 use super::merge::form::Form;
 use super::merge::gather::{Chosen, Gathered};
 use super::merge::record;
@@ -29,7 +30,7 @@ pub(super) async fn answer(
     record(&[&chosen, &base]);
     let types = form.sample_types(&[&chosen, &base]);
     let estimate = chosen.estimate().saturating_add(base.estimate());
-    let admitted = engine.0.budget.admit(estimate).await?;
+    let admitted = engine.admit(estimate).await?;
 
     let (chosen, admitted) = chosen.gather(engine, Question::Diff, types, admitted, 0).await?;
     // What the selection shows by default is shown of the base as well.
@@ -39,9 +40,10 @@ pub(super) async fn answer(
     let memory = memory.saturating_add(base.memory);
     // One block may hold profiles of both.
     problems.extend(base.problems.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>());
-    let span = Span::current();
+    let (span, explaining) = (Span::current(), engine.1.clone());
     let write = move || {
         let _span = span.enter();
+        let _timed = explaining.step(Step::Encode);
         admitted.cover(form.diff_factor() * memory)?;
         form.diff(merged, base.merged)
     };
@@ -52,5 +54,6 @@ pub(super) async fn answer(
         base_profiles: base.profiles,
         completeness: Some(completeness(&problems)),
         warnings,
+        explain: None,
     })
 }

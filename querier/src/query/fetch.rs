@@ -1,5 +1,7 @@
 //! GetProfile: one profile, bit for bit as it was sent.
 
+use std::sync::Arc;
+
 use afterglow_proto::v1;
 use afterglow_store::catalog::Freshness;
 use afterglow_store::paths::TenantId;
@@ -41,9 +43,10 @@ pub(super) async fn answer(
     if is_known(&info.sha256) {
         return Ok(Fetched { info, pprof: None });
     }
+    let block = Arc::clone(found.block());
     let pprof = on_pool(async move { found.block().fetch(found.row()).await }).await?.inspect_err(|error| {
         if error.is_corrupt() {
-            engine.0.metrics.damaged.inc();
+            engine.note_damage(&block);
         }
     })?;
     engine.0.metrics.read(Question::GetProfile, 1, pprof.len() as u64, 1);

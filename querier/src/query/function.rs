@@ -7,6 +7,7 @@ use afterglow_proto::v1;
 use afterglow_store::paths::TenantId;
 
 use super::by::By;
+use super::explain::Step as Explained;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::series::{self, clamp};
@@ -35,7 +36,7 @@ pub(super) async fn answer(
     let limit = if request.limit == 0 { CALLS_DEFAULT } else { request.limit } as usize;
     let selection = Selection::read(request.selection, engine.now_nanos())?;
     let view = engine.view(tenant, selection.freshness.clone()).await?;
-    let selected = merge::select_any(&view, &selection).await?;
+    let selected = merge::select_any(engine, &view, &selection).await?;
     let engine = engine.clone();
     on_pool(async move {
         let (matches, mut problems) = (&selected.matches, selected.problems);
@@ -57,6 +58,7 @@ pub(super) async fn answer(
         let Done { tally, is_read, problems: unread, admitted, .. } = done;
         problems.extend(unread);
 
+        let _timed = engine.1.step(Explained::Encode);
         let sums = cells.by_group(groups.len(), &tally);
         let mut history: Vec<_> =
             cells.series(groups.len(), (matches, &is_read), &tally, |sums| sums.total).into_iter().map(Some).collect();

@@ -11,14 +11,17 @@
 //!   [`regressions`]: what differs between such sums beyond noise; [`stats`]: what is stored
 //! - [`fetch`]: one profile; [`merge`]: many as one; [`diff`]: two such against each other; admitted by [`budget`]. [`filter`] and [`view`]
 //!   say what of their stacks is shown
+//! - [`answer`]: what all answers have in common; [`explain`]: what one cost
 //!
 //! What does not belong here: how a request came in, and anything that writes to the bucket.
 
+mod answer;
 mod budget;
 mod by;
 mod cursor;
 mod diff;
 mod error;
+mod explain;
 mod fetch;
 mod filter;
 mod function;
@@ -44,6 +47,8 @@ use std::time::Duration;
 
 use afterglow_proto::v1;
 use afterglow_service::Failure;
+use afterglow_store::bill;
+use afterglow_store::block::Block;
 use afterglow_store::catalog::{self, Catalog, Freshness, Match, Problem, Summary, View};
 use afterglow_store::clock::Clock;
 use afterglow_store::paths::TenantId;
@@ -55,7 +60,9 @@ pub(crate) use error::Error;
 pub(crate) use fetch::Fetched;
 pub(crate) use metrics::Metrics;
 
-use budget::Budget;
+use answer::Answer;
+use budget::{Admitted, Budget};
+use explain::{Explaining, Step};
 use metrics::Question;
 use selection::Selection;
 
@@ -74,9 +81,9 @@ pub(crate) struct Limits {
     pub(crate) merge_reads: usize,
 }
 
-/// Answers questions; cheap to clone.
+/// Answers questions; cheap to clone. What one cost is noted in the second part, which each question has for itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Engine(Arc<Parts>);
+pub(crate) struct Engine(Arc<Parts>, Explaining);
 
 #[derive(Debug)]
 struct Parts {
@@ -95,7 +102,10 @@ impl Engine {
     /// Puts the parts together.
     pub(crate) fn new(catalog: Catalog, clock: Arc<dyn Clock>, limits: Limits, metrics: Metrics) -> Self {
         let budget = Budget::new(limits.memory_bytes, metrics.memory.clone());
-        Self(Arc::new(Parts { catalog, clock, limits, budget, metrics, retention: OnceLock::new() }))
+        Self(
+            Arc::new(Parts { catalog, clock, limits, budget, metrics, retention: OnceLock::new() }),
+            Explaining::default(),
+        )
     }
 
     /// Says how long this process keeps profiles. What was said first stays.
@@ -118,8 +128,8 @@ impl Engine {
         tenant: &TenantId,
         request: v1::SearchRequest,
     ) -> Result<v1::SearchResponse, Failure> {
-        let answer = search::answer(self, tenant, request);
-        self.ask(Question::Search, answer, |answer| answer.completeness.as_ref()).await
+        let engine = self.explaining(request.explain);
+        engine.ask(Question::Search, search::answer(&engine, tenant, request)).await
     }
 
     /// Gives one profile, exactly as it was sent; or only what is known of it, where `is_known` says of its SHA-256 (in hexadecimal) that
@@ -134,8 +144,7 @@ impl Engine {
         request: v1::GetProfileRequest,
         is_known: impl FnOnce(&str) -> bool,
     ) -> Result<Fetched, Failure> {
-        let answer = fetch::answer(self, tenant, request, is_known);
-        self.ask(Question::GetProfile, answer, |_| None).await
+        self.ask(Question::GetProfile, fetch::answer(self, tenant, request, is_known)).await
     }
 
     /// Merges profiles into one answer.
@@ -148,8 +157,8 @@ impl Engine {
         tenant: &TenantId,
         request: v1::MergeRequest,
     ) -> Result<v1::MergeResponse, Failure> {
-        let answer = merge::answer(self, tenant, request);
-        self.ask(Question::Merge, answer, |answer| answer.completeness.as_ref()).await
+        let engine = self.explaining(request.explain);
+        engine.ask(Question::Merge, merge::answer(&engine, tenant, request)).await
     }
 
     /// Sums over time.
@@ -162,8 +171,8 @@ impl Engine {
         tenant: &TenantId,
         request: v1::SeriesRequest,
     ) -> Result<v1::SeriesResponse, Failure> {
-        let answer = series::answer(self, tenant, request);
-        self.ask(Question::Series, answer, |answer| answer.completeness.as_ref()).await
+        let engine = self.explaining(request.explain);
+        engine.ask(Question::Series, series::answer(&engine, tenant, request)).await
     }
 
     /// Ranks functions.
@@ -172,8 +181,8 @@ impl Engine {
     /// As [`Engine::search`].
     #[tracing::instrument(name = "top", skip_all, fields(%tenant, profiles, bytes, blocks, estimate))]
     pub(crate) async fn top(&self, tenant: &TenantId, request: v1::TopRequest) -> Result<v1::TopResponse, Failure> {
-        let answer = top::answer(self, tenant, request);
-        self.ask(Question::Top, answer, |answer| answer.completeness.as_ref()).await
+        let engine = self.explaining(request.explain);
+        engine.ask(Question::Top, top::answer(&engine, tenant, request)).await
     }
 
     /// Says all about one function.
@@ -186,8 +195,8 @@ impl Engine {
         tenant: &TenantId,
         request: v1::FunctionRequest,
     ) -> Result<v1::FunctionResponse, Failure> {
-        let answer = function::answer(self, tenant, request);
-        self.ask(Question::Function, answer, |answer| answer.completeness.as_ref()).await
+        let engine = self.explaining(request.explain);
+        engine.ask(Question::Function, function::answer(&engine, tenant, request)).await
     }
 
     /// Tells which functions cost another share than before, beyond noise.
@@ -200,8 +209,8 @@ impl Engine {
         tenant: &TenantId,
         request: v1::RegressionsRequest,
     ) -> Result<v1::RegressionsResponse, Failure> {
-        let answer = regressions::answer(self, tenant, request);
-        self.ask(Question::Regressions, answer, |answer| answer.completeness.as_ref()).await
+        let engine = self.explaining(request.explain);
+        engine.ask(Question::Regressions, regressions::answer(&engine, tenant, request)).await
     }
 
     /// Says what is stored.
@@ -214,8 +223,7 @@ impl Engine {
         tenant: &TenantId,
         request: v1::StatsRequest,
     ) -> Result<v1::StatsResponse, Failure> {
-        let answer = stats::answer(self, tenant, request);
-        self.ask(Question::Stats, answer, |answer| answer.completeness.as_ref()).await
+        self.ask(Question::Stats, stats::answer(self, tenant, request)).await
     }
 
     /// Holds two merges against each other.
@@ -224,8 +232,8 @@ impl Engine {
     /// As [`Engine::search`].
     #[tracing::instrument(name = "diff", skip_all, fields(%tenant, profiles, bytes, blocks, estimate))]
     pub(crate) async fn diff(&self, tenant: &TenantId, request: v1::DiffRequest) -> Result<v1::DiffResponse, Failure> {
-        let answer = diff::answer(self, tenant, request);
-        self.ask(Question::Diff, answer, |answer| answer.completeness.as_ref()).await
+        let engine = self.explaining(request.explain);
+        engine.ask(Question::Diff, diff::answer(&engine, tenant, request)).await
     }
 
     /// Lists profile types.
@@ -238,8 +246,7 @@ impl Engine {
         tenant: &TenantId,
         request: v1::ProfileTypesRequest,
     ) -> Result<v1::ProfileTypesResponse, Failure> {
-        let answer = types::answer(self, tenant, request);
-        self.ask(Question::ProfileTypes, answer, |answer| answer.completeness.as_ref()).await
+        self.ask(Question::ProfileTypes, types::answer(self, tenant, request)).await
     }
 
     /// Lists services.
@@ -252,8 +259,7 @@ impl Engine {
         tenant: &TenantId,
         request: v1::ServicesRequest,
     ) -> Result<v1::ServicesResponse, Failure> {
-        let answer = services::answer(self, tenant, request);
-        self.ask(Question::Services, answer, |answer| answer.completeness.as_ref()).await
+        self.ask(Question::Services, services::answer(self, tenant, request)).await
     }
 
     /// Lists the names of labels.
@@ -266,8 +272,7 @@ impl Engine {
         tenant: &TenantId,
         request: v1::LabelNamesRequest,
     ) -> Result<v1::LabelNamesResponse, Failure> {
-        let answer = labels::names(self, tenant, request);
-        self.ask(Question::LabelNames, answer, |answer| answer.completeness.as_ref()).await
+        self.ask(Question::LabelNames, labels::names(self, tenant, request)).await
     }
 
     /// Lists the values of a label.
@@ -280,34 +285,62 @@ impl Engine {
         tenant: &TenantId,
         request: v1::LabelValuesRequest,
     ) -> Result<v1::LabelValuesResponse, Failure> {
-        let answer = labels::values(self, tenant, request);
-        self.ask(Question::LabelValues, answer, |answer| answer.completeness.as_ref()).await
+        self.ask(Question::LabelValues, labels::values(self, tenant, request)).await
+    }
+
+    /// Returns the engine of one question, which notes what the answer costs where that is asked for.
+    fn explaining(&self, is_asked: bool) -> Self {
+        Self(Arc::clone(&self.0), Explaining::new(is_asked))
     }
 
     /// Waits for an answer, but not for ever, and counts it.
-    async fn ask<T>(
+    async fn ask<T: Answer>(
         &self,
         question: Question,
         answer: impl Future<Output = Result<T, Error>>,
-        completeness: impl FnOnce(&T) -> Option<&v1::Completeness>,
     ) -> Result<T, Failure> {
         let asking = self.0.metrics.begin(question);
         let after = self.0.limits.timeout;
-        let result = tokio::time::timeout(after, answer).await.unwrap_or(Err(Error::Deadline { after }));
-        let result = result.map_err(Failure::from);
-        asking.end(result.as_ref().map(|answer| completeness(answer).is_some_and(|c| c.partial)));
+        let result = tokio::time::timeout(after, self.1.charge(answer)).await.unwrap_or(Err(Error::Deadline { after }));
+        let mut result = result.map_err(Failure::from);
+        asking.end(result.as_ref().map(Answer::is_partial));
+        if let (Ok(answer), Some(explain)) = (&mut result, self.1.finish()) {
+            answer.explain(explain);
+        }
         result
     }
 
     /// Returns a view of the tenant's profiles.
     async fn view(&self, tenant: &TenantId, freshness: Freshness) -> Result<Arc<View>, Error> {
+        let _timed = self.1.step(Step::Refresh);
         Ok(self.0.catalog.view(tenant, freshness).await?)
     }
 
     /// Selects profiles of the tenant.
     async fn select(&self, tenant: &TenantId, selection: &Selection) -> Result<catalog::Selection, Error> {
         let view = self.view(tenant, selection.freshness.clone()).await?;
-        Ok(view.select(&selection.query()).await)
+        Ok(self.select_in(&view, selection).await)
+    }
+
+    /// Selects profiles in a view.
+    async fn select_in(&self, view: &View, selection: &Selection) -> catalog::Selection {
+        let _timed = self.1.step(Step::Select);
+        let selected = view.select(&selection.query()).await;
+        self.1.add_profiles(selected.matches.len());
+        selected
+    }
+
+    /// Waits for memory for an answer that is thought to take `estimate` bytes.
+    async fn admit(&self, estimate: u64) -> Result<Admitted, Error> {
+        let _timed = self.1.step(Step::Wait);
+        self.1.add_estimate(estimate);
+        Ok(self.0.budget.admit(estimate).await?)
+    }
+
+    /// Counts a part of a block that proved damaged. If that happened on its way here, the next question gets it anew.
+    fn note_damage(&self, block: &Block) {
+        self.0.metrics.damaged.inc();
+        self.0.catalog.forget(block.path());
     }
 
     /// Selects series of the tenant, and counts the profiles of each.
@@ -326,7 +359,7 @@ async fn on_pool<T: Send + 'static>(work: impl Future<Output = T> + Send + 'stat
     let abandoned = token.clone();
     let _guard = token.drop_guard();
     let runtime = tokio::runtime::Handle::current();
-    let work = work.in_current_span();
+    let work = bill::carried(work).in_current_span();
     let driven = tokio::task::spawn_blocking(move || runtime.block_on(abandoned.run_until_cancelled(work))).await?;
     Ok(driven.expect("nobody cancels it while it is awaited"))
 }

@@ -16,6 +16,7 @@ use afterglow_store::catalog::Match;
 use afterglow_store::paths::TenantId;
 
 use super::by::By;
+use super::explain::Step;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
@@ -109,7 +110,7 @@ pub(super) async fn answer(
     let view = engine.view(tenant, selection.freshness.clone()).await?;
     let mut sides = Vec::new();
     for side in [&base, &selection] {
-        sides.push(merge::select_any(&view, side).await?);
+        sides.push(merge::select_any(engine, &view, side).await?);
     }
     let engine = engine.clone();
     let (sample_type, is_self) = (request.sample_type, request.value != i32::from(v1::FunctionValue::SeriesValueTotal));
@@ -131,6 +132,7 @@ pub(super) async fn answer(
         let done = tally::read(&engine, Question::Regressions, of, &shown, &selection, filter, used).await?;
         let Done { tally: used, is_read, problems: unread, mut admitted, .. } = done;
         problems.extend(unread);
+        let _timed = engine.1.step(Step::Encode);
         // Once more as cells, and the answer.
         admitted.cover(3 * used.memory() as u64)?;
         let (base_read, read) = is_read.split_at(base_profiles);
@@ -159,6 +161,7 @@ pub(super) async fn answer(
             base_cells: parted.base_cells as u64,
             completeness: Some(completeness(&problems)),
             warnings: shown.warnings,
+            explain: None,
         })
     })
     .await?

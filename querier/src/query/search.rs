@@ -4,6 +4,7 @@ use afterglow_proto::v1;
 use afterglow_store::paths::TenantId;
 
 use super::cursor::{Cursor, Position};
+use super::explain::Step;
 use super::selection::Selection;
 use super::{Engine, Error, Match, completeness, info};
 
@@ -30,6 +31,7 @@ pub(super) async fn answer(
         after = Some(cursor.after);
     }
     let selected = engine.select(tenant, &selection).await?;
+    let _timed = engine.1.step(Step::Encode);
     let (page, more) = cut(&selected.matches, after, limit);
     let next_cursor = match page.last() {
         Some(last) if more => {
@@ -41,6 +43,7 @@ pub(super) async fn answer(
         profiles: page.into_iter().map(info).collect(),
         next_cursor,
         completeness: Some(completeness(&selected.problems)),
+        explain: None,
     })
 }
 

@@ -15,6 +15,7 @@ use afterglow_store::paths::TenantId;
 use tracing::Span;
 
 use super::by::{By, Groups};
+use super::explain::Step as Explained;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
@@ -75,7 +76,10 @@ pub(super) async fn answer(
         let shown = Shown::new(matches, &sample_type)?;
         answer.warnings.clone_from(&shown.warnings);
         let sums = match of {
-            Of::Totals => totals(matches, &groups, &shown, step),
+            Of::Totals => {
+                let _timed = engine.1.step(Explained::Sum);
+                totals(matches, &groups, &shown, step)
+            }
             Of::Function(name, value) => {
                 let cells = Cells::new(matches, &groups, step);
                 let of = (&matches[..], &cells.of[..]);

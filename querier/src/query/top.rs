@@ -14,6 +14,7 @@ use afterglow_store::paths::TenantId;
 use regex::{Regex, RegexBuilder};
 
 use super::by::By;
+use super::explain::Step;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
@@ -52,7 +53,7 @@ pub(super) async fn answer(
     let limit = (request.limit > 0).then_some(request.limit as usize);
     let selection = Selection::read(request.selection, engine.now_nanos())?;
     let view = engine.view(tenant, selection.freshness.clone()).await?;
-    let selected = merge::select_any(&view, &selection).await?;
+    let selected = merge::select_any(engine, &view, &selection).await?;
     let engine = engine.clone();
     on_pool(async move {
         let (matches, mut problems) = (&selected.matches, selected.problems);
@@ -63,6 +64,7 @@ pub(super) async fn answer(
         let done = tally::read(&engine, Question::Top, of, &shown, &selection, filter, tables).await?;
         let Done { tally: Tables(tables), is_read, problems: unread, warnings, mut admitted } = done;
         problems.extend(unread);
+        let _timed = engine.1.step(Step::Encode);
         let mut profiles = vec![0; tables.len()];
         for (&group, _) in groups.of.iter().zip(&is_read).filter(|(_, is_read)| **is_read) {
             profiles[group as usize] += 1;

@@ -2,6 +2,7 @@
 
 mod diff;
 mod edge;
+mod explain;
 mod fetch;
 mod functions;
 mod labels;

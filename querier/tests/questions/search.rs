@@ -192,7 +192,7 @@ async fn grpc_answers_the_same() {
     let world = World::new().await;
     world.put(&fleet()).await;
     let selection = v1::Selection { query: r#"{dc="eu-1"}"#.to_owned(), ..Default::default() };
-    let request = v1::SearchRequest { selection: Some(selection), limit: 1, cursor: String::new() };
+    let request = v1::SearchRequest { selection: Some(selection), limit: 1, ..Default::default() };
     let answer = world.grpc.clone().search(request).await.unwrap().into_inner();
     let over_http = world.json(PATH, &[("query", r#"{dc="eu-1"}"#), ("limit", "1")]).await;
     assert_eq!(serde_json::to_value(answer).unwrap(), over_http);

@@ -44,6 +44,19 @@ async fn stats_count_what_is_listed() {
     assert!(shares <= after.stored_bytes && shares + 100 > after.stored_bytes, "{shares} of {}", after.stored_bytes);
 }
 
+/// Goal: what was counted once is not opened again, though the cache of blocks has long dropped it.
+#[tokio::test]
+async fn blocks_are_counted_once() {
+    let world = World::with(&["--query.max-list-age=0s", "--query.cache=1"]).await;
+    put_fixtures(&world).await;
+    let first = ask(&world).await;
+    assert!(first.levels[0].blocks > 2, "{:?}", first.levels);
+    let requests = world.store.metrics().requests();
+    assert_eq!(ask(&world).await, first);
+    let more = world.store.metrics().requests() - requests;
+    assert!(more <= 2, "a listing, and a look for a new commit: {more} requests");
+}
+
 /// Goal: nothing is stored, and the process that answers deletes nothing.
 #[tokio::test]
 async fn nothing_is_counted_as_nothing() {

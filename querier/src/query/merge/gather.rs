@@ -14,6 +14,7 @@ use ulid::Ulid;
 
 use super::super::budget::Admitted;
 use super::super::error::{Nearest, Unread};
+use super::super::explain::{Explaining, Step};
 use super::super::metrics::Question;
 use super::super::selection::Selection;
 use super::super::{Engine, Error, on_pool};
@@ -71,7 +72,7 @@ impl Chosen {
         selection: Selection,
     ) -> Result<Self, Error> {
         let view = engine.view(tenant, selection.freshness.clone()).await?;
-        let selected = select_any(&view, &selection).await?;
+        let selected = select_any(engine, &view, &selection).await?;
         Self::new(engine, selected.matches, selected.problems, selection)
     }
 
@@ -114,6 +115,7 @@ impl Chosen {
             let selection = selection.to_string();
             return Err(Error::NoMatch { selection, nearest: Nearest(None), unread: Unread::of(view.problems()) });
         }
+        engine.1.add_profiles(matches.len());
         Self::new(engine, matches, Vec::new(), selection)
     }
 
@@ -183,10 +185,10 @@ async fn merge(
     held: u64,
     problems: &mut Vec<Problem>,
 ) -> Result<Read, Error> {
-    let mut worker = Worker::start(admitted, held);
+    let mut worker = Worker::start(admitted, held, engine.1.clone());
     let mut profiles = 0;
     let asked = types;
-    let reads = parts.into_iter().map(|part| read(part, asked));
+    let reads = parts.into_iter().map(|part| read(part, asked, engine.1.clone()));
     let mut reads = stream::iter(reads).buffered(engine.0.limits.merge_reads);
     while let Some((part, sums)) = reads.next().await {
         match sums? {
@@ -204,7 +206,7 @@ async fn merge(
                 worker.add(sums).await?;
             }
             Err(error) if error.is_corrupt() => {
-                engine.0.metrics.damaged.inc();
+                engine.note_damage(&part.block);
                 tracing::error!(%error, "a dataset is left out of a merge");
                 problems.push(Problem { key: part.block.path().clone(), text: error.to_string() });
             }
@@ -218,17 +220,29 @@ async fn merge(
 }
 
 /// Reads the sums of these sample types of a part.
-async fn read(part: Part, types: SampleTypes) -> (Part, Result<Result<Vec<Aggregate>, block::Error>, Error>) {
+async fn read(
+    part: Part,
+    types: SampleTypes,
+    explaining: Explaining,
+) -> (Part, Result<Result<Vec<Aggregate>, block::Error>, Error>) {
     let Part { block, dataset, rows, .. } = part.clone();
-    (part, on_pool(async move { block.aggregate(dataset, &rows, types).await }).await)
+    let read = async move {
+        let _timed = explaining.step(Step::Decode);
+        block.aggregate(dataset, &rows, types).await
+    };
+    (part, on_pool(read).await)
 }
 
 /// Selects profiles, of which there must be some.
 ///
 /// # Errors
 /// [`Error::NoMatch`].
-pub(in super::super) async fn select_any(view: &View, selection: &Selection) -> Result<catalog::Selection, Error> {
-    let selected = view.select(&selection.query()).await;
+pub(in super::super) async fn select_any(
+    engine: &Engine,
+    view: &View,
+    selection: &Selection,
+) -> Result<catalog::Selection, Error> {
+    let selected = engine.select_in(view, selection).await;
     if selected.matches.is_empty() { Err(no_match(view, selection, &selected.problems).await) } else { Ok(selected) }
 }
 

@@ -16,6 +16,7 @@ use afterglow_proto::v1;
 use afterglow_store::paths::TenantId;
 use tracing::Span;
 
+use super::explain::Step;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::{Engine, Error, completeness};
@@ -38,17 +39,19 @@ pub(super) async fn answer(
     };
     record(&[&chosen]);
     let types = form.sample_types(&[&chosen]);
-    let admitted = engine.0.budget.admit(chosen.estimate()).await?;
+    let admitted = engine.admit(chosen.estimate()).await?;
     let (gathered, mut admitted) = chosen.gather(engine, Question::Merge, types, admitted, 0).await?;
     let Gathered { merged, memory, profiles, problems, .. } = gathered;
-    let span = Span::current();
+    let (span, explaining) = (Span::current(), engine.1.clone());
     let write = move || {
         let _span = span.enter();
+        let _timed = explaining.step(Step::Encode);
         admitted.cover(form.factor() * memory)?;
         form.merge(merged)
     };
     let (result, warnings) = tokio::task::spawn_blocking(write).await??;
-    Ok(v1::MergeResponse { result: Some(result), profiles, completeness: Some(completeness(&problems)), warnings })
+    let completeness = Some(completeness(&problems));
+    Ok(v1::MergeResponse { result: Some(result), profiles, completeness, warnings, explain: None })
 }
 
 /// Notes in the span what is read.

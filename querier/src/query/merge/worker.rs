@@ -11,6 +11,7 @@ use tracing::Span;
 
 use super::super::Error;
 use super::super::budget::Admitted;
+use super::super::explain::{Explaining, Step as Explained};
 
 /// A merge under way on the blocking pool.
 #[derive(Debug)]
@@ -29,10 +30,10 @@ enum Step {
 
 impl Worker {
     /// Starts a merge in the memory that is `admitted`, of which `held` bytes are in use already.
-    pub(super) fn start(admitted: Admitted, held: u64) -> Self {
+    pub(super) fn start(admitted: Admitted, held: u64, explaining: Explaining) -> Self {
         let (steps, received) = mpsc::channel(1);
         let span = Span::current();
-        let task = tokio::task::spawn_blocking(move || span.in_scope(|| work(received, admitted, held)));
+        let task = tokio::task::spawn_blocking(move || span.in_scope(|| work(received, admitted, held, &explaining)));
         Self { steps, task }
     }
 
@@ -63,11 +64,17 @@ impl Worker {
     }
 }
 
-fn work(mut steps: mpsc::Receiver<Step>, mut admitted: Admitted, held: u64) -> Result<(Merged, u64, Admitted), Error> {
+fn work(
+    mut steps: mpsc::Receiver<Step>,
+    mut admitted: Admitted,
+    held: u64,
+    explaining: &Explaining,
+) -> Result<(Merged, u64, Admitted), Error> {
     let mut merger = Merger::new();
     loop {
         match steps.blocking_recv() {
             Some(Step::Add(sums)) => {
+                let _timed = explaining.step(Explained::Sum);
                 for sum in &sums {
                     merger.add(&sum.profile())?;
                     admitted.cover(held + merger.memory() as u64)?;
@@ -77,6 +84,7 @@ fn work(mut steps: mpsc::Receiver<Step>, mut admitted: Admitted, held: u64) -> R
             None => return Err(Error::Cancelled),
         }
     }
+    let _timed = explaining.step(Explained::Sum);
     let memory = merger.memory() as u64;
     Ok((merger.finish(), memory, admitted))
 }

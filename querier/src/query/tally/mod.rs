@@ -20,6 +20,7 @@ use tracing::Span;
 
 use super::budget::Admitted;
 use super::error::Unread;
+use super::explain::{Explaining, Step};
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
@@ -97,19 +98,20 @@ pub(super) async fn read<T: Tally>(
     let largest = parts.iter().map(|part| part.estimate).max().unwrap_or_default();
     let reading = largest * limits.merge_reads.min(parts.len()) as u64;
     record(engine, question, matches, &parts, reading);
-    let mut admitted = engine.0.budget.admit(reading).await?;
+    let mut admitted = engine.admit(reading).await?;
 
     let growing = Arc::new(Mutex::new(Growing { tally, unmatched: None }));
     let (mut is_read, mut problems) = (vec![true; matches.len()], Vec::new());
-    let mut reads =
-        stream::iter(parts.into_iter().map(|part| read_part(part, Arc::clone(&filter), Arc::clone(&growing))))
-            .buffer_unordered(limits.merge_reads);
+    let mut reads = stream::iter(
+        parts.into_iter().map(|part| read_part(part, Arc::clone(&filter), Arc::clone(&growing), engine.1.clone())),
+    )
+    .buffer_unordered(limits.merge_reads);
     while let Some(part) = reads.next().await {
         let (block, places, memory) = part?;
         match memory {
             Ok(memory) => admitted.cover(reading + memory as u64)?,
             Err(error) if error.is_corrupt() => {
-                engine.0.metrics.damaged.inc();
+                engine.note_damage(&block);
                 tracing::error!(%error, "a dataset is left out of a tally");
                 problems.push(Problem { key: block.path().clone(), text: error.to_string() });
                 places.into_iter().for_each(|place| is_read[place] = false);
@@ -136,11 +138,15 @@ async fn read_part<T: Tally>(
     part: Part,
     filter: Arc<Filter>,
     growing: Arc<Mutex<Growing<T>>>,
+    explaining: Explaining,
 ) -> Result<PartRead, Error> {
     let Part { block, dataset, rows, places, .. } = part;
     let from = Arc::clone(&block);
     let memory = on_pool(async move {
+        let timed = explaining.step(Step::Decode);
         let all = from.by_group(dataset, &rows).await?;
+        drop(timed);
+        let _timed = explaining.step(Step::Sum);
         let mut memory = 0;
         for grouped in &all {
             let mut profile = grouped.profile();
