@@ -54,7 +54,7 @@ function measure(nodes: number, context: CanvasRenderingContext2D): Measured {
   const layout = layoutOf(tree);
   const scene: Scene = {
     layout,
-    palette: paletteOf("light", false),
+    palette: paletteOf("light", "package"),
     colours: coloursOf(tree, "package"),
     matches: undefined,
     start: 0,

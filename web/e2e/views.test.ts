@@ -75,6 +75,69 @@ describe("the graph", () => {
   });
 });
 
+test("colours say what kind of code it is, with a legend, in the link", async () => {
+  const page = await open(link("/explore", CHECKOUT));
+  await page.getByRole("application").waitFor();
+  await page.getByRole("combobox", { name: "Colour" }).selectOption("by type");
+  const legend = page.getByRole("list", { name: "Kinds of code" });
+  await expect.poll(() => legend.getByRole("listitem").allTextContents()).toEqual([
+    expect.stringMatching(/own code [\d.]+ %/),
+    expect.stringMatching(/library [\d.]+ %/),
+    expect.stringMatching(/runtime [\d.]+ %/),
+  ]);
+  expect(new URL(page.url()).searchParams.get("colour")).toBe("type");
+  await page.reload();
+  await legend.waitFor();
+  await picture(page, "types");
+  await page.goto(inject("url") + link("/compare", { ...CHECKOUT, query: '{version="1.5"}', base_query: '{version="1.4"}' }));
+  await page.getByText("same share").waitFor();
+  await page.getByRole("combobox", { name: "Colour" }).selectOption("by type");
+  await legend.waitFor();
+});
+
+test("a tooltip says where a frame's source is, and its values of all sample types, asked for once", async () => {
+  const page = await open(link("/explore", { ...CHECKOUT, type: "heap", view: "graph" }));
+  const asked: string[] = [];
+  page.on("request", (request) => {
+    const { pathname, searchParams } = new URL(request.url());
+    if (pathname === "/api/v1/merge") asked.push(searchParams.get("sample_type") ?? "");
+  });
+  const graph = page.getByRole("application");
+  await graph.waitFor();
+  asked.length = 0;
+  const box = (await graph.boundingBox()) ?? { x: 0, y: 0, width: 0 };
+  await page.mouse.move(box.x + 40, box.y + 2.5 * 18);
+  const tip = page.locator(".flame .tooltip");
+  await tip.getByText("main.go:").waitFor();
+  await tip.getByText("own code").waitFor();
+  const values = tip.locator(".tooltip-others dd");
+  await expect.poll(() => values.allTextContents()).toEqual([
+    expect.stringMatching(/^[\d.]+[kMG]? · [\d.]+ %, self [\d.]+[kMG]?$/),
+    expect.stringMatching(/^[\d.]+ [KMG]iB · [\d.]+ %, self [\d.]+ [KMG]?i?B$/),
+    expect.stringMatching(/^[\d.]+[kMG]? · [\d.]+ %, self [\d.]+[kMG]?$/),
+  ]);
+  expect(await tip.locator(".tooltip-others dt").allTextContents()).toEqual(["alloc_objects", "alloc_space", "inuse_objects"]);
+  expect(asked).toEqual(["alloc_objects", "alloc_space", "inuse_objects"]);
+  await picture(page, "tooltip");
+  // Every other frame is looked up in what is there.
+  await page.mouse.move(box.x + 40, box.y + 1.5 * 18);
+  await tip.getByText("runtime.main").waitFor();
+  await expect.poll(() => values.count()).toBe(3);
+  await page.waitForTimeout(400);
+  expect(asked.length).toBe(3);
+});
+
+test("a single profile's tooltip has all its sample types without a question", async () => {
+  const page = await open("/file");
+  await page.locator("input[type=file]").first().setInputFiles(resolve(import.meta.dirname, "../../tests/fixtures/profiles/svc-cpu-i1-0036.pb.gz"));
+  const graph = page.getByRole("application");
+  await graph.waitFor();
+  await graph.focus();
+  await page.keyboard.press("Home");
+  await page.keyboard.press("ArrowDown");
+  await expect.poll(() => page.locator(".tooltip-others").textContent()).toMatch(/^samples[\d.]+k? · /);
+});
+
 test("the table sorts, and the call tree opens", async () => {
   const page = await open(link("/explore", { ...CHECKOUT, view: "table" }));
   const table = page.getByRole("table", { name: "Functions" });

@@ -48,11 +48,19 @@ export interface FlameGraphNode {
   baseSelf?: string;
 }
 
+/** Where a name comes from; a server of an older version does not say. */
+export interface OriginAnswer {
+  file: string;
+  line: string;
+  mapping: string;
+}
+
 export interface FlameGraph {
   sampleType?: SampleType;
   names: string[];
   nodes: FlameGraphNode[];
   nodesTruncated: string;
+  origins?: OriginAnswer[];
 }
 
 export interface TopFunction {
@@ -150,6 +158,28 @@ export interface FunctionAnswer extends Answer {
   callers: TopFunction[];
   callees: TopFunction[];
   profiles: string;
+}
+
+export interface Regression {
+  name: string;
+  file: string;
+  baseShare: number;
+  share: number;
+  /** Of a function that is new there is no number. */
+  change: number | null;
+  chance: number;
+  significant: boolean;
+}
+
+export interface RegressionsAnswer extends Answer {
+  sampleType?: SampleType;
+  changes: Regression[];
+  changesTruncated: string;
+  tested: string;
+  profiles: string;
+  baseProfiles: string;
+  cells: string;
+  baseCells: string;
 }
 
 export interface ServiceStats {

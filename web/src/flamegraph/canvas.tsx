@@ -6,8 +6,8 @@ import { useCallback, useEffect, useId, useImperativeHandle, useLayoutEffect, us
 import { coloursOf, paletteOf, type Colouring } from "./colour";
 import { layoutOf, nodeAt } from "./layout";
 import { contentHeight, depthAt, paint, ROW, rowY, type Scene, type Size } from "./paint";
-import { Tooltip } from "./tooltip";
-import { isDiff, type Tree } from "./tree";
+import { Tooltip, type OtherTree } from "./tooltip";
+import type { Tree } from "./tree";
 
 /** How long a zoom takes in milliseconds: the eye can follow, the hand need not wait. */
 const ZOOM_MILLIS = 160;
@@ -19,7 +19,9 @@ const WINDOW_MIN = 1e-9;
 const DRAG_MIN = 4;
 
 /** What a reader can do with a frame. */
-export type FrameAction = "zoom" | "menu" | "copy" | "sandwich" | "focus" | "hide" | "search" | "collapse";
+export type FrameAction = "zoom" | "menu" | "copy" | "sandwich" | "focus" | "hide" | "search" | "collapse" | "source";
+
+const NO_OTHERS: readonly OtherTree[] = [];
 
 /** What others can ask of a graph. */
 export interface FlameCanvasHandle {
@@ -37,6 +39,10 @@ export interface FlameCanvasProps {
   matches: Uint8Array | undefined;
   /** The node that fills the width. */
   zoomed: number;
+  /** The same stacks by other sample types, for tooltips. */
+  others?: readonly OtherTree[];
+  /** The reader rests on a frame: time to ask for the other sample types. */
+  onRest?: () => void;
   onAction: (action: FrameAction, node: number, at: { x: number; y: number }) => void;
   ref?: Ref<FlameCanvasHandle>;
 }
@@ -45,7 +51,7 @@ export function FlameCanvas(props: FlameCanvasProps) {
   const { tree, theme, colouring, isFlame, matches, zoomed, onAction } = props;
   const layout = useMemo(() => layoutOf(tree), [tree]);
   const colours = useMemo(() => coloursOf(tree, colouring), [tree, colouring]);
-  const palette = useMemo(() => paletteOf(theme, isDiff(tree)), [theme, tree]);
+  const palette = useMemo(() => paletteOf(theme, colouring), [theme, colouring]);
   const canvas = useRef<HTMLCanvasElement>(null);
   const box = useRef<HTMLDivElement>(null);
   const size = useRef<Size>({ width: 0, height: 0, ratio: 1 });
@@ -273,6 +279,9 @@ export function FlameCanvas(props: FlameCanvasProps) {
       case "s":
         act("sandwich");
         break;
+      case "o":
+        act("source");
+        break;
       case "f":
         act("focus");
         break;
@@ -343,11 +352,20 @@ export function FlameCanvas(props: FlameCanvasProps) {
         </div>
       </div>
       {current === undefined || current.node >= tree.count ? null : (
-        <Tooltip tree={tree} node={current.node} x={current.x} y={current.y} width={size} isLive={current.byKey} />
+        <Tooltip
+          tree={tree}
+          node={current.node}
+          x={current.x}
+          y={current.y}
+          width={size}
+          isLive={current.byKey}
+          others={props.others ?? NO_OTHERS}
+          onRest={props.onRest}
+        />
       )}
       <p id={description} className="unseen">
-        Arrow keys move between frames, Enter zooms, Escape shows all, s shows callers and callees, f focuses, h hides, c copies the name,
-        m opens the menu.
+        Arrow keys move between frames, Enter zooms, Escape shows all, s shows callers and callees, f focuses, h hides, o opens the source,
+        c copies the name, m opens the menu.
       </p>
     </div>
   );

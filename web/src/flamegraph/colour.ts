@@ -1,11 +1,16 @@
 // Colours of frames. By package: twelve hues of like lightness, told apart by light and dark text on them and never the only sign of
-// anything. By difference: blue for less, orange for more, grey between; the pair that all common kinds of colour blindness keep apart
-// (Okabe and Ito). Strength follows the change of the share, so that a frame that merely grew with everything stays grey.
+// anything. By type: own code, library, runtime and kernel in hues of Okabe and Ito, made so that they also differ in lightness. By
+// difference: blue for less, orange for more, grey between; the pair that all common kinds of colour blindness keep apart (Okabe and Ito).
+// Strength follows the change of the share, so that a frame that merely grew with everything stays grey.
 
+import { KINDS, kindOf, type Kind } from "../format/kinds";
 import { packageOf } from "../format/names";
 import { isDiff, type Tree } from "./tree";
 
-export type Colouring = "package" | "function" | "diff" | "plain";
+/** By what frames are coloured; `diff` only in a comparison. */
+export type Colouring = "package" | "type" | "function" | "diff" | "plain";
+
+const COLOURINGS: readonly string[] = ["package", "type", "function", "plain"] satisfies Colouring[];
 
 /** What a canvas needs to draw in: resolved colours, as canvases know no variables. */
 export interface Palette {
@@ -30,13 +35,29 @@ const DIFF_STEPS = 8;
 /** The change of a share that has the full colour: a quarter more, or a quarter less, of the whole profile. */
 const DIFF_FULL = 0.25;
 
-/** Makes the palette of a theme. */
-export function paletteOf(theme: "light" | "dark", isComparison: boolean): Palette {
+/** The colours of kinds, searched for the largest distance between any two for all kinds of eyes; colour.test.ts says how far apart. */
+export const KIND_COLOURS: Record<"light" | "dark", Record<Kind, string>> = {
+  light: { own: "#ed892d", library: "#a3c6ee", runtime: "#40c885", kernel: "#ba6f9c", unknown: "#eaeaeb" },
+  dark: { own: "#94450d", library: "#2445a6", runtime: "#2a7755", kernel: "#7b2d76", unknown: "#323539" },
+};
+
+/** Reads the colouring of a link: what is no colouring, or is missing, is the one that the tree begins with. */
+export function colouringOf(text: string | null, tree: Tree): Colouring {
+  if (text !== null && COLOURINGS.includes(text)) return text as Colouring;
+  return isDiff(tree) ? "diff" : "package";
+}
+
+function framesOf(theme: "light" | "dark", colouring: Colouring): string[] {
   const dark = theme === "dark";
-  const frames = isComparison
-    ? Array.from({ length: 2 * DIFF_STEPS + 1 }, (_, step) => diffColour((step - DIFF_STEPS) / DIFF_STEPS, dark))
-    : HUES.map((hue) => (dark ? `hsl(${hue} 38% 34%)` : `hsl(${hue} 68% 78%)`));
-  return dark
+  if (colouring === "type") return KINDS.map((kind) => KIND_COLOURS[theme][kind]);
+  if (colouring === "diff") return Array.from({ length: 2 * DIFF_STEPS + 1 }, (_, step) => diffColour((step - DIFF_STEPS) / DIFF_STEPS, dark));
+  return HUES.map((hue) => (dark ? `hsl(${hue} 38% 34%)` : `hsl(${hue} 68% 78%)`));
+}
+
+/** Makes the palette of a theme. */
+export function paletteOf(theme: "light" | "dark", colouring: Colouring): Palette {
+  const frames = framesOf(theme, colouring);
+  return theme === "dark"
     ? {
         frames,
         text: "#f2efe9",
@@ -72,12 +93,30 @@ export function diffColour(strength: number, dark: boolean): string {
 
 /** Chooses a colour of the palette for each node. */
 export function coloursOf(tree: Tree, colouring: Colouring): Uint8Array {
-  if (isDiff(tree)) return diffColours(tree);
+  if (colouring === "diff") return diffColours(tree);
   const ofName = Uint8Array.from(tree.names, (name) => {
     if (colouring === "plain") return 0;
+    if (colouring === "type") return KINDS.indexOf(kindOf(name, tree.origins.get(name)));
     return hash(colouring === "package" ? packageOf(name) : name) % HUES.length;
   });
-  return Uint8Array.from(tree.name, (name) => ofName[name]);
+  const colours = Uint8Array.from(tree.name, (name) => ofName[name]);
+  // The root of all stacks is no code; that of a sandwich is a function.
+  if (colouring === "type" && isRootOfAll(tree)) colours[0] = KINDS.indexOf("unknown");
+  return colours;
+}
+
+function isRootOfAll(tree: Tree): boolean {
+  const origin = tree.origins.get(tree.names[tree.name[0]]);
+  return origin === undefined || (origin.file === "" && origin.mapping === "");
+}
+
+/** Sums the self values of a tree by the kind of code, in the order of `KINDS`. */
+export function kindTotals(tree: Tree): number[] {
+  const kinds = coloursOf(tree, "type");
+  const totals = KINDS.map(() => 0);
+  // The root is no code.
+  for (let i = 1; i < tree.count; i++) totals[kinds[i]] += tree.self[i];
+  return totals;
 }
 
 /** Returns by how much a node's share of its side changed: 0.1 means from 5 % to 15 %. */

@@ -88,7 +88,7 @@ function built(root: Draft, tree: Tree): Tree {
   for (const { node, depth, total, baseTotal } of order) {
     builder.add(node.name, depth, total, node.self, baseTotal, node.baseSelf);
   }
-  return builder.build(tree.sampleType, isDiff(tree), tree.truncated);
+  return builder.build(tree.sampleType, isDiff(tree), tree.truncated, tree.origins);
 }
 
 function baseSelfOf(tree: Tree, node: number): number {

@@ -3,6 +3,21 @@
 
 import { number, type FlameGraph, type SampleType } from "../api/answers";
 
+/** Where a name comes from, as far as the profile says. */
+export interface Origin {
+  /** The source file, as the compiler had it; empty where unknown. */
+  readonly file: string;
+  /** The line on which the function starts, or the first of it that was met; 0 where unknown. */
+  readonly line: number;
+  /** The path of the program or library that its code was loaded from. */
+  readonly mapping: string;
+}
+
+/** What is known of the names of a tree; it stays the same whatever is done to the tree. */
+export type Origins = ReadonlyMap<string, Origin>;
+
+const NO_ORIGINS: Origins = new Map();
+
 /** A tree of stacks with values. Index 0 is the root. */
 export interface Tree {
   /** How many nodes there are. */
@@ -28,6 +43,7 @@ export interface Tree {
   readonly sampleType: SampleType;
   /** How many nodes the answer left out. */
   readonly truncated: number;
+  readonly origins: Origins;
 }
 
 /** Collects nodes in depth-first order. */
@@ -55,7 +71,7 @@ export class TreeBuilder {
   }
 
   /** Makes the tree. `isDiff` says that the base's values mean something. */
-  build(sampleType: SampleType, isDiff: boolean, truncated = 0): Tree {
+  build(sampleType: SampleType, isDiff: boolean, truncated = 0, origins = NO_ORIGINS): Tree {
     const [total, self, baseTotal, baseSelf] = this.#values.map((values) => Float64Array.from(values));
     const none = new Float64Array(0);
     const depth = Uint32Array.from(this.#depth);
@@ -71,6 +87,7 @@ export class TreeBuilder {
       baseSelf: isDiff ? baseSelf : none,
       sampleType,
       truncated,
+      origins,
     };
   }
 }
@@ -97,7 +114,12 @@ export function treeOf(graph: FlameGraph, isDiff = false): Tree {
   }
   const sampleType = graph.sampleType ?? { type: "samples", unit: "count" };
   const truncated = number(graph.nodesTruncated);
-  return { count, names: graph.names, name, depth, ...linked(depth), total, self, baseTotal, baseSelf, sampleType, truncated };
+  const origins = originsOf(graph);
+  return { count, names: graph.names, name, depth, ...linked(depth), total, self, baseTotal, baseSelf, sampleType, truncated, origins };
+}
+
+function originsOf({ names, origins = [] }: FlameGraph): Origins {
+  return new Map(origins.map(({ file, line, mapping }, i) => [names[i], { file, line: number(line), mapping }]));
 }
 
 /** Whether a tree compares with a base. */
@@ -127,6 +149,13 @@ export function follow(tree: Tree, path: readonly string[]): number {
     node = child;
   }
   return node;
+}
+
+/** Finds the node that a node of another tree is: the one below the same names. The roots are each other's, whatever they are called. */
+export function counterpart(tree: Tree, of: Tree, node: number): number | undefined {
+  const path = pathTo(of, node).map((at) => of.names[of.name[at]]);
+  const found = follow(tree, path);
+  return tree.depth[found] === path.length ? found : undefined;
 }
 
 /** Derives parents and ends of subtrees from the depths of nodes in depth-first order. */

@@ -1,6 +1,6 @@
 // A tree as files of other tools: folded stacks (flamegraph.pl), speedscope's JSON, and a picture in SVG that opens anywhere.
 
-import { coloursOf, paletteOf } from "../flamegraph/colour";
+import { colouringOf, coloursOf, paletteOf } from "../flamegraph/colour";
 import { layoutOf } from "../flamegraph/layout";
 import { fitted } from "../flamegraph/paint";
 import { isDiff, type Tree } from "../flamegraph/tree";
@@ -65,8 +65,9 @@ const SVG_HEAD = 26;
 /** Draws a tree as SVG, root on top; every frame says its value in its title. */
 export function svg(tree: Tree, title: string): string {
   const layout = layoutOf(tree);
-  const colours = coloursOf(tree, "package");
-  const palette = paletteOf("light", isDiff(tree));
+  const colouring = colouringOf(null, tree);
+  const colours = coloursOf(tree, colouring);
+  const palette = paletteOf("light", colouring);
   const scale = SVG_WIDTH / layout.width[0];
   const height = SVG_HEAD + layout.levels.length * SVG_ROW;
   const frames: string[] = [];

@@ -4,7 +4,7 @@
 //
 // The file is anybody's: every length, index and the unpacked size are checked, and a fault says what and where.
 
-import { TreeBuilder, type Tree } from "../flamegraph/tree";
+import { TreeBuilder, type Origin, type Tree } from "../flamegraph/tree";
 import type { SampleType } from "../api/answers";
 
 /** The most bytes a file may have once unpacked, as the server's default limit. */
@@ -22,6 +22,22 @@ export interface Profile {
   samples: { locations: number[]; values: number[] }[];
   /** The names of a location's frames by its id, the innermost first. */
   frames: Map<number, string[]>;
+  /** Where each name comes from; of several files, the first in the alphabet. */
+  origins: Map<string, Origin>;
+}
+
+/** A location as the file has it: functions with their lines, the innermost first. */
+interface Location {
+  lines: { function: number; line: number }[];
+  address: number;
+  mapping: number;
+}
+
+/** A function as the file has it; texts are indices into its strings. */
+interface PprofFunction {
+  name: number;
+  file: number;
+  startLine: number;
 }
 
 /** Unpacks and reads a file. Throws an `Error` that says what is wrong with it. */
@@ -149,13 +165,15 @@ export function decoded(bytes: Uint8Array): Profile {
   const strings: string[] = [];
   const types: { type: number; unit: number }[] = [];
   const samples: Profile["samples"] = [];
-  const lines = new Map<number, { functions: number[]; address: number }>();
-  const functions = new Map<number, number>();
+  const locations = new Map<number, Location>();
+  const functions = new Map<number, PprofFunction>();
+  const mappings = new Map<number, number>();
   let [time, duration, shown] = [0, 0, 0];
   for (const fields = new Fields(bytes, 0, bytes.length); fields.next(); ) {
     if (fields.field === 1) types.push(valueType(fields.message()));
     else if (fields.field === 2) samples.push(sample(fields.message()));
-    else if (fields.field === 4) location(fields.message(), lines);
+    else if (fields.field === 3) mapping(fields.message(), mappings);
+    else if (fields.field === 4) location(fields.message(), locations);
     else if (fields.field === 5) functionOf(fields.message(), functions);
     else if (fields.field === 6) strings.push(fields.text());
     else if (fields.field === 9) time = fields.varint();
@@ -170,14 +188,24 @@ export function decoded(bytes: Uint8Array): Profile {
   const sampleTypes = types.map(({ type, unit }) => ({ type: text(type), unit: text(unit) }));
   if (sampleTypes.length === 0) throw new Error("this is not a pprof file: it has no sample types");
   const frames = new Map<number, string[]>();
-  for (const [id, { functions: inlined, address }] of lines) {
-    const names = inlined.map((id) => {
-      const name = functions.get(id);
-      if (name === undefined) throw new Error(`the file is damaged: it has no function ${id}`);
-      return text(name);
+  const origins = new Map<string, Origin>();
+  for (const [id, { lines, address, mapping }] of locations) {
+    const from = text(mappings.get(mapping) ?? 0);
+    const names = lines.map(({ function: id, line }) => {
+      const called = functions.get(id);
+      if (called === undefined) throw new Error(`the file is damaged: it has no function ${id}`);
+      const name = text(called.name);
+      const origin = { file: text(called.file), line: called.startLine > 0 ? called.startLine : line, mapping: from };
+      const known = origins.get(name);
+      origins.set(name, known === undefined ? origin : firstOf(known, origin));
+      return name;
     });
     // Without symbols an address is all there is.
-    frames.set(id, names.length > 0 ? names : [`0x${(address < 0 ? address + 2 ** 64 : address).toString(16)}`]);
+    if (names.length === 0) {
+      names.push(`0x${(address < 0 ? address + 2 ** 64 : address).toString(16)}`);
+      origins.set(names[0], { file: "", line: 0, mapping: from });
+    }
+    frames.set(id, names);
   }
   for (const { values } of samples) {
     if (values.length !== sampleTypes.length) throw new Error("the file is damaged: a sample has more or fewer values than types");
@@ -190,7 +218,16 @@ export function decoded(bytes: Uint8Array): Profile {
     duration: duration / 1e9,
     samples,
     frames,
+    origins,
   };
+}
+
+/** Takes two places of a name together as the server does: the first file, its first line, the first mapping. */
+function firstOf(a: Origin, b: Origin): Origin {
+  const first = (x: string, y: string): string => (x === "" || (y !== "" && y < x) ? y : x);
+  const file = first(a.file, b.file);
+  const lines = [a, b].filter((one) => one.file === file && one.line > 0).map(({ line }) => line);
+  return { file, line: lines.length === 0 ? 0 : Math.min(...lines), mapping: first(a.mapping, b.mapping) };
 }
 
 function valueType(fields: Fields): { type: number; unit: number } {
@@ -213,30 +250,47 @@ function sample(fields: Fields): { locations: number[]; values: number[] } {
   return read;
 }
 
-function location(fields: Fields, into: Map<number, { functions: number[]; address: number }>): void {
-  let [id, address] = [0, 0];
-  const functions: number[] = [];
+function mapping(fields: Fields, into: Map<number, number>): void {
+  let [id, file] = [0, 0];
   while (fields.next()) {
     if (fields.field === 1) id = fields.varint();
-    else if (fields.field === 3) address = fields.varint();
-    else if (fields.field === 4) {
-      for (const line = fields.message(); line.next(); ) {
-        if (line.field === 1) functions.push(line.varint());
-        else line.skip();
-      }
-    } else fields.skip();
-  }
-  into.set(id, { functions, address });
-}
-
-function functionOf(fields: Fields, into: Map<number, number>): void {
-  let [id, name] = [0, 0];
-  while (fields.next()) {
-    if (fields.field === 1) id = fields.varint();
-    else if (fields.field === 2) name = fields.varint();
+    else if (fields.field === 5) file = fields.varint();
     else fields.skip();
   }
-  into.set(id, name);
+  into.set(id, file);
+}
+
+function location(fields: Fields, into: Map<number, Location>): void {
+  let id = 0;
+  const read: Location = { lines: [], address: 0, mapping: 0 };
+  while (fields.next()) {
+    if (fields.field === 1) id = fields.varint();
+    else if (fields.field === 2) read.mapping = fields.varint();
+    else if (fields.field === 3) read.address = fields.varint();
+    else if (fields.field === 4) {
+      const found = { function: 0, line: 0 };
+      for (const line = fields.message(); line.next(); ) {
+        if (line.field === 1) found.function = line.varint();
+        else if (line.field === 2) found.line = line.varint();
+        else line.skip();
+      }
+      read.lines.push(found);
+    } else fields.skip();
+  }
+  into.set(id, read);
+}
+
+function functionOf(fields: Fields, into: Map<number, PprofFunction>): void {
+  let id = 0;
+  const read: PprofFunction = { name: 0, file: 0, startLine: 0 };
+  while (fields.next()) {
+    if (fields.field === 1) id = fields.varint();
+    else if (fields.field === 2) read.name = fields.varint();
+    else if (fields.field === 4) read.file = fields.varint();
+    else if (fields.field === 5) read.startLine = fields.varint();
+    else fields.skip();
+  }
+  into.set(id, read);
 }
 
 /** A stack under construction. */
@@ -244,6 +298,12 @@ interface Branch {
   children: Map<string, Branch>;
   self: number;
   total: number;
+}
+
+/** Returns which sample type a name means: the profile's default where it has none of that name. */
+export function indexOf(profile: Profile, name: string): number {
+  const found = profile.sampleTypes.findIndex(({ type }) => type === name);
+  return found < 0 ? profile.sampleTypeDefault : found;
 }
 
 /** Makes the flame graph of one of a profile's sample types. */
@@ -278,5 +338,5 @@ export function flameGraphOf(profile: Profile, sampleType: number): Tree {
     const children = [...branch.children].sort(([, a], [, b]) => a.total - b.total);
     for (const [name, branch] of children) open.push({ name, branch, depth: depth + 1 });
   }
-  return builder.build(profile.sampleTypes[sampleType], false);
+  return builder.build(profile.sampleTypes[sampleType], false, 0, profile.origins);
 }

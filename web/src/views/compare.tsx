@@ -3,7 +3,7 @@
 
 import { useMemo, useState } from "react";
 
-import { number, type DiffAnswer, type MergeAnswer } from "../api/answers";
+import { number, type DiffAnswer, type MergeAnswer, type TypesAnswer } from "../api/answers";
 import { parametersOf, selectionOf, START_DEFAULT, type Selection } from "../api/selection";
 import { treeOf, type Tree } from "../flamegraph/tree";
 import { range } from "../format/times";
@@ -11,11 +11,12 @@ import { change as changeOf, count, ratio, value } from "../format/values";
 import { States, useAnswer } from "./answer";
 import { diffSource, ExportMenu } from "./export_menu";
 import { GraphPanel } from "./graph_panel";
-import { NODES_MAX, openFunction } from "./merged_graph";
+import { NODES_MAX, openFunction, othersOf } from "./merged_graph";
 import { change, usePlace } from "./place";
 import { RangeInput } from "./range_input";
 import { NoType, SelectionBar, typeOf, useTypes } from "./selection_bar";
 import { SelectorInput } from "./selector_input";
+import { sourceOf } from "./source";
 
 export function Compare() {
   const { params } = usePlace();
@@ -69,9 +70,9 @@ export function Compare() {
       ) : selection.type === "" ? (
         <NoType types={typesAsked} />
       ) : params.get("sides") === "1" ? (
-        <SideBySide selection={selection} base={base} refresh={refresh} />
+        <SideBySide selection={selection} base={base} refresh={refresh} types={types} />
       ) : (
-        <Difference selection={selection} base={base} refresh={refresh} />
+        <Difference selection={selection} base={base} refresh={refresh} types={types} />
       )}
     </main>
   );
@@ -87,7 +88,14 @@ function SidesButton() {
   );
 }
 
-function Difference({ selection, base, refresh }: { selection: Selection; base: Selection; refresh: number }) {
+interface SidesProps {
+  selection: Selection;
+  base: Selection;
+  refresh: number;
+  types: TypesAnswer | undefined;
+}
+
+function Difference({ selection, base, refresh, types }: SidesProps) {
   const { params } = usePlace();
   const isShares = params.get("normalize") !== "0";
   const parameters = {
@@ -125,6 +133,8 @@ function Difference({ selection, base, refresh }: { selection: Selection; base: 
               tree={tree}
               label={title}
               tools={(shown, picture) => <ExportMenu tree={shown} name={title} picture={picture} source={diffSource(parameters)} />}
+              source={sourceOf(selection)}
+              others={othersOf(selection, types, "/api/v1/diff", parameters, true)}
               onFunction={(name) => openFunction(selection, name)}
             />
           </>
@@ -165,21 +175,28 @@ function Verdict({ tree, answer, selection, base, isShares }: VerdictProps) {
   );
 }
 
-function SideBySide({ selection, base, refresh }: { selection: Selection; base: Selection; refresh: number }) {
+function SideBySide({ selection, base, refresh, types }: SidesProps) {
   return (
     <>
       <div className="tabs">
         <SidesButton />
       </div>
       <div className="pair">
-        <Side selection={base} name="Before" refresh={refresh} />
-        <Side selection={selection} name="After" refresh={refresh} />
+        <Side selection={base} name="Before" refresh={refresh} types={types} />
+        <Side selection={selection} name="After" refresh={refresh} types={types} />
       </div>
     </>
   );
 }
 
-function Side({ selection, name, refresh }: { selection: Selection; name: string; refresh: number }) {
+interface SideProps {
+  selection: Selection;
+  name: string;
+  refresh: number;
+  types: TypesAnswer | undefined;
+}
+
+function Side({ selection, name, refresh, types }: SideProps) {
   const parameters = { ...parametersOf(selection), sample_type: selection.sampleType, format: "flamegraph", limit: NODES_MAX };
   const merged = useAnswer<MergeAnswer>("/api/v1/merge", parameters, refresh);
   const tree = useMemo(() => (merged.data?.flamegraph === undefined ? undefined : treeOf(merged.data.flamegraph)), [merged.data]);
@@ -189,7 +206,17 @@ function Side({ selection, name, refresh }: { selection: Selection; name: string
         {name}: {range(selection.start || START_DEFAULT, selection.end)} <code>{selection.query}</code>
       </h2>
       <States asked={merged} what={name} whenNone="No profiles of this type in this time range.">
-        {() => (tree === undefined ? null : <GraphPanel tree={tree} label={name} onFunction={(fn) => openFunction(selection, fn)} />)}
+        {() =>
+          tree === undefined ? null : (
+            <GraphPanel
+              tree={tree}
+              label={name}
+              source={sourceOf(selection)}
+              others={othersOf(selection, types, "/api/v1/merge", parameters)}
+              onFunction={(fn) => openFunction(selection, fn)}
+            />
+          )
+        }
       </States>
     </div>
   );

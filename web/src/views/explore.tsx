@@ -45,7 +45,7 @@ export function Explore() {
           {tab === "profiles" ? (
             <ProfileList selection={selection} refresh={refresh} />
           ) : (
-            <MergedGraph selection={selection} refresh={refresh} />
+            <MergedGraph selection={selection} refresh={refresh} types={types} />
           )}
         </>
       )}

@@ -4,7 +4,7 @@
 import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
 
 import { Refusal, store } from "../api/client";
-import { flameGraphOf, profileOf, type Profile } from "../format/pprof";
+import { flameGraphOf, indexOf, profileOf, type Profile } from "../format/pprof";
 import { moment } from "../format/times";
 import { count } from "../format/values";
 import { Refused } from "./answer";
@@ -142,6 +142,7 @@ function Shown({ file, profile }: { file: File; profile: Profile }) {
         <GraphPanel
           tree={read.tree}
           label={file.name}
+          others={{ key: `${file.name} ${file.size} ${file.lastModified}`, types: profile.sampleTypes, load: ({ type }) => flameGraphOf(profile, indexOf(profile, type)) }}
           tools={(shown, picture) => <ExportMenu tree={shown} name={file.name} picture={picture} />}
         />
       )}

@@ -20,10 +20,12 @@ export interface FrameMenuProps {
   y: number;
   onAction: (action: FrameAction) => void;
   onFunction?: ((name: string) => void) | undefined;
+  /** Where its source can be read, where that is known. */
+  source?: string | undefined;
   onClose: () => void;
 }
 
-export function FrameMenu({ name, x, y, onAction, onFunction, onClose }: FrameMenuProps) {
+export function FrameMenu({ name, x, y, onAction, onFunction, source, onClose }: FrameMenuProps) {
   const menu = useRef<HTMLDivElement>(null);
   useLayoutEffect(() => {
     const element = menu.current;
@@ -73,6 +75,18 @@ export function FrameMenu({ name, x, y, onAction, onFunction, onClose }: FrameMe
           {name} <kbd>{key}</kbd>
         </button>
       ))}
+      {source === undefined ? null : (
+        <button
+          type="button"
+          role="menuitem"
+          onClick={() => {
+            onAction("source");
+            onClose();
+          }}
+        >
+          Source at {new URL(source).host} <kbd>o</kbd>
+        </button>
+      )}
       {onFunction === undefined ? null : (
         <button type="button" role="menuitem" onClick={() => onFunction(name)}>
           History, versions, instances <kbd />

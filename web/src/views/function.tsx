@@ -2,16 +2,20 @@
 
 import { useMemo } from "react";
 
-import { number, type FunctionAnswer, type TopFunction } from "../api/answers";
+import { number, type FunctionAnswer, type MergeAnswer, type TopFunction } from "../api/answers";
 import { parametersOf, selectionOf, START_DEFAULT } from "../api/selection";
 import { parsed, rfc3339 } from "../format/times";
 import { count, percent, value } from "../format/values";
 import { States, useAnswer } from "./answer";
-import { Chart } from "./chart";
+import { Chart, LINES } from "./chart";
 import { exactly } from "../flamegraph/transform";
+import { treeOf, type Origin } from "../flamegraph/tree";
+import { kindOf, KIND_NAMES } from "../format/kinds";
+import { placeOf, shortPlaceOf } from "../format/source";
 import { change, changed, Link, usePlace } from "./place";
 import { NoType, SelectionBar, typeOf, useTypes } from "./selection_bar";
 import { chartedOf } from "./series";
+import { SourceLink, sourceOf, SourceSettings, useSource, type Sourced } from "./source";
 import { useTheme } from "./theme";
 
 /** By what the history may be split. */
@@ -32,6 +36,19 @@ export function FunctionPage() {
     name,
     by,
   });
+  // The table of one function has no line; the smallest tree of it has.
+  const isFound = answer.data?.history.some(({ total }) => total !== "0") === true;
+  const origin = useAnswer<MergeAnswer>(isFound ? "/api/v1/merge" : undefined, {
+    ...parametersOf(selection),
+    sample_type: selection.sampleType,
+    format: "flamegraph",
+    view: "callees",
+    function: name,
+    limit: 2,
+  }).data?.flamegraph;
+  const place = useMemo(() => (origin === undefined ? undefined : treeOf(origin).origins.get(name)), [origin, name]);
+  const source = sourceOf(selection);
+  const { urlOf } = useSource(source);
   const charted = useMemo(
     () =>
       answer.data === undefined
@@ -47,6 +64,14 @@ export function FunctionPage() {
   return (
     <main>
       <h1 className="mono">{name}</h1>
+      <div className="place">
+        {place === undefined || place.file === "" ? null : (
+          <span>
+            <SourceLink origin={place} urlOf={urlOf} text={placeOf(place)} /> · {KIND_NAMES[kindOf(name, place)]}
+          </span>
+        )}
+        <SourceSettings of={source} example={place} />
+      </div>
       <SelectionBar selection={asked} types={types} />
       <p>
         <Link to="/explore" params={changed(params, { name: undefined, by: undefined, sandwich: name })}>
@@ -78,16 +103,25 @@ export function FunctionPage() {
                 {charted === undefined || charted.times.length === 0 ? (
                   <p className="state">It does not occur in these {count(number(data.profiles), "profile")}.</p>
                 ) : (
-                  <Chart
-                    times={charted.times}
-                    lines={charted.lines}
-                    marks={[]}
-                    window={window}
-                    theme={theme}
-                    label={`History of ${name}`}
-                    format={charted.format}
-                    onBrush={(start, end) => change({ start: rfc3339(start * 1e3), end: rfc3339(Math.ceil(end) * 1e3) })}
-                  />
+                  <>
+                    <Chart
+                      times={charted.times}
+                      lines={charted.lines}
+                      marks={[]}
+                      window={window}
+                      theme={theme}
+                      label={`History of ${name}`}
+                      format={charted.format}
+                      onBrush={(start, end) => change({ start: rfc3339(start * 1e3), end: rfc3339(Math.ceil(end) * 1e3) })}
+                    />
+                    <ul className="lines">
+                      {charted.lines.map((line, i) => (
+                        <li key={line.name} className={`line line-${i % LINES.length}`}>
+                          {line.name} <strong>{charted.format(charted.means[i])}</strong>
+                        </li>
+                      ))}
+                    </ul>
+                  </>
                 )}
               </section>
               <div className="pair">
@@ -124,8 +158,8 @@ export function FunctionPage() {
                     </tbody>
                   </table>
                 </section>
-                <Neighbours title="Called by" rows={data.callers} unit={unit} params={params} />
-                <Neighbours title="Calls" rows={data.callees} unit={unit} params={params} />
+                <Neighbours title="Called by" rows={data.callers} unit={unit} params={params} urlOf={urlOf} />
+                <Neighbours title="Calls" rows={data.callees} unit={unit} params={params} urlOf={urlOf} />
               </div>
             </>
           );
@@ -135,7 +169,17 @@ export function FunctionPage() {
   );
 }
 
-function Neighbours({ title, rows, unit, params }: { title: string; rows: TopFunction[]; unit: string; params: URLSearchParams }) {
+interface NeighboursProps {
+  title: string;
+  rows: TopFunction[];
+  unit: string;
+  params: URLSearchParams;
+  urlOf: Sourced;
+}
+
+function Neighbours({ title, rows, unit, params, urlOf }: NeighboursProps) {
+  // Rows of tables know their file and not their line.
+  const originOf = ({ file }: TopFunction): Origin => ({ file, line: 0, mapping: "" });
   return (
     <section className="card" aria-label={title}>
       <h2>{title}</h2>
@@ -148,6 +192,9 @@ function Neighbours({ title, rows, unit, params }: { title: string; rows: TopFun
                 <Link to="/function" className="mono" params={changed(params, { name: row.name })}>
                   {row.name}
                 </Link>
+              </td>
+              <td className="mono">
+                {row.file === "" ? null : <SourceLink origin={originOf(row)} urlOf={urlOf} text={shortPlaceOf(originOf(row))} />}
               </td>
               <td className="number">{value(number(row.total), unit)}</td>
             </tr>

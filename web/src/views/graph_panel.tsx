@@ -1,17 +1,15 @@
 // A tree and all ways to look at it: flame graph, table, call tree, sandwich, with the tools that change it. Its state is in the link:
 //
 //   view      both, graph, table or tree          dir       icicle or flame
-//   search    text, "exact", /regex/              colour    package, function or plain
+//   search    text, "exact", /regex/              colour    package, type, function or plain; by change in a comparison
 //   focus, hide (repeated)   as search            collapse  1: recursion taken together
 //   sandwich  a function's name                   zoom      a frame (flamegraph/zoom.ts)
 
 import { useDeferredValue, useMemo, useRef, useState, type ReactNode } from "react";
 
 import { FlameCanvas, type FlameCanvasHandle, type FrameAction } from "../flamegraph/canvas";
-import type { Colouring } from "../flamegraph/colour";
+import { colouringOf } from "../flamegraph/colour";
 import {
-  calleesOf,
-  callersOf,
   collapsed,
   exactly,
   focused,
@@ -20,13 +18,18 @@ import {
   matchedTotal,
   matching,
 } from "../flamegraph/transform";
-import { isDiff, type Tree } from "../flamegraph/tree";
+import { isDiff, type Origin, type Tree } from "../flamegraph/tree";
 import { markOf, nodeOf } from "../flamegraph/zoom";
+import { kindOf } from "../format/kinds";
 import { count, percent, value } from "../format/values";
 import { CallTree } from "./call_tree";
-import { copy } from "./copy";
+import { copy, say } from "./copy";
 import { FrameMenu } from "./frame_menu";
+import { Legend } from "./legend";
 import { change, usePlace } from "./place";
+import { useRelated, type OtherTypes } from "./related";
+import { Sandwich } from "./sandwich";
+import { SourceSettings, useSource, type SourceOf } from "./source";
 import { useTheme } from "./theme";
 import { TopTable } from "./top_table";
 
@@ -45,34 +48,54 @@ export interface GraphPanelProps {
   tools?: (shown: Tree, picture: () => Promise<Blob | null>) => ReactNode;
   /** A page about one function, where there is one. */
   onFunction?: ((name: string) => void) | undefined;
+  /** Of which service and version it is, for links to the source. */
+  source?: SourceOf;
+  /** The profile's other sample types, for tooltips. */
+  others?: OtherTypes | undefined;
+}
+
+const NO_SOURCE: SourceOf = { service: "", version: "" };
+
+/** What a link does to a tree. */
+interface Changes {
+  focus: string;
+  /** One in a line. */
+  hide: string;
+  collapse: boolean;
 }
 
 /** The tree as the link wants it: for the table, and for the graph, where recursion may be collapsed. */
-function useShown(tree: Tree, params: URLSearchParams): { whole: Tree; shown: Tree } {
+function shownOf(tree: Tree, { focus, hide, collapse }: Changes): { whole: Tree; shown: Tree } {
+  let whole = tree;
+  for (const text of hide.split("\n")) {
+    const mask = matching(whole, text);
+    if (mask !== undefined) whole = hidden(whole, mask);
+  }
+  const mask = matching(whole, focus);
+  if (mask !== undefined) whole = focused(whole, mask);
+  return { whole, shown: collapse ? collapsed(whole) : whole };
+}
+
+export function GraphPanel({ tree, label, tools, onFunction, source = NO_SOURCE, others }: GraphPanelProps) {
+  const { params } = usePlace();
+  const theme = useTheme();
   const focus = params.get("focus") ?? "";
   const hide = params.getAll("hide").join("\n");
   const collapse = params.get("collapse") === "1";
-  return useMemo(() => {
-    let whole = tree;
-    for (const text of hide.split("\n")) {
-      const mask = matching(whole, text);
-      if (mask !== undefined) whole = hidden(whole, mask);
-    }
-    const mask = matching(whole, focus);
-    if (mask !== undefined) whole = focused(whole, mask);
-    return { whole, shown: collapse ? collapsed(whole) : whole };
-  }, [tree, focus, hide, collapse]);
-}
-
-export function GraphPanel({ tree, label, tools, onFunction }: GraphPanelProps) {
-  const { params } = usePlace();
-  const theme = useTheme();
-  const { whole, shown } = useShown(tree, params);
+  const changes = useMemo(() => ({ focus, hide, collapse }), [focus, hide, collapse]);
+  const { whole, shown } = useMemo(() => shownOf(tree, changes), [tree, changes]);
+  const { related, want } = useRelated(others, tree.sampleType);
+  const otherTrees = useMemo(
+    () => related.map((other) => ({ ...other, tree: other.tree && shownOf(other.tree, changes).shown })),
+    [related, changes],
+  );
+  const { urlOf } = useSource(source);
+  const example = useMemo(() => exampleOf(tree), [tree]);
   const view = params.get("view") ?? "both";
   const search = params.get("search") ?? "";
   const sandwich = params.get("sandwich") ?? "";
   const isFlame = params.get("dir") === "flame";
-  const colouring = (params.get("colour") ?? "package") as Colouring;
+  const colouring = colouringOf(params.get("colour"), tree);
   const searched = useDeferredValue(search);
   const matches = useMemo(() => matching(shown, searched), [shown, searched]);
   const functions = useMemo(() => functionsOf(whole), [whole]);
@@ -110,12 +133,28 @@ export function GraphPanel({ tree, label, tools, onFunction }: GraphPanelProps) 
       case "collapse":
         change({ collapse: "1" });
         break;
+      case "source": {
+        const url = urlOf(of.origins.get(name));
+        if (url === undefined) say(`${name} has no link: see “Source links”`);
+        else window.open(url, "_blank", "noopener,noreferrer");
+        break;
+      }
     }
   };
 
   const graph =
     sandwich !== "" ? (
-      <Sandwich key={sandwich} tree={shown} name={sandwich} theme={theme} colouring={colouring} matches={searched} onAction={act} />
+      <Sandwich
+        key={sandwich}
+        tree={shown}
+        name={sandwich}
+        theme={theme}
+        colouring={colouring}
+        matches={searched}
+        others={otherTrees}
+        onRest={want}
+        onAction={act}
+      />
     ) : (
       <FlameCanvas
         ref={canvas}
@@ -126,6 +165,8 @@ export function GraphPanel({ tree, label, tools, onFunction }: GraphPanelProps) 
         isFlame={isFlame}
         matches={matches}
         zoomed={zoomed}
+        others={otherTrees}
+        onRest={want}
         onAction={(action, node, at) => act(shown, action, node, at)}
       />
     );
@@ -135,6 +176,7 @@ export function GraphPanel({ tree, label, tools, onFunction }: GraphPanelProps) 
       shown={shown}
       search={searched}
       selected={sandwich}
+      urlOf={urlOf}
       onSearch={(name) => change({ search: search === exactly(name) ? "" : exactly(name) })}
       onSandwich={(name) => change({ sandwich: sandwich === name ? "" : name, zoom: undefined })}
       onFunction={onFunction}
@@ -178,16 +220,19 @@ export function GraphPanel({ tree, label, tools, onFunction }: GraphPanelProps) 
         >
           {isFlame ? "Flame ↑" : "Icicle ↓"}
         </button>
-        {isDiff(tree) ? null : (
-          <label className="field inline">
-            <span>Colour</span>
-            <select value={colouring} onChange={(event) => change({ colour: event.target.value === "package" ? "" : event.target.value })}>
-              <option value="package">by package</option>
-              <option value="function">by function</option>
-              <option value="plain">plain</option>
-            </select>
-          </label>
-        )}
+        <label className="field inline">
+          <span>Colour</span>
+          <select
+            value={colouring}
+            onChange={(event) => change({ colour: event.target.value === colouringOf(null, tree) ? "" : event.target.value })}
+          >
+            {isDiff(tree) ? <option value="diff">by change</option> : null}
+            <option value="package">by package</option>
+            <option value="type">by type</option>
+            <option value="function">by function</option>
+            <option value="plain">plain</option>
+          </select>
+        </label>
         <button
           type="button"
           title="Take recursive calls together"
@@ -196,6 +241,7 @@ export function GraphPanel({ tree, label, tools, onFunction }: GraphPanelProps) 
         >
           Collapse recursion
         </button>
+        <SourceSettings of={source} example={example} />
         {tools?.(shown, () => canvas.current?.toBlob() ?? Promise.resolve(null))}
       </div>
       <Chips params={params} zoomed={zoomed === 0 ? "" : shown.names[shown.name[zoomed]]} />
@@ -204,8 +250,8 @@ export function GraphPanel({ tree, label, tools, onFunction }: GraphPanelProps) 
         {shown.total[0] === tree.total[0] ? null : ` of ${value(tree.total[0], tree.sampleType.unit)}`} ·{" "}
         {count(functions.length, "function")} · {count(shown.count, "frame")}
         {tree.truncated > 0 ? ` · ${count(tree.truncated, "small frame")} left out` : ""}
-        {isDiff(tree) ? <DiffLegend /> : null}
       </p>
+      <Legend tree={shown} colouring={colouring} theme={theme} />
       {tree.total[0] === 0 && !isDiff(tree) ? (
         <p className="state">No samples have a value of this kind in this selection.</p>
       ) : shown.total[0] === 0 && !isDiff(tree) ? (
@@ -223,10 +269,17 @@ export function GraphPanel({ tree, label, tools, onFunction }: GraphPanelProps) 
           onClose={() => setMenu(undefined)}
           onAction={(action) => act(menu.tree, action, menu.node, menu)}
           onFunction={onFunction}
+          source={urlOf(menu.tree.origins.get(menu.name))}
         />
       )}
     </section>
   );
+}
+
+/** Finds a place of the reader's own code to show what links lead to. */
+function exampleOf(tree: Tree): Origin | undefined {
+  for (const [name, origin] of tree.origins) if (origin.file !== "" && kindOf(name, origin) === "own") return origin;
+  return undefined;
 }
 
 /** What changes the tree, each to be taken away. */
@@ -249,55 +302,6 @@ function Chips({ params, zoomed }: { params: URLSearchParams; zoomed: string }) 
           <span className="unseen">remove</span>
         </button>
       ))}
-    </div>
-  );
-}
-
-function DiffLegend() {
-  return (
-    <span className="legend">
-      <span className="swatch less" /> less <span className="swatch same" /> same share <span className="swatch more" /> more
-    </span>
-  );
-}
-
-interface SandwichProps {
-  tree: Tree;
-  name: string;
-  theme: "light" | "dark";
-  colouring: Colouring;
-  matches: string;
-  onAction: (tree: Tree, action: FrameAction, node: number, at: { x: number; y: number }) => void;
-}
-
-/** One function in the middle: who calls it above, what it calls below. */
-function Sandwich({ tree, name, theme, colouring, matches, onAction }: SandwichProps) {
-  const callers = useMemo(() => callersOf(tree, name), [tree, name]);
-  const callees = useMemo(() => calleesOf(tree, name), [tree, name]);
-  const shared = { theme, colouring, zoomed: 0 };
-  if (callees.total[0] === 0 && !isDiff(tree)) return <p className="state">{name} does not occur in these profiles.</p>;
-  return (
-    <div className="sandwich">
-      <h3>Callers</h3>
-      <FlameCanvas
-        {...shared}
-        tree={callers}
-        isFlame
-        label={`Callers of ${name}`}
-        matches={matching(callers, matches)}
-        onAction={(action, node, at) => onAction(callers, action, node, at)}
-      />
-      <h3>
-        Callees: {percent(callees.total[0] / tree.total[0])} of all, self {value(callees.self[0], tree.sampleType.unit)}
-      </h3>
-      <FlameCanvas
-        {...shared}
-        tree={callees}
-        isFlame={false}
-        label={`Callees of ${name}`}
-        matches={matching(callees, matches)}
-        onAction={(action, node, at) => onAction(callees, action, node, at)}
-      />
     </div>
   );
 }

@@ -15,6 +15,7 @@ const KEYS: [string, string][] = [
   ["+ −, Ctrl wheel", "zoom smoothly; drag or Shift wheel moves"],
   ["s", "callers and callees"],
   ["f · h", "focus on the function; hide it"],
+  ["o", "open its source, where you have said where that is"],
   ["c · m", "copy its name; all that can be done with it"],
 ];
 

@@ -6,7 +6,7 @@ import { useMemo } from "react";
 import type { Answer } from "../api/answers";
 import { download } from "../api/client";
 import { selectionOf } from "../api/selection";
-import { flameGraphOf, profileOf, type Profile } from "../format/pprof";
+import { flameGraphOf, indexOf, profileOf, type Profile } from "../format/pprof";
 import { moment } from "../format/times";
 import { count } from "../format/values";
 import { States, useFetched } from "./answer";
@@ -14,6 +14,7 @@ import { ExportMenu, mergeSource } from "./export_menu";
 import { GraphPanel } from "./graph_panel";
 import { MergedGraph, titleOf } from "./merged_graph";
 import { change, changed, Link, paramsOf, usePlace } from "./place";
+import { sourceOf } from "./source";
 
 export function ProfilePage() {
   const { params } = usePlace();
@@ -45,8 +46,7 @@ function Single({ id }: { id: string }) {
     profile: await profileOf(await download(`/api/v1/profiles/${encodeURIComponent(id)}`)),
   }));
   const profile = asked.data?.profile;
-  const named = profile?.sampleTypes.findIndex(({ type }) => type === selection.sampleType) ?? -1;
-  const index = named < 0 ? (profile?.sampleTypeDefault ?? 0) : named;
+  const index = profile === undefined ? 0 : indexOf(profile, selection.sampleType);
   const tree = useMemo(() => (profile === undefined ? undefined : flameGraphOf(profile, index)), [profile, index]);
   return (
     <States asked={asked} what="the profile">
@@ -68,6 +68,8 @@ function Single({ id }: { id: string }) {
             <GraphPanel
               tree={tree}
               label={`profile ${id}`}
+              source={sourceOf(selection)}
+              others={{ key: id, types: profile.sampleTypes, load: ({ type }) => flameGraphOf(profile, indexOf(profile, type)) }}
               tools={(shown, picture) => <ExportMenu tree={shown} name={titleOf(selection)} picture={picture} source={mergeSource(selection)} />}
             />
           )}

@@ -7,6 +7,8 @@ import { testerOf, type FunctionRow } from "../flamegraph/transform";
 import { isDiff, type Tree } from "../flamegraph/tree";
 import { percent, ratio, value } from "../format/values";
 import { shortName } from "../format/names";
+import { placeOf, shortPlaceOf } from "../format/source";
+import { SourceLink, type Sourced } from "./source";
 import { VirtualRows } from "./virtual_rows";
 
 /** A column: how it sorts and what it shows. */
@@ -28,8 +30,8 @@ function columnsOf(tree: Tree): Column[] {
     return [
       column("after", "After", "Total of the selection", (row) => row.total, (row) => value(row.total, unit)),
       column("change", "Change", "Total after, against before", (row) => row.total - row.baseTotal, (row) => ratio(row.total, row.baseTotal)),
-      column("self", "Self share", "How the share of self changed", (row) => share(row), (row) => points(share(row))),
-      column("total", "Total share", "How the share of total changed", (row) => shareTotal(row), (row) => points(shareTotal(row))),
+      column("self", "Self ±", "How the share of self changed", (row) => share(row), (row) => points(share(row))),
+      column("total", "Total ±", "How the share of total changed", (row) => shareTotal(row), (row) => points(shareTotal(row))),
     ];
   }
   return [
@@ -39,6 +41,9 @@ function columnsOf(tree: Tree): Column[] {
     column("totalshare", "%", "Total, of all", (row) => row.total, (row) => percent(row.total / whole)),
   ];
 }
+
+/** The place of a function of which none is known. */
+const NOWHERE = { file: "", line: 0, mapping: "" };
 
 function column(id: string, name: string, title: string, by: Column["by"], show: Column["show"]): Column {
   return { id, name, title, by, show };
@@ -50,26 +55,29 @@ export interface TopTableProps {
   shown: Tree;
   search: string;
   selected: string;
+  /** Where a function's source can be read. */
+  urlOf: Sourced;
   onSearch: (name: string) => void;
   onSandwich: (name: string) => void;
   onFunction?: ((name: string) => void) | undefined;
 }
 
-export function TopTable({ functions, shown, search, selected, onSearch, onSandwich, onFunction }: TopTableProps) {
+export function TopTable({ functions, shown, search, selected, urlOf, onSearch, onSandwich, onFunction }: TopTableProps) {
   const columns = useMemo(() => columnsOf(shown), [shown]);
   const [sort, setSort] = useState({ id: isDiff(shown) ? "total" : "self", isDown: true });
   const [current, setCurrent] = useState(0);
   const rows = useMemo(() => {
     const test = search === "" ? () => true : testerOf(search);
-    const by = columns.find(({ id }) => id === sort.id)?.by ?? ((row: FunctionRow) => row.name);
+    const byText = (row: FunctionRow): string => (sort.id === "source" ? placeOf(shown.origins.get(row.name) ?? NOWHERE) : row.name);
+    const by = columns.find(({ id }) => id === sort.id)?.by ?? byText;
     const sign = sort.isDown ? -1 : 1;
     return functions
       .filter(({ name }) => test(name))
       .map((row) => ({ row, key: by(row) }))
       .sort((a, b) => (a.key < b.key ? -sign : a.key > b.key ? sign : a.row.name < b.row.name ? -1 : 1))
       .map(({ row }) => row);
-  }, [functions, columns, search, sort]);
-  const sortBy = (id: string): void => setSort({ id, isDown: sort.id === id ? !sort.isDown : id !== "name" });
+  }, [functions, shown, columns, search, sort]);
+  const sortBy = (id: string): void => setSort({ id, isDown: sort.id === id ? !sort.isDown : id !== "name" && id !== "source" });
   const whole = Math.max(shown.total[0], shown.baseTotal.at(0) ?? 0);
   return (
     <div className="top">
@@ -83,6 +91,10 @@ export function TopTable({ functions, shown, search, selected, onSearch, onSandw
           if (event.target !== event.currentTarget || index < 0) return;
           if (event.key === "Enter") onSearch(rows[index].name);
           else if (event.key === "s" && !event.ctrlKey && !event.metaKey) onSandwich(rows[index].name);
+          else if (event.key === "o" && !event.ctrlKey && !event.metaKey) {
+            const url = urlOf(shown.origins.get(rows[index].name));
+            if (url !== undefined) window.open(url, "_blank", "noopener,noreferrer");
+          }
         }}
         head={
           <div className="row head" role="row">
@@ -90,6 +102,7 @@ export function TopTable({ functions, shown, search, selected, onSearch, onSandw
             {columns.map(({ id, name, title }) => (
               <SortHead key={id} id={id} name={name} title={title} sort={sort} onSort={sortBy} />
             ))}
+            <SortHead id="source" name="Source" title="By file and line" sort={sort} onSort={sortBy} />
             <span role="columnheader" className="cell act">
               <span className="unseen">Actions</span>
             </span>
@@ -97,6 +110,7 @@ export function TopTable({ functions, shown, search, selected, onSearch, onSandw
         }
         row={(index) => {
           const row = rows[index];
+          const origin = shown.origins.get(row.name);
           return (
             <div
               key={row.name}
@@ -119,6 +133,9 @@ export function TopTable({ functions, shown, search, selected, onSearch, onSandw
                   {show(row)}
                 </span>
               ))}
+              <span role="cell" className="cell source">
+                {origin === undefined ? null : <SourceLink origin={origin} urlOf={urlOf} text={shortPlaceOf(origin)} tabIndex={-1} />}
+              </span>
               <span role="cell" className="cell act">
                 <button
                   type="button"
