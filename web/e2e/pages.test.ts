@@ -1,6 +1,6 @@
 // The pages beside Explore: overview, one function, statistics.
 
-import { expect, test } from "vitest";
+import { expect, inject, test } from "vitest";
 
 import { link, open, picture, withBrowser } from "./browser";
 
@@ -15,6 +15,52 @@ test("the overview shows every service with versions and instances, and what cos
   await page.getByRole("region", { name: "Functions of all services" }).waitFor();
   await page.getByRole("navigation", { name: "Profile type" }).getByRole("link", { name: "heap" }).click();
   await expect.poll(() => row.locator("td").nth(1).textContent()).toMatch(/[KM]iB/);
+});
+
+test("the overview says what got slower since the version before, and leads to the comparison", async () => {
+  const page = await open("/");
+  const row = page.locator(".fleet").getByRole("row").filter({ hasText: "checkout" });
+  const culprit = row.locator(".regressions a").filter({ hasText: /coupon\.(?:Valid|pattern)/ });
+  await culprit.first().waitFor();
+  expect(await culprit.first().getAttribute("title")).toContain("version 1.5 against 1.4");
+  // A service with one profile has nothing to be compared with, and is not asked about.
+  const storage = page.locator(".fleet").getByRole("row").filter({ hasText: "storage" });
+  expect(await storage.locator(".regressions").count()).toBe(0);
+  await culprit.first().click();
+  await page.getByRole("application", { name: /^Callees of example\.com\/checkout\/coupon\./ }).waitFor();
+  const { pathname, searchParams } = new URL(page.url());
+  expect([pathname, searchParams.get("query"), searchParams.get("base_query")]).toEqual([
+    "/compare",
+    '{service="checkout", version="1.5"}',
+    '{service="checkout", version="1.4"}',
+  ]);
+});
+
+test("of many services those in view are asked about, few at once", async () => {
+  const page = await open("/file");
+  const names = Array.from({ length: 60 }, (_, i) => `service-${String(i).padStart(2, "0")}`);
+  const point = { time: new Date(Date.now() - 3_600e3).toISOString(), value: "1000000000", profiles: "10", duration: "100s" };
+  const series = names.map((service) => ({ labels: { service }, points: [point], total: "1000000000", profiles: "10" }));
+  await page.route("**/api/v1/services?**", (route) => route.fulfill({ json: { services: names.map((name) => ({ name, types: ["cpu"], profiles: "10" })) } }));
+  await page.route("**/api/v1/series?**", (route) =>
+    route.fulfill({ json: { sampleType: { type: "cpu", unit: "nanoseconds" }, series, seriesTruncated: "0" } }),
+  );
+  let [asked, running, most] = [0, 0, 0];
+  await page.route("**/api/v1/regressions?**", async (route) => {
+    asked++;
+    most = Math.max(most, ++running);
+    await new Promise((wake) => setTimeout(wake, 20));
+    running--;
+    await route.fulfill({ json: { changes: [], changesTruncated: "0", tested: "9" } });
+  });
+  await page.goto(inject("url"));
+  await page.locator(".regressions").getByText("none").first().waitFor();
+  await page.waitForFunction(() => document.querySelector(".regressions[aria-busy=true]") === null);
+  expect(most).toBe(2);
+  expect(asked).toBeGreaterThan(5);
+  expect(asked).toBeLessThan(names.length);
+  await page.getByText("service-59").first().scrollIntoViewIfNeeded();
+  await page.getByRole("row").filter({ hasText: "service-59" }).getByText("none").waitFor();
 });
 
 test("a function has a history by version, callers and callees", async () => {

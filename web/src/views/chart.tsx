@@ -49,13 +49,14 @@ export function Chart({ times, lines, marks, window, theme, label, format, onBru
     const element = box.current;
     if (element === null) return;
     const ink = theme === "dark" ? "#b9bec7" : "#4a4f59";
+    const paper = theme === "dark" ? "#16181d" : "#ffffff";
     const grid = theme === "dark" ? "#2c3038" : "#e6e8ec";
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 } };
     const options: UPlot.Options = {
       width: element.clientWidth,
       height: HEIGHT,
       legend: { show: false },
-      scales: { x: { time: true, range: () => [window.start, window.end] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
+      scales: { x: { time: true, range: () => [window.start, window.end] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.15 : 1] } },
       axes: [axis, { ...axis, size: 72, values: (_, ticks) => ticks.map(format) }],
       series: [
         {},
@@ -69,7 +70,7 @@ export function Chart({ times, lines, marks, window, theme, label, format, onBru
       ],
       cursor: { drag: { x: true, y: false, setScale: false } },
       hooks: {
-        draw: [(plot) => drawMarks(plot, marks, ink)],
+        draw: [(plot) => drawMarks(plot, marks, ink, paper)],
         setSelect: [
           (plot) => {
             if (plot.select.width < BRUSH_MIN) return;
@@ -92,7 +93,10 @@ export function Chart({ times, lines, marks, window, theme, label, format, onBru
   return <div className="chart" ref={box} role="img" aria-label={label} />;
 }
 
-function drawMarks(plot: UPlot, marks: ChartMark[], ink: string): void {
+/** The height of a mark's name in CSS pixels. */
+const MARK_HEIGHT = 15;
+
+function drawMarks(plot: UPlot, marks: ChartMark[], ink: string, paper: string): void {
   const { ctx } = plot;
   ctx.save();
   ctx.strokeStyle = ink;
@@ -107,7 +111,12 @@ function drawMarks(plot: UPlot, marks: ChartMark[], ink: string): void {
     ctx.moveTo(x, plot.bbox.top);
     ctx.lineTo(x, plot.bbox.top + plot.bbox.height);
     ctx.stroke();
-    ctx.fillText(name, x + 4 * devicePixelRatio, plot.bbox.top + 12 * devicePixelRatio);
+    // On a plate: a line may run through the name.
+    const [left, top, height] = [x + 2 * devicePixelRatio, plot.bbox.top, MARK_HEIGHT * devicePixelRatio];
+    ctx.fillStyle = paper;
+    ctx.fillRect(left, top, ctx.measureText(name).width + 4 * devicePixelRatio, height);
+    ctx.fillStyle = ink;
+    ctx.fillText(name, left + 2 * devicePixelRatio, top + height - 4 * devicePixelRatio);
   }
   ctx.restore();
 }

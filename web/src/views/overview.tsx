@@ -10,6 +10,7 @@ import { count, percent, ratio, value } from "../format/values";
 import { States, useAnswer } from "./answer";
 import { EmptyStore } from "./empty";
 import { changed, Link, usePlace } from "./place";
+import { Regressions, sidesOf, type Sides } from "./regressions";
 import { meanOf, versionsOf } from "./series";
 import { Sparkline } from "./sparkline";
 
@@ -17,6 +18,9 @@ import { Sparkline } from "./sparkline";
 const START = "-24h";
 const DAY_MILLIS = 86_400e3;
 const WEEK_MILLIS = 7 * DAY_MILLIS;
+/** The week before that day, in one step. */
+const WEEK_START = "-8d";
+const WEEK_STEP = "7d";
 /** How many services and functions are shown. */
 const SERIES_MAX = 1_000;
 const FUNCTIONS_MAX = 15;
@@ -60,6 +64,7 @@ function Fleet({ answer, types }: { answer: ServicesAnswer; types: string[] }) {
     return { start: rfc3339(end - DAY_MILLIS), end: rfc3339(end) };
   }, []);
   const now = useAnswer<SeriesAnswer>(known, { start: START, type, by: "service", limit: SERIES_MAX });
+  const week = useAnswer<SeriesAnswer>(known, { start: WEEK_START, end: START, step: WEEK_STEP, type, by: "service", limit: SERIES_MAX }).data;
   const before = useAnswer<SeriesAnswer>(known, { ...weekAgo, type, by: "service", limit: SERIES_MAX }).data;
   const versions = useAnswer<SeriesAnswer>(known, { start: START, type, by: "service,version", limit: SERIES_MAX }).data;
   const instances = useAnswer<SeriesAnswer>(known, { start: START, type, by: "service,instance", limit: SERIES_MAX }).data;
@@ -90,6 +95,9 @@ function Fleet({ answer, types }: { answer: ServicesAnswer; types: string[] }) {
                     Week before
                   </th>
                   <th scope="col">Newest version</th>
+                  <th scope="col" title="What grew beyond noise, in the newest version against the one before, or in the last day against the week">
+                    Regressions
+                  </th>
                   <th scope="col" className="number">
                     Instances
                   </th>
@@ -107,6 +115,7 @@ function Fleet({ answer, types }: { answer: ServicesAnswer; types: string[] }) {
                     now={of(series, service.name).at(0)}
                     before={before === undefined ? undefined : of(before, service.name).at(0)}
                     version={versions === undefined ? undefined : versionsOf({ ...versions, series: of(versions, service.name) }).at(-1)?.name}
+                    sides={versions === undefined || week === undefined ? undefined : sidesOfService(service.name, series, versions, week)}
                     instances={instances === undefined ? 0 : of(instances, service.name).filter(({ labels }) => labels["instance"] !== "").length}
                   />
                 ))}
@@ -131,10 +140,21 @@ interface ServiceRowProps {
   now: TimeSeries | undefined;
   before: TimeSeries | undefined;
   version: string | undefined;
+  sides: Sides | undefined;
   instances: number;
 }
 
-function ServiceRow({ name, type, others, unit, now, before, version, instances }: ServiceRowProps) {
+function sidesOfService(service: string, day: SeriesAnswer, versions: SeriesAnswer, week: SeriesAnswer): Sides | undefined {
+  const profiles = (series: TimeSeries[]): number => series.reduce((sum, one) => sum + number(one.profiles), 0);
+  const own = of(versions, service);
+  const inOrder = versionsOf({ ...versions, series: own }).map(({ name }) => ({
+    name,
+    profiles: profiles(own.filter(({ labels }) => labels["version"] === name)),
+  }));
+  return sidesOf(service, inOrder, profiles(of(day, service)), profiles(of(week, service)));
+}
+
+function ServiceRow({ name, type, others, unit, now, before, version, sides, instances }: ServiceRowProps) {
   const isCores = unit === "nanoseconds";
   const format = (rate: number): string => (isCores && type === "cpu" ? `${rate.toPrecision(2)} cores` : value(rate, isCores ? "seconds" : unit));
   const [rateNow, rateBefore] = [now === undefined ? 0 : meanOf(now, unit), before === undefined ? 0 : meanOf(before, unit)];
@@ -159,6 +179,7 @@ function ServiceRow({ name, type, others, unit, now, before, version, instances 
         )}
       </td>
       <td>{version === undefined ? <span className="hint">–</span> : <span className="label">{version}</span>}</td>
+      <td>{sides === undefined ? <span className="hint">–</span> : <Regressions sides={sides} type={type} />}</td>
       <td className="number">{instances === 0 ? "–" : instances}</td>
       <td>
         {others.map((other) => (

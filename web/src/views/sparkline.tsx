@@ -28,6 +28,7 @@ export function Sparkline({ series, unit, label }: { series: TimeSeries; unit: s
   return (
     <svg className="sparkline" width={WIDTH} height={HEIGHT} role="img" aria-label={label}>
       <polyline points={points} fill="none" stroke="currentColor" strokeWidth="1.5" />
+      {series.points.length === 1 ? <circle cx={WIDTH - 4} cy={HEIGHT / 2} r="2.5" fill="currentColor" /> : null}
     </svg>
   );
 }
