@@ -45,13 +45,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         wrong += report.findings.len();
         writeln!(
             out,
-            "{tenant}: {} profiles in {} blocks and {} segments ({} bytes) after commit {}, {} rebuilt, {} objects to be collected",
+            "{tenant}: {} profiles in {} blocks and {} segments ({} bytes) after commit {}, {} rebuilt, {} roll-ups compared, {} objects to be collected",
             report.profiles,
             report.blocks,
             report.segments,
             report.bytes,
             report.commits,
             report.rebuilt,
+            report.rollups,
             report.garbage,
         )?;
     }

@@ -2,7 +2,7 @@
 //!
 //! It changes nothing and trusts nothing but the formats: every commit is replayed from the first that is there, every live block must
 //! lie where its commit says, with as many bytes and profiles, and each id in one live block only. `deep` reads every byte: each
-//! profile is rebuilt and compared with its SHA-256.
+//! profile is rebuilt and compared with its SHA-256, each roll-up with the profiles it sums.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,6 +51,8 @@ pub struct Report {
     pub bytes: u64,
     /// How many profiles were rebuilt and compared with their SHA-256.
     pub rebuilt: u64,
+    /// How many roll-ups were compared with the profiles they sum.
+    pub rollups: u64,
     /// Objects that were removed, or that nobody names: collection will delete them.
     pub garbage: usize,
     /// What is wrong. Nothing, if all is well.
@@ -119,6 +121,7 @@ pub async fn verify(store: &Store, tenant: &TenantId, deep: bool) -> Result<Repo
 struct Looked {
     ids: Vec<Ulid>,
     rebuilt: u64,
+    rollups: u64,
     wrong: Vec<String>,
 }
 
@@ -186,6 +189,17 @@ impl Verifier<'_> {
                     Err(error) => return Err(error.into()),
                 }
             }
+            match block.check_rollups().await {
+                Ok(checked) => looked.rollups += checked as u64,
+                // Profiles that are damaged were named above.
+                Err(error) if error.is_corrupt() => {
+                    let text = error.to_string();
+                    if !looked.wrong.contains(&text) {
+                        looked.wrong.push(text);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(looked)
     }
@@ -207,6 +221,7 @@ impl Report {
     fn take(&mut self, key: Path, looked: Looked) -> Vec<Ulid> {
         self.profiles += looked.ids.len() as u64;
         self.rebuilt += looked.rebuilt;
+        self.rollups += looked.rollups;
         self.findings.extend(looked.wrong.into_iter().map(|text| Finding { key: key.clone(), text }));
         looked.ids
     }

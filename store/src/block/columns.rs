@@ -193,7 +193,11 @@ impl Columns {
 }
 
 /// Returns how `column` is a constant multiple of column `of`, whose values are `base`.
-fn multiple(base: impl Iterator<Item = i64>, column: impl Iterator<Item = i64>, of: usize) -> Option<Multiple> {
+pub(crate) fn multiple(
+    base: impl Iterator<Item = i64>,
+    column: impl Iterator<Item = i64>,
+    of: usize,
+) -> Option<Multiple> {
     let mut factor = None;
     for (base, value) in base.zip(column) {
         match factor {

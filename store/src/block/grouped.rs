@@ -11,11 +11,12 @@ use afterglow_profile::model::{NONE, Profile};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::aggregate::{Headers, LACKS_A_TYPE, Sums, check, no_limits};
+use super::aggregate::{LACKS_A_TYPE, no_limits};
 use super::chunk::{Needed, Profiles, Unpacked};
 use super::columns::Samples;
 use super::reader::Read;
 use super::rows::Row;
+use super::sums::{Headers, Summed, Sums, check};
 use super::symbols::Symbols;
 use super::values;
 use super::varint::Damage;
@@ -124,7 +125,7 @@ impl Grouping {
             let header = headers.get(place).clone();
             let values = numbers(keys.len(), header.sample_types.len());
             let symbols = Arc::clone(&symbols);
-            let samples = Sums { symbols, header, profiles: 0, time_nanos: 0, duration_nanos: 0, keys, values };
+            let samples = Sums { symbols, header, summed: Summed { keys, values, ..Summed::default() } };
             Grouped { content: Content::Samples(samples), parts }
         };
         let mut all: Vec<_> = sets.into_iter().enumerate().map(grouped).collect();
@@ -167,6 +168,10 @@ impl Read<Wanted> for Grouping {
             self.sets[at].add(samples, wanted)?;
         }
         Ok(())
+    }
+
+    fn add_rollup(&mut self, chunk: &Unpacked, row: &Row, wanted: Wanted, _profiles: usize) -> Result<(), Damage> {
+        self.add_chunk(chunk, &[(row, wanted)])
     }
 }
 

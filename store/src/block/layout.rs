@@ -10,6 +10,7 @@ use parquet::file::writer::SerializedFileWriter;
 use super::error::Error;
 use super::frame::Packer;
 use super::gather::Gathering;
+use super::rollups::{Rolled, Rollups};
 use super::rows::{self, Row};
 use super::symbols::{Symbols, frames};
 use super::toc::{self, Dataset, Section, SymbolTables, Toc, kind};
@@ -67,7 +68,20 @@ impl Layout {
         Ok(self.toc.symbols.len() as u32 - 1)
     }
 
-    /// Writes a dataset whose tables are `symbols`; all its profiles lie in chunks.
+    /// Writes the roll-ups of a dataset, and returns where they lie.
+    ///
+    /// # Errors
+    /// Parquet does not take the bytes.
+    pub(crate) fn rollups(&mut self, rolled: Rolled) -> Result<Rollups, Error> {
+        if rolled.is_empty() {
+            return Ok(Rollups::default());
+        }
+        let start = self.len();
+        let section = self.section(kind::ROLLUPS, &rolled.bytes)?;
+        Ok(rolled.placed(section, start))
+    }
+
+    /// Writes a dataset whose tables are `symbols`; all its profiles lie in chunks. Its roll-ups were written before.
     ///
     /// # Errors
     /// Parquet does not take the bytes.
@@ -76,6 +90,7 @@ impl Layout {
         (service, profile_type): (&str, &ProfileType),
         gathered: Gathering,
         symbols: u32,
+        rollups: Rollups,
     ) -> Result<(), Error> {
         let (start, first_row) = (self.len(), self.rows.len());
         let section = self.section(kind::SAMPLES, &gathered.bytes)?;
@@ -96,6 +111,7 @@ impl Layout {
             section,
             chunks,
             runs,
+            rollups,
         });
         self.rows.extend(rows.into_iter().map(|row| Row { dataset, ..row }));
         Ok(())
@@ -129,7 +145,7 @@ impl Layout {
         let at = self.len();
         for (key, value) in [
             (toc::KEY_FORMAT, toc::VERSION.to_string()),
-            (toc::KEY_READER, toc::READER_VERSION.to_string()),
+            (toc::KEY_READER, self.toc.reader_version().to_string()),
             (toc::KEY_TOC, toc::place(&toc, at)),
         ] {
             self.file.append_key_value_metadata(KeyValue::new(key.into(), value));

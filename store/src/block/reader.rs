@@ -19,6 +19,7 @@ use super::grouped::{Grouped, Grouping, Wanted};
 use super::layout::{MAGIC, TRAILER_BYTES};
 use super::order::Orders;
 use super::rebuild::{self, Parts};
+use super::rollups::Choice;
 use super::rows::{self, Row, Window};
 use super::symbols::{Symbols, frames};
 use super::toc::{self, Chunk, Dataset, SEAL_BYTES, Toc, Values, kind};
@@ -110,6 +111,12 @@ impl Block {
         &self.toc
     }
 
+    /// Returns the table of contents, to make it say what no writer would.
+    #[cfg(test)]
+    pub(super) fn toc_mut(&mut self) -> &mut Toc {
+        &mut self.toc
+    }
+
     /// Returns the rows, in the order of their datasets. They are decoded once; that takes a GET only where they did not lie in what
     /// was read to open the block.
     ///
@@ -196,32 +203,66 @@ impl Block {
     }
 
     /// Hands the samples of `rows` (indices into [`Block::rows`], all of dataset `dataset`) to a reader that `start` makes, each with
-    /// what stands beside it.
-    async fn read_rows_of<T: Copy, R: Read<T>>(
+    /// what stands beside it. Where roll-ups say the same, it gets those instead; where one is damaged, the rows after all.
+    async fn read_rows_of<T: Copy + PartialEq, R: Read<T>>(
         &self,
         dataset: usize,
         rows: &[(usize, T)],
-        start: impl FnOnce(Arc<Symbols>) -> R,
+        start: impl Fn(Arc<Symbols>) -> R,
     ) -> Result<R, Error> {
         let all = self.rows().await?;
         let Some(of) = self.toc.datasets.get(dataset) else {
             return Err(Error::corrupt(&self.path, format!("dataset {dataset}"), Damage("is not in this block")));
         };
-        let mut chosen: Vec<(&Row, T)> = rows.iter().filter_map(|&(row, with)| Some((all.get(row)?, with))).collect();
-        if chosen.len() != rows.len() || chosen.iter().any(|(row, _)| row.dataset as usize != dataset) {
+        let mut asked: Vec<(&Row, T)> = rows.iter().filter_map(|&(row, with)| Some((all.get(row)?, with))).collect();
+        if asked.len() != rows.len() || asked.iter().any(|(row, _)| row.dataset as usize != dataset) {
             return Err(Error::corrupt(
                 &self.path,
                 format!("dataset {dataset}"),
                 Damage("lacks a row that was asked for"),
             ));
         }
-        chosen.sort_by_key(|(row, _)| (row.chunk, row.position));
-        let by_chunk: Vec<&[(&Row, T)]> = chosen.chunk_by(|(a, _), (b, _)| a.chunk == b.chunk).collect();
+        asked.sort_by_key(|(row, _)| (row.chunk, row.position));
+        let choice = of.rollups.choose(&all[of.rows()], asked.clone());
+        let corrupt = |damage| Error::corrupt(&self.path, format!("roll-ups of dataset {dataset}"), damage);
+        match self.read_parts(of, &choice, &start).await? {
+            Ok(reader) => Ok(reader),
+            Err(damage) => {
+                tracing::error!(error = %corrupt(damage), "profiles are read instead of their sums");
+                let rows_alone = Choice { rollups: Vec::new(), rows: asked };
+                self.read_parts(of, &rows_alone, &start).await?.map_err(corrupt)
+            }
+        }
+    }
+
+    /// Hands what was chosen of a dataset to a reader that `start` makes. In the inner result is what is wrong with a roll-up.
+    async fn read_parts<T: Copy, R: Read<T>>(
+        &self,
+        of: &Dataset,
+        Choice { rollups, rows }: &Choice<'_, '_, T>,
+        start: &impl Fn(Arc<Symbols>) -> R,
+    ) -> Result<Result<R, Damage>, Error> {
+        let by_chunk: Vec<&[(&Row, T)]> = rows.chunk_by(|(a, _), (b, _)| a.chunk == b.chunk).collect();
         let mut ranges = vec![self.toc.symbols[of.symbols as usize].range()];
+        ranges.extend(rollups.iter().map(|(rollup, _)| rollup.chunk.range_to_merge()));
         ranges.extend(by_chunk.iter().map(|rows| of.chunks[rows[0].0.chunk as usize].range_to_merge()));
         let parts = self.get_ranges(&ranges).await?;
+        let (of_rollups, of_chunks) = parts[1..].split_at(rollups.len());
         let mut reader = start(self.symbols(of, parts[0].clone())?);
-        for (rows, bytes) in by_chunk.into_iter().zip(&parts[1..]) {
+        let version = of.samples_version(&self.toc);
+        for (&(rollup, with), bytes) in rollups.iter().zip(of_rollups) {
+            let row = of.rollups.row(rollup);
+            let mut read = || -> Result<(), Damage> {
+                let mut unpacked = unpack_stacks(&rollup.chunk, bytes, version)?;
+                let needed = reader.needed(&unpacked, &[(&row, with)])?;
+                unpack_values(&rollup.chunk, bytes, &needed, &mut unpacked)?;
+                reader.add_rollup(&unpacked, &row, with, rollup.rows as usize)
+            };
+            if let Err(damage) = read() {
+                return Ok(Err(damage));
+            }
+        }
+        for (rows, bytes) in by_chunk.into_iter().zip(of_chunks) {
             let (row, with) = rows[0];
             let corrupt = |damage| self.corrupt_row(row, damage);
             let chunk = &of.chunks[row.chunk as usize];
@@ -230,14 +271,14 @@ impl Block {
                     reader.add_blob(frame.unpack(bytes).map_err(corrupt)?, with).map_err(corrupt)?;
                 }
                 Chunk::Columns { .. } => {
-                    let mut unpacked = unpack_stacks(chunk, bytes, of.samples_version(&self.toc)).map_err(corrupt)?;
+                    let mut unpacked = unpack_stacks(chunk, bytes, version).map_err(corrupt)?;
                     let needed = reader.needed(&unpacked, rows).map_err(corrupt)?;
                     unpack_values(chunk, bytes, &needed, &mut unpacked).map_err(corrupt)?;
                     reader.add_chunk(&unpacked, rows).map_err(corrupt)?;
                 }
             }
         }
-        Ok(reader)
+        Ok(Ok(reader))
     }
 
     async fn get_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
@@ -284,6 +325,9 @@ pub(crate) trait Read<T> {
 
     /// Takes the profiles of `rows`, all of one chunk and in the order of their positions, with the value types that it needs.
     fn add_chunk(&mut self, chunk: &Unpacked, rows: &[(&Row, T)]) -> Result<(), Damage>;
+
+    /// Takes the sum of so many profiles, the only one of `chunk`, beside all of which the same stands. Its times are relative to `row`.
+    fn add_rollup(&mut self, chunk: &Unpacked, row: &Row, with: T, profiles: usize) -> Result<(), Damage>;
 }
 
 const SHORT: Damage = Damage("was not read in full");
@@ -448,12 +492,11 @@ impl Opening<'_> {
         let pairs = metadata.file_metadata().key_value_metadata();
         let value = |key: &str| pairs?.iter().find(|pair| pair.key == key)?.value.as_deref();
         let needed = value(toc::KEY_READER).and_then(|version| version.parse().ok());
-        match needed {
-            None => return Err(self.corrupt("footer", "does not say which reader it needs")),
-            Some(needed) if needed > toc::VERSION => {
-                return Err(Error::TooNew { block: self.path.clone(), needed, known: toc::VERSION });
-            }
-            Some(_) => {}
+        let Some(needed) = needed else {
+            return Err(self.corrupt("footer", "does not say which reader it needs"));
+        };
+        if needed > toc::VERSION {
+            return Err(Error::TooNew { block: self.path.clone(), needed, known: toc::VERSION });
         }
         let frame = value(toc::KEY_TOC).and_then(toc::read_place);
         let frame = frame.filter(|frame| frame.offset.checked_add(frame.stored).is_some_and(|end| end <= self.size));
@@ -462,6 +505,6 @@ impl Opening<'_> {
         };
         let bytes = self.need(frame.range()).await?;
         let corrupt = |damage| Error::corrupt(self.path, "table of contents", damage);
-        Toc::decode(&frame.unpack(&bytes).map_err(corrupt)?, frame.offset).map_err(corrupt)
+        Toc::decode(&frame.unpack(&bytes).map_err(corrupt)?, frame.offset, needed).map_err(corrupt)
     }
 }

@@ -7,22 +7,29 @@
 //! The table of contents is one zstd frame behind the rows. Its place and checksum stand in the key-value metadata of the Parquet
 //! footer; the checksum of the footer stands in the [`SEAL`] just before it.
 
+mod chunks;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use afterglow_profile::{Labels, ProfileType};
 use rustc_hash::FxHashMap;
 
-use super::columns::Multiple;
 use super::frame::Frame;
+use super::rollups::Rollups;
 use super::symbols::frames::{self, FRAMES};
 use super::varint::{self, Cursor, Damage, Delta};
 
-/// The version of the format that this code writes, and the newest it reads.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) use self::chunks::{Chunk, Frames, Values};
 
-/// The oldest version whose readers read what this code writes.
-pub(crate) const READER_VERSION: u32 = 3;
+/// The version of the format that this code writes, and the newest it reads.
+pub(crate) const VERSION: u32 = 4;
+
+/// The version that brought roll-ups. A block that has any needs readers of this version.
+const ROLLUPS_VERSION: u32 = 4;
+
+/// The oldest version whose readers read what this code writes where there are no roll-ups.
+const PLAIN_VERSION: u32 = 3;
 
 /// Keys in the metadata of the Parquet footer.
 pub(crate) const KEY_FORMAT: &str = "afterglow.format";
@@ -43,6 +50,8 @@ pub(crate) mod kind {
     pub(crate) const SAMPLES: u32 = 2;
     /// The rows, as Parquet column chunks.
     pub(crate) const ROWS: u32 = 3;
+    /// The roll-ups of a dataset.
+    pub(crate) const ROLLUPS: u32 = 4;
 }
 
 /// The version in which sections of a kind are written, and the newest that is read; older ones are read too.
@@ -95,6 +104,8 @@ pub struct Dataset {
     pub(crate) chunks: Vec<Chunk>,
     /// How many rows in turn have the same series, sample types and chunk.
     pub(crate) runs: Vec<(Place, u32)>,
+    /// What its profiles add up to.
+    pub(crate) rollups: Rollups,
 }
 
 /// What a row of a dataset refers to, as indices into the dataset's lists.
@@ -112,30 +123,6 @@ pub struct SampleType {
     pub kind: Box<str>,
     /// The unit, such as `nanoseconds`.
     pub unit: Box<str>,
-}
-
-/// Profiles that are compressed together, and where their parts lie, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Chunk {
-    /// One profile as it was sent.
-    Blob(Frame),
-    /// Several profiles as columns.
-    Columns { profiles: u32, stacks: Frame, labels: Frame, values: Vec<Values>, meta: Frame },
-}
-
-/// The values of one sample type in a chunk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Values {
-    /// They lie in a frame.
-    Frame(Frame),
-    /// They are those of an earlier sample type, each times the same factor.
-    Multiple(Multiple),
-    /// A frame has what is added to the product of an earlier sample type's value and the number of the sample's label.
-    Product { of: u32, rest: Frame },
-    /// A frame has how many objects a sampling profiler saw.
-    Seen { rate: u64, seen: Frame },
-    /// A frame has what is added to the bytes that a sampling profiler says for an earlier sample type's objects.
-    Bytes { of: u32, rate: u64, rest: Frame },
 }
 
 // === impl Toc ===
@@ -156,6 +143,12 @@ impl Toc {
         self.datasets.last().map_or(0, |dataset| dataset.rows.end)
     }
 
+    /// Returns the oldest version whose readers can read the block.
+    pub(crate) fn reader_version(&self) -> u32 {
+        let rolls = self.datasets.iter().any(|dataset| !dataset.rollups.is_empty());
+        if rolls { ROLLUPS_VERSION } else { PLAIN_VERSION }
+    }
+
     /// Returns what the block's bytes are spent on: the name of each part and how many bytes it takes, for all services and types together.
     pub fn parts(&self) -> BTreeMap<&'static str, u64> {
         let mut parts = BTreeMap::new();
@@ -174,8 +167,10 @@ impl Toc {
                 }
             }
         }
-        let rows = self.sections.iter().filter(|section| section.kind == kind::ROWS);
-        parts.insert("rows", rows.map(|section| section.length).sum());
+        for (part, kind) in [("rows", kind::ROWS), ("roll-ups", kind::ROLLUPS)] {
+            let sections = self.sections.iter().filter(|section| section.kind == kind);
+            parts.insert(part, sections.map(|section| section.length).sum());
+        }
         parts
     }
 
@@ -188,7 +183,8 @@ impl Toc {
             symbols.frames.iter().for_each(|frame| frame.put(&mut body));
         }
         put_count(&mut body, self.datasets.len());
-        self.datasets.iter().for_each(|dataset| dataset.put(&mut body, &mut texts));
+        let version = self.reader_version();
+        self.datasets.iter().for_each(|dataset| dataset.put(&mut body, &mut texts, version));
 
         let mut out = Vec::new();
         put_count(&mut out, self.sections.len());
@@ -205,11 +201,11 @@ impl Toc {
         out
     }
 
-    /// Reads what [`Toc::encode`] returned, for a block whose table of contents starts at `end`.
+    /// Reads what [`Toc::encode`] returned, for a block whose table of contents starts at `end` and which needs readers of this version.
     ///
     /// # Errors
     /// It contradicts itself.
-    pub(crate) fn decode(bytes: &[u8], end: u64) -> Result<Self, Damage> {
+    pub(crate) fn decode(bytes: &[u8], end: u64, version: u32) -> Result<Self, Damage> {
         let from = &mut Cursor::new(bytes);
         let count = from.count(8)?;
         let sections = (0..count).map(|_| Section::read(from, end)).collect::<Result<Vec<_>, _>>()?;
@@ -221,7 +217,12 @@ impl Toc {
         let mut datasets: Vec<Dataset> = Vec::with_capacity(count);
         for _ in 0..count {
             let first_row = datasets.last().map_or(0, |before| before.rows.end);
-            datasets.push(Dataset::read(from, &texts, &sections, symbols.len(), first_row)?);
+            let dataset = Dataset::read(from, &texts, &sections, (symbols.len(), first_row))?;
+            let rollups = match version {
+                ROLLUPS_VERSION.. => Rollups::read(from, &sections, dataset.rows.len())?,
+                _ => Rollups::default(),
+            };
+            datasets.push(Dataset { rollups, ..dataset });
         }
         from.finish()?;
         Ok(Self { sections, symbols, datasets })
@@ -306,31 +307,13 @@ impl Section {
 }
 
 /// Returns the section at the index that comes next, which must be of a kind and version this code reads.
-fn read_section(from: &mut Cursor<'_>, sections: &[Section], kind: u32) -> Result<(u32, Section), Damage> {
+pub(crate) fn read_section(from: &mut Cursor<'_>, sections: &[Section], kind: u32) -> Result<(u32, Section), Damage> {
     let index = from.index(sections.len())?;
     let section = sections[index as usize];
     if section.kind != kind || !(1..=section_version(kind)).contains(&section.version) {
         return Err(Damage("a section is of the wrong kind or of an unknown version"));
     }
     Ok((index, section))
-}
-
-/// Reads frames that lie one after the other in a section.
-struct Frames {
-    at: u64,
-    end: u64,
-}
-
-impl Frames {
-    fn of(section: &Section) -> Self {
-        Self { at: section.offset, end: section.offset + section.length }
-    }
-
-    fn read(&mut self, from: &mut Cursor<'_>) -> Result<Frame, Damage> {
-        let frame = Frame::read(from, self.at)?;
-        self.at = frame.range().end;
-        if self.at <= self.end { Ok(frame) } else { Err(Damage("a frame lies outside its section")) }
-    }
 }
 
 // === impl SymbolTables ===
@@ -392,7 +375,7 @@ impl Dataset {
         self.raw_bytes
     }
 
-    fn put<'a>(&'a self, out: &mut Vec<u8>, texts: &mut Texts<'a>) {
+    fn put<'a>(&'a self, out: &mut Vec<u8>, texts: &mut Texts<'a>, version: u32) {
         texts.put(out, &self.service);
         texts.put(out, self.profile_type.as_str());
         varint::put(out, self.symbols.into());
@@ -422,14 +405,17 @@ impl Dataset {
             chunk.put(out, place.chunk.into());
             varint::put(out, (*rows).into());
         }
+        if version >= ROLLUPS_VERSION {
+            self.rollups.put(out);
+        }
     }
 
+    /// Reads what [`Dataset::put`] wrote up to the roll-ups.
     fn read(
         from: &mut Cursor<'_>,
         texts: &[&str],
         sections: &[Section],
-        symbols: usize,
-        first_row: usize,
+        (symbols, first_row): (usize, usize),
     ) -> Result<Self, Damage> {
         let text = |from: &mut Cursor<'_>| from.index(texts.len()).map(|i| texts[i as usize]);
         let service = text(from)?.into();
@@ -481,6 +467,7 @@ impl Dataset {
             section,
             chunks,
             runs,
+            rollups: Rollups::default(),
         })
     }
 }
@@ -500,148 +487,10 @@ fn read_runs(from: &mut Cursor<'_>, lens: [usize; 3]) -> Result<Vec<(Place, u32)
     (0..count).map(run).collect()
 }
 
-// === impl Values ===
-
-impl Values {
-    /// Returns the frame, if there is one.
-    fn frame(&self) -> Option<&Frame> {
-        match self {
-            Self::Multiple(_) => None,
-            Self::Frame(frame)
-            | Self::Product { rest: frame, .. }
-            | Self::Seen { seen: frame, .. }
-            | Self::Bytes { rest: frame, .. } => Some(frame),
-        }
-    }
-
-    fn frame_mut(&mut self) -> Option<&mut Frame> {
-        match self {
-            Self::Multiple(_) => None,
-            Self::Frame(frame)
-            | Self::Product { rest: frame, .. }
-            | Self::Seen { seen: frame, .. }
-            | Self::Bytes { rest: frame, .. } => Some(frame),
-        }
-    }
-}
-
-// === impl Chunk ===
-
-/// How a chunk that is a blob is told from others, and the forms of values.
-const BLOB: u64 = 0;
-const FRAME: u64 = 0;
-const MULTIPLE: u64 = 1;
-const PRODUCT: u64 = 2;
-const SEEN: u64 = 3;
-const BYTES: u64 = 4;
-
-impl Chunk {
-    /// Returns how many profiles it holds.
-    pub(crate) fn profiles(&self) -> usize {
-        match self {
-            Self::Blob(_) => 1,
-            Self::Columns { profiles, .. } => *profiles as usize,
-        }
-    }
-
-    /// Moves it to where what it lies in starts at `offset`.
-    pub(crate) fn shift(&mut self, offset: u64) {
-        let shift = |frame: &mut Frame| *frame = frame.shifted(offset);
-        match self {
-            Self::Blob(frame) => shift(frame),
-            Self::Columns { stacks, labels, values, meta, .. } => {
-                [stacks, labels, meta].into_iter().for_each(shift);
-                values.iter_mut().filter_map(Values::frame_mut).for_each(shift);
-            }
-        }
-    }
-
-    /// Returns where all of it lies.
-    pub(crate) fn range(&self) -> Range<u64> {
-        match self {
-            Self::Blob(frame) => frame.range(),
-            Self::Columns { stacks, meta, .. } => stacks.offset..meta.range().end,
-        }
-    }
-
-    /// Returns where all that a merge needs lies.
-    pub(crate) fn range_to_merge(&self) -> Range<u64> {
-        match self {
-            Self::Blob(frame) => frame.range(),
-            Self::Columns { stacks, meta, .. } => stacks.offset..meta.offset,
-        }
-    }
-
-    fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Blob(frame) => {
-                varint::put(out, BLOB);
-                frame.put(out);
-            }
-            Self::Columns { profiles, stacks, labels, values, meta } => {
-                varint::put(out, (*profiles).into());
-                put_count(out, values.len());
-                stacks.put(out);
-                labels.put(out);
-                for values in values {
-                    match values {
-                        Values::Frame(frame) => {
-                            varint::put(out, FRAME);
-                            frame.put(out);
-                        }
-                        Values::Multiple(Multiple { of, factor }) => {
-                            varint::put(out, MULTIPLE);
-                            varint::put(out, (*of).into());
-                            varint::put_signed(out, *factor);
-                        }
-                        Values::Product { of, rest } => {
-                            varint::put(out, PRODUCT);
-                            varint::put(out, (*of).into());
-                            rest.put(out);
-                        }
-                        Values::Seen { rate, seen } => {
-                            varint::put(out, SEEN);
-                            varint::put(out, *rate);
-                            seen.put(out);
-                        }
-                        Values::Bytes { of, rate, rest } => {
-                            varint::put(out, BYTES);
-                            varint::put(out, (*of).into());
-                            varint::put(out, *rate);
-                            rest.put(out);
-                        }
-                    }
-                }
-                meta.put(out);
-            }
-        }
-    }
-
-    fn read(from: &mut Cursor<'_>, frames: &mut Frames) -> Result<Self, Damage> {
-        let profiles = from.u32()?;
-        if u64::from(profiles) == BLOB {
-            return Ok(Self::Blob(frames.read(from)?));
-        }
-        let count = from.count(3)?;
-        let (stacks, labels) = (frames.read(from)?, frames.read(from)?);
-        let mut values = Vec::with_capacity(count);
-        for t in 0..count {
-            values.push(match from.varint()? {
-                FRAME => Values::Frame(frames.read(from)?),
-                MULTIPLE => Values::Multiple(Multiple { of: from.index(t)?, factor: from.signed()? }),
-                PRODUCT => Values::Product { of: from.index(t)?, rest: frames.read(from)? },
-                SEEN => Values::Seen { rate: from.varint()?, seen: frames.read(from)? },
-                BYTES => Values::Bytes { of: from.index(t)?, rate: from.varint()?, rest: frames.read(from)? },
-                _ => return Err(Damage("values are of an unknown form")),
-            });
-        }
-        Ok(Self::Columns { profiles, stacks, labels, values, meta: frames.read(from)? })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::columns::Multiple;
     use crate::block::frame::Codec;
     use proptest::prelude::*;
 
@@ -669,16 +518,25 @@ mod tests {
             ],
             meta: frame(at, 2),
         };
+        let sum = Chunk::Columns {
+            profiles: 1,
+            stacks: frame(at, 2),
+            labels: frame(at, 1),
+            values: vec![Values::Frame(frame(at, 4))],
+            meta: frame(at, 1),
+        };
+        let rolled = *at - 8;
         let section = |kind, offset, end| Section { kind, version: 1, offset, length: end - offset, crc: 1 };
         let place = |series, chunk| Place { series, sample_types: 0, chunk };
         let word = |word: &str| SampleType { kind: word.into(), unit: "bytes".into() };
         Toc {
             sections: vec![
                 section(kind::SYMBOLS, 4, symbols_end),
-                section(kind::SAMPLES, symbols_end, *at),
+                section(kind::SAMPLES, symbols_end, rolled),
                 section(kind::ROWS, *at, *at + 10),
                 // A later version may have sections that this one does not know.
                 Section { version: 9, ..section(77, *at + 10, *at + 20) },
+                section(kind::ROLLUPS, rolled, *at),
             ],
             symbols: vec![symbols],
             datasets: vec![Dataset {
@@ -696,6 +554,7 @@ mod tests {
                 section: 1,
                 chunks: vec![blob, columns],
                 runs: vec![(place(0, 0), 1), (place(1, 1), 2)],
+                rollups: Rollups::of(4, 3600, vec![(-1, 2, sum)]),
             }],
         }
     }
@@ -703,9 +562,19 @@ mod tests {
     #[test]
     fn it_comes_back() {
         let toc = toc();
-        assert_eq!(Toc::decode(&toc.encode(), 1000), Ok(toc.clone()));
-        assert_eq!(toc.profiles(), 3);
-        assert!(Toc::decode(&toc.encode(), 60).is_err(), "a section would lie behind the end");
+        assert_eq!(Toc::decode(&toc.encode(), 1000, toc.reader_version()), Ok(toc.clone()));
+        assert_eq!((toc.profiles(), toc.reader_version()), (3, ROLLUPS_VERSION));
+        assert!(Toc::decode(&toc.encode(), 60, toc.reader_version()).is_err(), "a section would lie behind the end");
+    }
+
+    /// Goal: readers of version 3 can read what has no roll-ups.
+    #[test]
+    fn without_roll_ups_it_is_that_of_the_version_before() {
+        let mut toc = toc();
+        toc.datasets[0].rollups = Rollups::default();
+        assert_eq!(toc.reader_version(), PLAIN_VERSION);
+        assert_eq!(Toc::decode(&toc.encode(), 1000, PLAIN_VERSION), Ok(toc.clone()));
+        assert!(Toc::decode(&toc.encode(), 1000, ROLLUPS_VERSION).is_err(), "the dataset would lack roll-ups");
     }
 
     #[test]
@@ -732,7 +601,7 @@ mod tests {
             for (byte, change) in bytes[at..].iter_mut().zip(changes) {
                 *byte = byte.wrapping_add(change);
             }
-            if let Ok(toc) = Toc::decode(&bytes, 1000) {
+            if let Ok(toc) = Toc::decode(&bytes, 1000, ROLLUPS_VERSION) {
                 for dataset in &toc.datasets {
                     let place = toc.sections[dataset.section as usize].range();
                     for chunk in &dataset.chunks {
@@ -744,7 +613,7 @@ mod tests {
                 }
             }
             let whole = toc().encode();
-            prop_assert!(Toc::decode(&whole[..cut.index(whole.len())], 1000).is_err());
+            prop_assert!(Toc::decode(&whole[..cut.index(whole.len())], 1000, ROLLUPS_VERSION).is_err());
         }
     }
 }

@@ -16,6 +16,7 @@ use super::error::Error;
 use super::frame::Packer;
 use super::gather::Gathering;
 use super::layout::Layout;
+use super::rollups::Rollups;
 use super::rows::Row;
 use super::symbols::Interner;
 use super::toc::SampleType;
@@ -211,7 +212,7 @@ impl SegmentWriter {
                     gather(entry);
                 }
                 gathering.close(sets, &mut self.packer).expect(SOUND);
-                layout.dataset((labels.service(), &profile_type), gathering, symbols)?;
+                layout.dataset((labels.service(), &profile_type), gathering, symbols, Rollups::default())?;
             }
         }
         Ok(Finished { bytes: layout.finish(&mut self.packer)?, profiles, columns, raw_bytes: self.raw_bytes })

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use futures::stream::BoxStream;
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, OBJECT_STORE_COALESCE_DEFAULT,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    coalesce_ranges,
 };
 
 use crate::open::StatusError;
@@ -74,6 +76,7 @@ struct Script {
     always: HashMap<Operation, Trouble>,
     on_key: HashMap<String, Trouble>,
     requests: Vec<(Operation, Path)>,
+    bytes_in_ranges: u64,
 }
 
 /// A store that fails as it is told; clones share the script and the record of requests.
@@ -112,6 +115,11 @@ impl Faulty {
     /// Returns the keys of the requests of a kind, in their order.
     pub fn keys(&self, operation: Operation) -> Vec<Path> {
         self.lock().requests.iter().filter(|(made, _)| *made == operation).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Returns how many bytes were asked for by several ranges at once, before those that lie close to each other are joined.
+    pub fn bytes_in_ranges(&self) -> u64 {
+        self.lock().bytes_in_ranges
     }
 
     /// Returns the store within, which never fails.
@@ -249,6 +257,12 @@ impl ObjectStore for Faulty {
             _ => result.payload,
         };
         Ok(GetResult { payload, meta, range, attributes, extensions })
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
+        self.lock().bytes_in_ranges += ranges.iter().map(|range| range.end - range.start).sum::<u64>();
+        let read = |range| self.get_range(location, range);
+        coalesce_ranges(ranges, read, OBJECT_STORE_COALESCE_DEFAULT).await
     }
 
     fn delete_stream(

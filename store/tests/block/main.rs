@@ -5,6 +5,7 @@ mod damage;
 mod merge;
 mod odd;
 mod real;
+mod rollups;
 mod rows;
 mod samples;
 mod versions;

@@ -18,7 +18,7 @@ use crate::odd::odd_profile;
 use crate::samples::{File, add, files, meta, number, opened, opened_as, segment, segment_from};
 
 /// Opens blocks.
-async fn all_opened(blocks: impl IntoIterator<Item = Bytes>) -> Vec<Arc<Block>> {
+pub(crate) async fn all_opened(blocks: impl IntoIterator<Item = Bytes>) -> Vec<Arc<Block>> {
     let mut all = Vec::new();
     for bytes in blocks {
         all.push(Arc::new(opened(bytes).await.expect("a fresh block opens")));
@@ -27,7 +27,7 @@ async fn all_opened(blocks: impl IntoIterator<Item = Bytes>) -> Vec<Arc<Block>> 
 }
 
 /// Merges blocks whole.
-async fn merge(blocks: &[Arc<Block>], options: &MergeOptions) -> Result<(Vec<Merged>, Stats), Error> {
+pub(crate) async fn merge(blocks: &[Arc<Block>], options: &MergeOptions) -> Result<(Vec<Merged>, Stats), Error> {
     let input = |block: &Arc<Block>| Input { block: block.clone(), skip: Arc::from([]) };
     merge_inputs(blocks.iter().map(input).collect(), options).await
 }
@@ -43,7 +43,7 @@ async fn merge_inputs(inputs: Vec<Input>, options: &MergeOptions) -> Result<(Vec
 }
 
 /// Merges a level into the next, `at_once` blocks at a time.
-async fn level(blocks: &[Arc<Block>], at_once: usize, options: &MergeOptions) -> Vec<Arc<Block>> {
+pub(crate) async fn level(blocks: &[Arc<Block>], at_once: usize, options: &MergeOptions) -> Vec<Arc<Block>> {
     let mut next = Vec::new();
     for blocks in blocks.chunks(at_once) {
         let (merged, _) = merge(blocks, options).await.expect("sound blocks merge");

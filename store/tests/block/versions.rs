@@ -26,7 +26,7 @@ async fn check(block: &Block) {
 
 #[tokio::test]
 async fn blocks_of_older_versions_are_read_and_merged() {
-    for version in ["v1", "v2"] {
+    for version in ["v1", "v2", "v3"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/blocks").join(version);
         let bytes = std::fs::read(path.with_extension("agb")).expect("the fixture is there");
         let block = opened(bytes.into()).await.expect("it opens");

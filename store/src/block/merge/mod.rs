@@ -18,6 +18,7 @@ mod split;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -47,6 +48,8 @@ pub struct MergeOptions {
     pub symbols_max: usize,
     /// The most memory in bytes that the merge may take besides the rows and the output.
     pub memory_max: u64,
+    /// How long the steps of time are whose profiles are summed, in whole seconds; none for no roll-ups.
+    pub rollup_step: Option<Duration>,
 }
 
 /// A block to be merged.
@@ -138,6 +141,12 @@ const READS_AT_ONCE: usize = 16;
 /// How many bytes of columns are worked through before others have a turn: some milliseconds of work.
 const TURN_BYTES: usize = 512 << 10;
 
+/// From which level on blocks have roll-ups: those below hold minutes, and live as long.
+const ROLLUP_LEVEL_MIN: u8 = 2;
+
+/// How long the steps of roll-ups are: what a block of level 2 holds.
+const ROLLUP_STEP: Duration = Duration::from_secs(3600);
+
 // === impl MergeOptions ===
 
 impl MergeOptions {
@@ -155,6 +164,7 @@ impl MergeOptions {
             block_bytes_max,
             symbols_max: 1 << 21,
             memory_max: 128 << 20,
+            rollup_step: (level >= ROLLUP_LEVEL_MIN).then_some(ROLLUP_STEP),
         }
     }
 }
@@ -276,7 +286,7 @@ impl Merge {
         let limits = Limits { profiles: self.options.chunk_profiles_max, ..chunk::LIMITS };
         let output = match &mut self.output {
             Some(output) => output,
-            none => none.insert(Output::new(pick.day, limits, self.options.zstd_level)?),
+            none => none.insert(Output::new(pick.day, limits, &self.options)?),
         };
         let source = &mut self.sources[pick.input as usize];
         let of = &self.plan.datasets[pick.dataset as usize];

@@ -1,5 +1,7 @@
 //! The block that a merge is writing.
 
+use std::time::Duration;
+
 use afterglow_profile::ProfileType;
 use sha2::{Digest, Sha256};
 
@@ -14,6 +16,7 @@ use crate::block::gather::Gathering;
 use crate::block::layout::Layout;
 use crate::block::order::Orders;
 use crate::block::rebuild::{self, Parts};
+use crate::block::rollups::{self, Rolled, Roller};
 use crate::block::rows::Row;
 use crate::block::symbols::Interner;
 use crate::block::values::{self, Sets};
@@ -38,9 +41,13 @@ const SOUND: &str = "every number of a chunk is read when it is opened";
 pub(super) struct Output {
     day: Day,
     limits: Limits,
+    /// How long the steps of roll-ups are, if there are to be any.
+    rollup_step: Option<Duration>,
     layout: Layout,
     service: Option<Service>,
     rows: usize,
+    /// Those of the present profile.
+    samples: Samples,
     check: Check,
 }
 
@@ -51,8 +58,20 @@ struct Service {
     tables: Interner,
     /// The numbers of the label sets.
     numbers: Vec<i64>,
-    /// The datasets so far, by their place in the plan.
-    datasets: Vec<(u32, ProfileType, Gathering)>,
+    /// The datasets so far.
+    datasets: Vec<Dataset>,
+}
+
+/// A dataset while it is written.
+#[derive(Debug)]
+struct Dataset {
+    /// Its place in the plan.
+    place: u32,
+    profile_type: ProfileType,
+    gathering: Gathering,
+    /// What its profiles add up to, while they come.
+    roller: Option<Roller>,
+    rolled: Rolled,
 }
 
 /// What checking a profile takes, used again for the next of the same service.
@@ -65,9 +84,19 @@ struct Check {
 
 impl Output {
     /// Begins a block of one day.
-    pub(super) fn new(day: Day, limits: Limits, zstd_level: i32) -> Result<Self, Error> {
-        let layout = Layout::new(Some(zstd_level))?;
-        Ok(Self { day, limits, layout, service: None, rows: 0, check: Check::default() })
+    pub(super) fn new(day: Day, limits: Limits, options: &MergeOptions) -> Result<Self, Error> {
+        let layout = Layout::new(Some(options.zstd_level))?;
+        let rollup_step = options.rollup_step;
+        Ok(Self {
+            day,
+            limits,
+            rollup_step,
+            layout,
+            service: None,
+            rows: 0,
+            samples: Samples::default(),
+            check: Check::default(),
+        })
     }
 
     /// Returns whether a profile must go to another block.
@@ -77,18 +106,18 @@ impl Output {
         }
         let Some(service) = &self.service else { return false };
         let is_of_service = *service.name == *plan.datasets[pick.dataset as usize].name;
-        let of_dataset = service.datasets.last().filter(|(dataset, ..)| *dataset == pick.dataset);
+        let of_dataset = service.datasets.last().filter(|dataset| dataset.place == pick.dataset);
         is_of_service && service.tables.entries() > options.symbols_max
-            || of_dataset.is_some_and(|(.., gathering)| gathering.rows.len() >= options.rows_max_of_dataset)
+            || of_dataset.is_some_and(|dataset| dataset.gathering.rows.len() >= options.rows_max_of_dataset)
     }
 
     /// Returns about how many bytes the block would have if it ended here.
     fn bytes(&self) -> u64 {
         let mut bytes = self.layout.len() + self.rows as u64 * ROW_BYTES;
         if let Some(service) = &self.service {
-            for (.., gathering) in &service.datasets {
+            for Dataset { gathering, rolled, .. } in &service.datasets {
                 let (packed, waiting) = gathering.len();
-                bytes += packed as u64 + waiting as u64 / PACKED_RATIO;
+                bytes += packed as u64 + waiting as u64 / PACKED_RATIO + rolled.bytes.len() as u64;
             }
             bytes += service.tables.symbols.strings.bytes.len() as u64 / PACKED_RATIO;
             bytes += service.tables.entries() as u64 * ENTRY_BYTES;
@@ -125,13 +154,24 @@ impl Output {
         }
         self.rows += 1;
         let bytes = stored.len();
-        if service.datasets.last().is_none_or(|(dataset, ..)| *dataset != pick.dataset) {
+        if service.datasets.last().is_none_or(|dataset| dataset.place != pick.dataset) {
             service.close(packer);
-            service.datasets.push((pick.dataset, of.profile_type.clone(), Gathering::new(self.limits)));
+            service.datasets.push(Dataset {
+                place: pick.dataset,
+                profile_type: of.profile_type.clone(),
+                gathering: Gathering::new(self.limits),
+                roller: self.rollup_step.map(|step| Roller::new(step, rollups::MEMORY_MAX)),
+                rolled: Rolled::default(),
+            });
         }
         let sets = Sets { symbols: &service.tables.symbols, numbers: &service.numbers };
-        let (.., gathering) = service.datasets.last_mut().expect("one was just added where there was none");
-        gathering.push(row.clone(), labels, sample_types, stored, (sets, packer)).expect(SOUND);
+        let dataset = service.datasets.last_mut().expect("one was just added where there was none");
+        if let (Some(roller), Stored::Columns { .. }) = (&mut dataset.roller, &stored) {
+            let added = stored.samples(sets.numbers, &mut self.samples);
+            let added = added.and_then(|head| roller.add(row, &head, &self.samples, sets.symbols));
+            added.map_err(|damage| source.block.corrupt_row(row, damage))?;
+        }
+        dataset.gathering.push(row.clone(), labels, sample_types, stored, (sets, packer)).expect(SOUND);
         Ok((bytes, checked))
     }
 
@@ -143,8 +183,13 @@ impl Output {
         let Some(mut service) = self.service.take() else { return Ok(()) };
         service.close(packer);
         let symbols = self.layout.symbols(&service.tables.symbols, packer)?;
-        for (_, profile_type, gathering) in service.datasets {
-            self.layout.dataset((&service.name, &profile_type), gathering, symbols)?;
+        // Behind the tables, so that a question that needs nothing else of the service reads one range.
+        let mut rollups = Vec::with_capacity(service.datasets.len());
+        for dataset in &mut service.datasets {
+            rollups.push(self.layout.rollups(std::mem::take(&mut dataset.rolled))?);
+        }
+        for (Dataset { profile_type, gathering, .. }, rollups) in service.datasets.into_iter().zip(rollups) {
+            self.layout.dataset((&service.name, &profile_type), gathering, symbols, rollups)?;
         }
         // The next service has other tables.
         self.check = Check::default();
@@ -163,11 +208,14 @@ impl Output {
 }
 
 impl Service {
-    /// Makes a chunk of what waits in the last dataset.
+    /// Makes a chunk of what waits in the last dataset, and roll-ups of all of it.
     fn close(&mut self, packer: &mut Packer) {
-        if let Some((.., gathering)) = self.datasets.last_mut() {
+        if let Some(Dataset { gathering, roller, rolled, .. }) = self.datasets.last_mut() {
             let sets = Sets { symbols: &self.tables.symbols, numbers: &self.numbers };
             gathering.close(sets, packer).expect(SOUND);
+            if let Some(roller) = roller.take() {
+                *rolled = roller.finish(sets, packer).expect(SOUND);
+            }
         }
     }
 }
