@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `serve` | `serve.rs`: ingester and querier in one process |
 //! | `ingester`, `querier`, `agent` | the tiers' own programs, from their crates |
-//! | `push`, `search`, `fetch`, `merge`, `diff`, `export`, `series`, `top`, `function`, `regressions`, `stats`, `labels` | `cli/`: a file each |
+//! | `push`, `search`, `fetch`, `merge`, `diff`, `export`, `series`, `top`, `function`, `regressions`, `statistics`, `stats`, `labels` | `cli/`: a file each |
 //! | `maintain`, `verify`, `bucket` | `cli/`: a file each, too |
 //! | `completions` | for the shell |
 
@@ -52,6 +52,7 @@ enum Command {
     Top(cli::top::Args),
     Function(cli::function::Args),
     Regressions(cli::regressions::Args),
+    Statistics(cli::statistics::Args),
     Stats(cli::stats::Args),
     Labels(cli::labels::Args),
     Maintain(cli::maintain::Args),
@@ -113,6 +114,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Top(args) => done(cli::top::run(args).await),
         Command::Function(args) => done(cli::function::run(args).await),
         Command::Regressions(args) => done(cli::regressions::run(args).await),
+        Command::Statistics(args) => done(cli::statistics::run(args).await),
         Command::Stats(args) => done(cli::stats::run(args).await),
         Command::Labels(args) => done(cli::labels::run(args).await),
         Command::Maintain(args) => done(cli::maintain::run(args).await),

@@ -4,7 +4,7 @@
 //! [`encode`]. In between, [`model`] is what everyone reads. [`labels`], [`profile_type`] and [`selector`] are what a profile is
 //! called and how it is asked for; [`merge`] makes one profile of many, [`diff`] holds two against each other, [`filter`]
 //! leaves what is of interest, and [`tree`], [`top`], [`folded`] and [`dot`] are what people look at;
-//! [`functions`] makes tables of many profiles without a merge.
+//! [`functions`] makes tables of many profiles without a merge, of which [`stats`] tells changes from noise and [`spread`] what is usual.
 
 pub mod compress;
 pub mod decode;
@@ -23,6 +23,7 @@ pub mod merge;
 pub mod model;
 pub mod profile_type;
 pub mod selector;
+pub mod spread;
 pub mod stats;
 pub mod top;
 pub mod tree;

@@ -105,6 +105,14 @@ impl QueryService for Queries {
         answer(self.engine.function(&tenant, request).await?)
     }
 
+    async fn statistics(
+        &self,
+        call: Request<v1::StatisticsRequest>,
+    ) -> Result<Response<v1::StatisticsResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        answer(self.engine.statistics(&tenant, request).await?)
+    }
+
     async fn stats(&self, call: Request<v1::StatsRequest>) -> Result<Response<v1::StatsResponse>, Status> {
         let (tenant, request) = open(call)?;
         answer(self.engine.stats(&tenant, request).await?)

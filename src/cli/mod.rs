@@ -17,6 +17,7 @@ pub(crate) mod push;
 pub(crate) mod regressions;
 pub(crate) mod search;
 pub(crate) mod series;
+pub(crate) mod statistics;
 pub(crate) mod stats;
 mod table;
 pub(crate) mod top;

@@ -27,6 +27,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/api/v1/top", get(sums::top))
         .route("/api/v1/function", get(sums::function))
         .route("/api/v1/regressions", get(sums::regressions))
+        .route("/api/v1/statistics", get(sums::statistics))
         .route("/api/v1/stats", get(sums::stats))
         .route("/api/v1/types", get(types))
         .route("/api/v1/services", get(services))

@@ -54,6 +54,8 @@ All questions, by GET:
     /api/v1/function            one function: name, by (service), step, sample_type, limit of callers and callees (20)
     /api/v1/regressions         functions that changed beyond noise, against base_query, base_start, base_end (the window before): value=total|self,
                                 min_change (0.05), min_share (0.005), alarm_chance (0.05), all, sample_type, limit (50)
+    /api/v1/statistics          how shares of functions spread over groups, and which are odd: by (labels), step, value=total|self, function,
+                                min_share (0.005), sample_type, limit (50), and focus to call_site
     /api/v1/stats               what is stored
     /api/v1/types               the profile types
     /api/v1/services            the services, and the profile types of each
@@ -65,7 +67,7 @@ Which profiles they are about, the same for all:
     query       {service="api", dc=~"eu-.*", version!="1.4"}; everything when left out
     type        cpu, heap, allocs, goroutine, mutex, block ...; any when left out
     start, end  2026-11-24T22:40:00Z, unix seconds to nanoseconds, -1h, now; the last hour when left out
-    explain     true: search, merge, diff, series, top, function and regressions say what the answer cost; beside files in the header
+    explain     true: search, merge, diff, series, top, function, regressions and statistics say what the answer cost; beside files in the header
                 x-afterglow-explain
     read_token  from the answer to a push: reads at least what was stored when it was given
 

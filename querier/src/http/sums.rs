@@ -84,6 +84,23 @@ pub(super) async fn regressions(State(engine): State<Engine>, mut asked: Asked) 
     Ok(answers::json(&engine.regressions(&asked.tenant, request).await?))
 }
 
+pub(super) async fn statistics(State(engine): State<Engine>, mut asked: Asked) -> Result<Response, Failure> {
+    let request = v1::StatisticsRequest {
+        selection: Some(asked.selection(engine.now_nanos())?),
+        sample_type: asked.params.text("sample_type").unwrap_or_default(),
+        by: asked.params.list("by"),
+        step: asked.params.duration("step")?,
+        limit: asked.params.number("limit")?.unwrap_or_default(),
+        filter: Some(asked.filter()),
+        function: asked.params.text("function").unwrap_or_default(),
+        value: value(asked.params.text("value").as_deref())?.into(),
+        min_share: asked.params.decimal("min_share")?.unwrap_or_default(),
+        explain: asked.params.flag("explain")?,
+    };
+    asked.params.finish()?;
+    Ok(answers::json(&engine.statistics(&asked.tenant, request).await?))
+}
+
 pub(super) async fn stats(State(engine): State<Engine>, asked: Asked) -> Result<Response, Failure> {
     asked.params.finish()?;
     Ok(answers::json(&engine.stats(&asked.tenant, v1::StatsRequest {}).await?))

@@ -35,7 +35,8 @@ macro_rules! answers {
 }
 
 answers! {
-    explained: SearchResponse, MergeResponse, DiffResponse, SeriesResponse, TopResponse, FunctionResponse, RegressionsResponse;
+    explained: SearchResponse, MergeResponse, DiffResponse, SeriesResponse, TopResponse, FunctionResponse, RegressionsResponse,
+        StatisticsResponse;
     plain: StatsResponse, ProfileTypesResponse, ServicesResponse, LabelNamesResponse, LabelValuesResponse
 }
 

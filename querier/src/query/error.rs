@@ -15,7 +15,7 @@ use ulid::Ulid;
 use super::budget::Refused;
 use super::cursor::NotACursor;
 use super::merge::disagreement::Disagreement;
-use super::{regressions, step, top, view};
+use super::{regressions, statistics, step, top, view};
 use crate::window;
 
 /// How long to wait for a store that did not answer, or for other questions to end.
@@ -118,6 +118,9 @@ pub(crate) enum Error {
     /// A comparison that cannot be made.
     #[error(transparent)]
     Regressions(#[from] regressions::Refused),
+    /// Statistics that cannot be made.
+    #[error(transparent)]
+    Statistics(#[from] statistics::Refused),
     /// The step cannot be used.
     #[error(transparent)]
     Step(#[from] step::Error),
@@ -270,6 +273,7 @@ impl Error {
             | Self::FunctionName
             | Self::Pattern(_)
             | Self::Regressions(_)
+            | Self::Statistics(_)
             | Self::Step(_)
             | Self::Types { .. }
             | Self::Disagreement(_)

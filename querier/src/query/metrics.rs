@@ -31,6 +31,8 @@ pub(crate) enum Question {
     Function,
     /// Tells changes of functions from noise.
     Regressions,
+    /// Says how shares of functions spread.
+    Statistics,
     /// Says what is stored.
     Stats,
     /// Lists profile types.
@@ -181,6 +183,7 @@ impl Question {
             Self::Top => "top",
             Self::Function => "function",
             Self::Regressions => "regressions",
+            Self::Statistics => "statistics",
             Self::Stats => "stats",
             Self::ProfileTypes => "profile_types",
             Self::Services => "services",

@@ -8,7 +8,7 @@
 //! - [`search`], [`types`], [`services`], [`labels`]: answered from what the catalog knows, without a look into profiles
 //! - [`series`]: sums over time, from the totals that rows carry; [`step`], [`by`] and [`shown`] say of what, over what and for whom
 //! - [`top`], [`function`], and [`series`] of a function: sums of samples group by group, which [`tally`] reads;
-//!   [`regressions`]: what differs between such sums beyond noise; [`stats`]: what is stored
+//!   [`regressions`]: what differs between such sums beyond noise; [`statistics`]: how their shares spread; [`stats`]: what is stored
 //! - [`fetch`]: one profile; [`merge`]: many as one; [`diff`]: two such against each other; admitted by [`budget`]. [`filter`] and [`view`]
 //!   say what of their stacks is shown
 //! - [`answer`]: what all answers have in common; [`explain`]: what one cost
@@ -34,6 +34,7 @@ mod selection;
 mod series;
 mod services;
 mod shown;
+mod statistics;
 mod stats;
 mod step;
 mod tally;
@@ -211,6 +212,20 @@ impl Engine {
     ) -> Result<v1::RegressionsResponse, Failure> {
         let engine = self.explaining(request.explain);
         engine.ask(Question::Regressions, regressions::answer(&engine, tenant, request)).await
+    }
+
+    /// Says how shares of functions spread over groups of profiles.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "statistics", skip_all, fields(%tenant, profiles, bytes, blocks, estimate))]
+    pub(crate) async fn statistics(
+        &self,
+        tenant: &TenantId,
+        request: v1::StatisticsRequest,
+    ) -> Result<v1::StatisticsResponse, Failure> {
+        let engine = self.explaining(request.explain);
+        engine.ask(Question::Statistics, statistics::answer(&engine, tenant, request)).await
     }
 
     /// Says what is stored.

@@ -8,10 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use afterglow_profile::Labels;
 use afterglow_profile::filter::Filter;
-use afterglow_profile::functions::{Stacks, Sums};
 use afterglow_profile::stats::{self, Cell, Change, Options};
 use afterglow_proto::v1;
-use afterglow_store::block::Grouped;
 use afterglow_store::catalog::Match;
 use afterglow_store::paths::TenantId;
 
@@ -20,7 +18,8 @@ use super::explain::Step;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
-use super::tally::{self, Done, Tally};
+use super::tally::used::{Used, UsedCell, Value};
+use super::tally::{self, Done, Tally as _};
 use super::{Engine, Error, completeness, merge, on_pool};
 use crate::window::Window;
 
@@ -32,9 +31,6 @@ const STEPS_MAX: usize = 8;
 
 /// How many functions are listed when the request does not say.
 const LIMIT_DEFAULT: usize = 50;
-
-/// What a function in a cell takes in memory, in bytes, about.
-const VALUE_BYTES: usize = 32;
 
 /// Why a question is refused.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -65,30 +61,6 @@ struct Parted {
     of: Vec<u32>,
     base_cells: usize,
     cells: usize,
-}
-
-/// What each cell used, function by function.
-#[derive(Debug, Default)]
-struct Used {
-    numbers: HashMap<String, u32>,
-    names: Vec<(String, String)>,
-    name_bytes: usize,
-    cells: Vec<UsedCell>,
-    /// The smallest value of a stack, which stands for one sample.
-    smallest: f64,
-}
-
-#[derive(Clone, Debug, Default)]
-struct UsedCell {
-    total: f64,
-    values: HashMap<u32, Value>,
-}
-
-/// What a function used in a cell: itself, and with all it called.
-#[derive(Clone, Copy, Debug, Default)]
-struct Value {
-    own: f64,
-    total: f64,
 }
 
 pub(super) async fn answer(
@@ -125,9 +97,9 @@ pub(super) async fn answer(
         // Of one type, as a merge of both would have to be.
         By::default().groups(&matches, &selection)?;
         let shown = Shown::new(&matches, &sample_type)?;
-        let parted = Parted::new(&matches, base_profiles);
-        let used = Used::new(parted.cells);
-        let of = (&matches[..], &parted.of[..]);
+        let cells = Parted::new(&matches, base_profiles);
+        let used = Used::new(cells.cells);
+        let of = (&matches[..], &cells.of[..]);
         let filter = Filter::default();
         let done = tally::read(&engine, Question::Regressions, of, &shown, &selection, filter, used).await?;
         let Done { tally: used, is_read, problems: unread, mut admitted, .. } = done;
@@ -137,15 +109,15 @@ pub(super) async fn answer(
         admitted.cover(3 * used.memory() as u64)?;
         let (base_read, read) = is_read.split_at(base_profiles);
         let count = |is_read: &[bool]| is_read.iter().filter(|is_read| **is_read).count() as u64;
-        let own = used.parted(parted.base_cells, |value| value.own);
+        let own = parted(&used, cells.base_cells, |value| value.own);
         let options = Options { sample_value: used.sample_value(), ..options };
         let functions = used.names.len();
         let typical = stats::typical(&own.0, &own.1, functions, &options);
-        let compared = if is_self { own } else { used.parted(parted.base_cells, |value| value.total) };
+        let compared = if is_self { own } else { parted(&used, cells.base_cells, |value| value.total) };
         let found = stats::compare((&compared.0, &compared.1), functions, typical, &options).map_err(Refused::from)?;
         let mut changes: Vec<_> = (found.iter())
             .filter(|change| request.all || change.is_significant)
-            .map(|change| used.message(change))
+            .map(|change| message(change, &used))
             .collect();
         let changes_truncated = changes.len().saturating_sub(limit) as u64;
         changes.truncate(limit);
@@ -157,8 +129,8 @@ pub(super) async fn answer(
             tested: found.len() as u64,
             profiles: count(read),
             base_profiles: count(base_read),
-            cells: (parted.cells - parted.base_cells) as u64,
-            base_cells: parted.base_cells as u64,
+            cells: (cells.cells - cells.base_cells) as u64,
+            base_cells: cells.base_cells as u64,
             completeness: Some(completeness(&problems)),
             warnings: shown.warnings,
             explain: None,
@@ -219,80 +191,28 @@ fn part(matches: &[Match], first: usize, of: &mut Vec<u32>) -> usize {
     first + known.len()
 }
 
-// === impl Used ===
-
-impl Used {
-    fn new(cells: usize) -> Self {
-        Self { cells: vec![UsedCell::default(); cells], smallest: f64::INFINITY, ..Self::default() }
-    }
-
-    fn number(&mut self, name: &str, file: &str) -> u32 {
-        if let Some(&number) = self.numbers.get(name) {
-            return number;
-        }
-        let number = u32::try_from(self.names.len()).expect("a name a function, which are counted in u32");
-        self.numbers.insert(name.to_owned(), number);
-        self.names.push((name.to_owned(), file.to_owned()));
-        self.name_bytes += 2 * name.len() + file.len();
-        number
-    }
-
-    /// Returns the cells of the base and those of the selection, with one of the values of each function.
-    fn parted(&self, base_cells: usize, value: impl Fn(&Value) -> f64) -> (Vec<Cell>, Vec<Cell>) {
-        let cell = |cell: &UsedCell| Cell {
-            total: cell.total,
-            values: cell.values.iter().map(|(&function, of)| (function, value(of))).collect(),
-        };
-        let mut base: Vec<Cell> = self.cells.iter().map(cell).collect();
-        let selection = base.split_off(base_cells);
-        (base, selection)
-    }
-
-    fn sample_value(&self) -> f64 {
-        if self.smallest.is_finite() { self.smallest } else { 0.0 }
-    }
-
-    fn message(&self, change: &Change) -> v1::Regression {
-        let (name, file) = &self.names[change.function as usize];
-        v1::Regression {
-            name: name.clone(),
-            file: file.clone(),
-            base_share: change.base_share,
-            share: change.share,
-            change: change.change,
-            change_error: change.change_error,
-            chance: change.chance,
-            significant: change.is_significant,
-        }
-    }
+/// Returns the cells of the base and those of the selection, with one of the values of each function.
+fn parted(used: &Used, base_cells: usize, value: impl Fn(&Value) -> f64) -> (Vec<Cell>, Vec<Cell>) {
+    let cell = |cell: &UsedCell| Cell {
+        total: cell.total,
+        values: cell.values.iter().map(|(&function, of)| (function, value(of))).collect(),
+    };
+    let mut base: Vec<Cell> = used.cells.iter().map(cell).collect();
+    let selection = base.split_off(base_cells);
+    (base, selection)
 }
 
-impl Tally for Used {
-    fn add(&mut self, stacks: &Stacks, grouped: &Grouped) {
-        let mut numbers: HashMap<u32, u32> = HashMap::new();
-        for part in grouped.parts() {
-            let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
-            let (total, sums) = stacks.sums(values);
-            let smallest = part.values.iter().filter(|value| **value > 0).min();
-            self.smallest = smallest.map_or(self.smallest, |&value| self.smallest.min(value as f64));
-            let mut of_cell = Vec::with_capacity(sums.len());
-            for (name, Sums { self_value, total }) in sums {
-                let (text, file) = stacks.name(name);
-                let number = *numbers.entry(name).or_insert_with(|| self.number(text, file));
-                of_cell.push((number, self_value as f64, total as f64));
-            }
-            let cell = &mut self.cells[part.group as usize];
-            cell.total += total as f64;
-            for (number, own, total) in of_cell {
-                let value = cell.values.entry(number).or_default();
-                value.own += own;
-                value.total += total;
-            }
-        }
-    }
-
-    fn memory(&self) -> usize {
-        self.name_bytes
-            + self.cells.iter().map(|cell| size_of::<UsedCell>() + cell.values.len() * VALUE_BYTES).sum::<usize>()
+/// Writes a change as protobuf has it.
+fn message(change: &Change, used: &Used) -> v1::Regression {
+    let (name, file) = &used.names[change.function as usize];
+    v1::Regression {
+        name: name.clone(),
+        file: file.clone(),
+        base_share: change.base_share,
+        share: change.share,
+        change: change.change,
+        change_error: change.change_error,
+        chance: change.chance,
+        significant: change.is_significant,
     }
 }

@@ -112,7 +112,7 @@ pub(super) async fn answer(
 }
 
 /// Reads the expression that functions are to match, if there is one.
-fn pattern(text: &str) -> Result<Option<Regex>, BadPattern> {
+pub(super) fn pattern(text: &str) -> Result<Option<Regex>, BadPattern> {
     match text.len() {
         0 => Ok(None),
         1..=PATTERN_BYTES_MAX => Ok(Some(RegexBuilder::new(text).size_limit(selector::REGEX_BYTES_MAX).build()?)),

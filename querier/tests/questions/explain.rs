@@ -71,6 +71,7 @@ async fn every_question_tells_its_cost() {
         ("/api/v1/top", &whole, 4),
         ("/api/v1/function", &[("name", "work")], 4),
         ("/api/v1/regressions", &base, 4),
+        ("/api/v1/statistics", &whole, 4),
     ] {
         let (path, query) = match path.split_once('?') {
             Some((path, form)) => (path, vec![form.split_once('=').unwrap()]),

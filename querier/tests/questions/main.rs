@@ -11,6 +11,7 @@ mod reduce;
 mod regressions;
 mod search;
 mod series;
+mod statistics;
 mod stats;
 mod trouble;
 mod world;

@@ -17,7 +17,7 @@ pub(in super::super) struct Cells {
     /// The cell of each profile.
     pub(in super::super) of: Vec<u32>,
     /// The group and the number of the step of each cell.
-    keys: Vec<(u32, i64)>,
+    pub(in super::super) keys: Vec<(u32, i64)>,
 }
 
 /// A function's sums in each cell, and its calls.

@@ -4,9 +4,10 @@
 //! commutative, so they may come in any order. Admission, limits and damage are as in a merge: the memory is estimated before anything is
 //! read and measured after each dataset; a damaged dataset is left out and named; dropping the question's future ends its reads.
 //!
-//! - [`cells`]: groups cut by time, and the sums of a function in each
+//! - [`cells`]: groups cut by time, and the sums of a function in each; [`used`]: the sums of all functions in each
 
 pub(super) mod cells;
+pub(super) mod used;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,0 +1,92 @@
+//! What each cell used, function by function: the sums that comparisons of shares are made of.
+
+use std::collections::HashMap;
+
+use afterglow_profile::functions::{Stacks, Sums};
+use afterglow_store::block::Grouped;
+
+use super::Tally;
+
+/// What a function in a cell takes in memory, in bytes, about.
+const VALUE_BYTES: usize = 32;
+
+/// What each cell used, function by function.
+#[derive(Debug, Default)]
+pub(in super::super) struct Used {
+    numbers: HashMap<String, u32>,
+    /// The name and the file of each function, by its number.
+    pub(in super::super) names: Vec<(String, String)>,
+    name_bytes: usize,
+    pub(in super::super) cells: Vec<UsedCell>,
+    /// The smallest value of a stack, which stands for one sample.
+    smallest: f64,
+}
+
+/// What a cell used.
+#[derive(Clone, Debug, Default)]
+pub(in super::super) struct UsedCell {
+    /// All of it.
+    pub(in super::super) total: f64,
+    /// By the numbers of the functions.
+    pub(in super::super) values: HashMap<u32, Value>,
+}
+
+/// What a function used in a cell: itself, and with all it called.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Value {
+    pub(in super::super) own: f64,
+    pub(in super::super) total: f64,
+}
+
+impl Used {
+    /// Makes an empty one of so many cells.
+    pub(in super::super) fn new(cells: usize) -> Self {
+        Self { cells: vec![UsedCell::default(); cells], smallest: f64::INFINITY, ..Self::default() }
+    }
+
+    fn number(&mut self, name: &str, file: &str) -> u32 {
+        if let Some(&number) = self.numbers.get(name) {
+            return number;
+        }
+        let number = u32::try_from(self.names.len()).expect("a name a function, which are counted in u32");
+        self.numbers.insert(name.to_owned(), number);
+        self.names.push((name.to_owned(), file.to_owned()));
+        self.name_bytes += 2 * name.len() + file.len();
+        number
+    }
+
+    /// Returns what one sample stands for, in the unit of the values; 0 where that is not known.
+    pub(in super::super) fn sample_value(&self) -> f64 {
+        if self.smallest.is_finite() { self.smallest } else { 0.0 }
+    }
+}
+
+impl Tally for Used {
+    fn add(&mut self, stacks: &Stacks, grouped: &Grouped) {
+        let mut numbers: HashMap<u32, u32> = HashMap::new();
+        for part in grouped.parts() {
+            let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
+            let (total, sums) = stacks.sums(values);
+            let smallest = part.values.iter().filter(|value| **value > 0).min();
+            self.smallest = smallest.map_or(self.smallest, |&value| self.smallest.min(value as f64));
+            let mut of_cell = Vec::with_capacity(sums.len());
+            for (name, Sums { self_value, total }) in sums {
+                let (text, file) = stacks.name(name);
+                let number = *numbers.entry(name).or_insert_with(|| self.number(text, file));
+                of_cell.push((number, self_value as f64, total as f64));
+            }
+            let cell = &mut self.cells[part.group as usize];
+            cell.total += total as f64;
+            for (number, own, total) in of_cell {
+                let value = cell.values.entry(number).or_default();
+                value.own += own;
+                value.total += total;
+            }
+        }
+    }
+
+    fn memory(&self) -> usize {
+        self.name_bytes
+            + self.cells.iter().map(|cell| size_of::<UsedCell>() + cell.values.len() * VALUE_BYTES).sum::<usize>()
+    }
+}
