@@ -5,7 +5,7 @@
 //! | `serve` | `serve.rs`: ingester and querier in one process |
 //! | `ingester`, `querier`, `agent` | the tiers' own programs, from their crates |
 //! | `push`, `search`, `fetch`, `merge`, `diff`, `export`, `series`, `top`, `function`, `regressions`, `statistics`, `stats`, `labels` | `cli/`: a file each |
-//! | `maintain`, `verify`, `bucket` | `cli/`: a file each, too |
+//! | `maintain`, `verify`, `bucket`, `token` | `cli/`: a file each, too |
 //! | `completions` | for the shell |
 
 mod cli;
@@ -57,6 +57,7 @@ enum Command {
     Labels(cli::labels::Args),
     Maintain(cli::maintain::Args),
     Verify(cli::verify::Args),
+    Token(cli::token::Args),
     #[command(subcommand)]
     Bucket(cli::bucket::Command),
     /// Prints a completion script
@@ -119,6 +120,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Labels(args) => done(cli::labels::run(args).await),
         Command::Maintain(args) => done(cli::maintain::run(args).await),
         Command::Verify(args) => done(cli::verify::run(args).await),
+        Command::Token(args) => done(cli::token::run(args)),
         Command::Bucket(command) => done(cli::bucket::run(command).await),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Program::command(), "afterglow", &mut std::io::stdout());

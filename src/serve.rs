@@ -11,8 +11,9 @@ use std::time::Duration;
 use afterglow_agent::debug::SelfProfiles;
 use afterglow_agent::{Profiler, ProfilerBuilder};
 use afterglow_ingester::maintenance;
+use afterglow_service::access::Role;
 use afterglow_service::causes::Causes;
-use afterglow_service::config::not_within;
+use afterglow_service::config::{Secret, not_within};
 use afterglow_service::health::Part;
 use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, config, shutdown, telemetry};
@@ -35,7 +36,7 @@ const PERIOD_MAX: Duration = Duration::from_secs(3600);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     afterglow serve\n  \
-    afterglow serve --storage file:///var/lib/afterglow --listen 0.0.0.0:4100\n  \
+    afterglow serve --storage file:///var/lib/afterglow --listen 0.0.0.0:4100 --auth.tokens-file tokens.toml\n  \
     afterglow serve --storage s3://profiles")]
 pub(crate) struct Args {
     /// Where profiles are kept: file:///var/lib/afterglow, s3://bucket/prefix, gs://bucket, az://container
@@ -78,7 +79,7 @@ impl Args {
         let mut problems = self.ingester.problems();
         problems.extend(self.maintenance.problems());
         problems.extend(self.querier.problems());
-        problems.extend(self.server.problems());
+        problems.extend(self.server.problems(self.listen));
         problems.extend(not_within("self-profile-period", self.self_profile_period, PERIOD_MIN, PERIOD_MAX));
         problems
     }
@@ -129,10 +130,12 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
     let querier = afterglow_querier::build(&args.querier, store, &metrics);
     querier.set_retention(args.maintenance.retention.options().retention);
     let drain = args.server.drain.clone();
-    let server = Server::new(PROGRAM, args.server, health, metrics)
-        .grpc(ingester.grpc())
-        .grpc(querier.grpc())
-        .http(ingester.routes().merge(querier.routes()))
+    let mut server = Server::new(PROGRAM, args.server, health, metrics)
+        .grpc(Role::Write, ingester.grpc())
+        .grpc(Role::Read, querier.grpc())
+        .http(Role::Write, ingester.routes())
+        .http(Role::Read, querier.routes())
+        .pages(querier.pages())
         .profiles(Arc::new(SelfProfiles));
     let listener = listen::bind(args.listen).await?;
     let url = format!("http://{}", reachable(listener.local_addr()?));
@@ -140,7 +143,11 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
 
     // The profiler ends first, so that its last window still finds the port open.
     let stop_serving = CancellationToken::new();
-    let profiler = if args.no_self_profile { None } else { Some(profile_itself(&url, args.self_profile_period)?) };
+    let profiler = if args.no_self_profile {
+        None
+    } else {
+        Some(profile_itself(&url, server.own_token(OWN_SERVICE), args.self_profile_period)?)
+    };
     let profiled = async {
         stop.cancelled().await;
         if let Some(profiler) = profiler {
@@ -165,8 +172,16 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
 }
 
 /// Starts to profile this process; its profiles go to its own port.
-fn profile_itself(url: &str, period: Duration) -> Result<Profiler, afterglow_agent::profiler::Error> {
-    ProfilerBuilder::new(url, OWN_SERVICE).label("version", PROGRAM.version).period(period).start()
+fn profile_itself(
+    url: &str,
+    token: Option<Secret>,
+    period: Duration,
+) -> Result<Profiler, afterglow_agent::profiler::Error> {
+    let mut builder = ProfilerBuilder::new(url, OWN_SERVICE).label("version", PROGRAM.version).period(period);
+    if let Some(token) = token {
+        builder = builder.token(token.reveal());
+    }
+    builder.start()
 }
 
 /// Returns an address by which this machine reaches what listens on `address`.
@@ -207,7 +222,8 @@ impl Error {
         let is_bad_configuration = match &self {
             Self::Storage(error) => !error.is_passing(),
             Self::Telemetry(_) => true,
-            Self::Listen(_) | Self::System(_) | Self::Profiler(_) => false,
+            Self::Listen(error) => error.is_bad_configuration(),
+            Self::System(_) | Self::Profiler(_) => false,
         };
         let text = Causes(&self).to_string();
         if is_bad_configuration {

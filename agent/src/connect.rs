@@ -5,6 +5,9 @@
 //! certificates. The tenant and the token travel as metadata and never appear in `Debug` output or errors.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tonic::metadata::{Ascii, MetadataValue};
@@ -25,6 +28,9 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a probe may stay unanswered before the connection counts as dead.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The largest file of a token.
+const TOKEN_BYTES_MAX: u64 = 4 << 10;
+
 /// A channel that adds the tenant and the token to every call.
 pub type Connection = InterceptedService<Channel, Credentials>;
 
@@ -42,6 +48,14 @@ pub enum Error {
     Header {
         /// Which of them.
         name: &'static str,
+    },
+    /// The file of the token cannot be read, or holds none.
+    #[error("token-file {}: {reason}", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// TLS could not be set up.
     #[error("TLS for {server} could not be set up")]
@@ -80,6 +94,22 @@ pub struct Target {
 pub struct Credentials {
     tenant: Option<MetadataValue<Ascii>>,
     authorization: Option<MetadataValue<Ascii>>,
+}
+
+/// Reads the token that a file holds alone on its line, as `afterglow token --output` and mounted secrets have it.
+///
+/// # Errors
+/// [`Error::TokenFile`] when it cannot be read, or does not hold one token.
+pub fn read_token(path: &Path) -> Result<String, Error> {
+    let failed = |reason: String| Error::TokenFile { path: path.to_owned(), reason };
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    file.take(TOKEN_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
+    let token = text.trim();
+    if token.is_empty() || text.len() as u64 > TOKEN_BYTES_MAX || token.contains(char::is_whitespace) {
+        return Err(failed("does not hold one token".to_owned()));
+    }
+    Ok(token.to_owned())
 }
 
 /// Opens a connection to `server`, without tenant and token.
@@ -222,6 +252,19 @@ mod tests {
         }
         for bad in ["", "http://", "grpc://localhost:4100", "http://bad host:1", "s3://bucket"] {
             assert!(matches!(Target::new(bad).channel(), Err(Error::Address { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_read_from_a_file_that_holds_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        assert!(read_token(&path).unwrap_err().to_string().starts_with(&format!("token-file {}: ", path.display())));
+        std::fs::write(&path, "agw_1\n").unwrap();
+        assert_eq!(read_token(&path).unwrap(), "agw_1");
+        for odd in ["", "\n", "agw_1\nagw_2\n", "name = agw_1", &"a".repeat(5000)] {
+            std::fs::write(&path, odd).unwrap();
+            assert!(read_token(&path).unwrap_err().to_string().ends_with("does not hold one token"), "{odd}");
         }
     }
 

@@ -45,7 +45,7 @@ A file that scrapes CPU, heap, goroutine, mutex and block of two targets:
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "afterglow-agent", version, after_help = EXAMPLES)]
 pub struct Settings {
-    /// The TOML file that says what to scrape; flags and environment go over its server, tenant, token, listen and queue
+    /// The TOML file that says what to scrape; flags and environment go over its server, tenant, token, token_file, listen and queue
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
     /// Checks the file and exits: 0 when it is good, 78 when not
@@ -57,9 +57,12 @@ pub struct Settings {
     /// The tenant whose profiles these are; a server without tenants needs none
     #[arg(long, value_name = "TENANT")]
     pub tenant: Option<String>,
-    /// The bearer token to present
-    #[arg(long, value_name = "TOKEN")]
+    /// The bearer token to present; in the environment or in --token-file it is not seen by who lists processes
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     pub token: Option<Secret>,
+    /// The file that holds the token to present
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Address on which to serve the agent's own health, metrics and profiles; none where it is not given
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -104,21 +107,32 @@ impl config::Settings for Settings {
         if self.queue == Some(ByteSize(0)) {
             problems.push("queue is 0: no profile could wait".to_owned());
         }
-        problems.extend(self.target(&file).check().err().map(|error| error.to_string()));
+        let target = self.target(&file).and_then(|target| target.check());
+        problems.extend(target.err().map(|error| error.to_string()));
         problems
     }
 }
 
 impl Settings {
     /// Returns where to push to, with flags and environment over the file.
-    fn target(&self, file: &File) -> Target {
+    fn target(&self, file: &File) -> Result<Target, connect::Error> {
         let server = self.server.as_ref().or(file.server.as_ref());
-        Target {
+        // Either way of giving it here goes over both ways there.
+        let (token, token_file) = match (&self.token, &self.token_file) {
+            (None, None) => (&file.token, &file.token_file),
+            here => here,
+        };
+        let token = match (token, token_file) {
+            (Some(token), _) => Some(token.reveal().to_owned()),
+            (None, Some(path)) => Some(connect::read_token(path)?),
+            (None, None) => None,
+        };
+        Ok(Target {
             server: server.cloned().unwrap_or_else(|| SERVER_DEFAULT.to_owned()),
             tenant: self.tenant.clone().or_else(|| file.tenant.clone()),
-            token: self.token.as_ref().map(|token| token.reveal().to_owned()).or_else(|| file.token.clone()),
+            token,
             user_agent: concat!("afterglow-agent/", env!("CARGO_PKG_VERSION")).to_owned(),
-        }
+        })
     }
 }
 
@@ -139,7 +153,7 @@ async fn scrape(settings: &Settings, stop: CancellationToken) -> Result<(), Erro
     let queue = settings.queue.or(file.queue).unwrap_or(QUEUE_DEFAULT);
     let options = Options { queue_bytes_max: queue.as_usize(), ..Options::default() };
     let metrics = Metrics::new(PROGRAM);
-    let client = Client::new(settings.target(&file), options)?;
+    let client = Client::new(settings.target(&file)?, options)?;
     let scraper = Scraper::new(&file, client.clone(), &metrics).map_err(Error::File)?;
 
     let served = async {

@@ -9,7 +9,7 @@ use afterglow_service::config;
 use afterglow_service::debug::Profiles;
 use afterglow_service::health::Part;
 use afterglow_service::listen::{self, Server};
-use afterglow_service::{Health, Metrics, Program, shutdown, telemetry};
+use afterglow_service::{Health, Metrics, Program, access, shutdown, telemetry};
 use afterglow_store::watch::Need;
 use afterglow_store::{StorageUrl, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,7 @@ pub struct Settings {
 
 const EXAMPLES: &str = "\
 Examples:
-  afterglow-ingester --storage s3://profiles
+  afterglow-ingester --storage s3://profiles --auth.tokens-file tokens.toml
   afterglow-ingester --storage file:///var/lib/afterglow --listen 127.0.0.1:4100
   curl --data-binary @cpu.pb.gz 'http://127.0.0.1:4100/api/v1/profiles?service=api&type=cpu'";
 
@@ -63,7 +63,7 @@ impl config::Settings for Settings {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.ingester.problems();
         problems.extend(self.maintenance.problems());
-        problems.extend(self.server.problems());
+        problems.extend(self.server.problems(self.listen));
         if self.roles.is_empty() {
             problems.push("roles is empty: there is nothing to do".to_owned());
         }
@@ -147,7 +147,7 @@ async fn serve(
     let drain = settings.server.drain.clone();
     let mut server = Server::new(PROGRAM, settings.server, health, metrics);
     if ingests {
-        server = server.grpc(ingester.grpc()).http(ingester.routes());
+        server = server.grpc(access::Role::Write, ingester.grpc()).http(access::Role::Write, ingester.routes());
     }
     if let Some(profiles) = profiles {
         server = server.profiles(profiles);
@@ -178,7 +178,8 @@ impl Error {
         let is_bad_configuration = match &self {
             Self::Storage(error) => !error.is_passing(),
             Self::Telemetry(_) => true,
-            Self::Listen(_) | Self::Signals(_) => false,
+            Self::Listen(error) => error.is_bad_configuration(),
+            Self::Signals(_) => false,
         };
         let text = Causes(&self).to_string();
         if is_bad_configuration {

@@ -108,7 +108,7 @@ fn bad_settings_are_said_together() {
     ] {
         assert!(text.lines().any(|line| line == problem), "{problem} in\n{text}");
     }
-    let (code, text) = output(&["--storage=file:///proc/afterglow"]);
+    let (code, text) = output(&["--storage=file:///proc/afterglow", "--insecure"]);
     assert_eq!(code, 78, "{text}");
     assert!(text.contains("cannot use the storage: storage file:///proc/afterglow cannot be opened"), "{text}");
     for usage in [&["--storage=ftp://x"][..], &["--storage=memory://", "--no-such-flag"], &[]] {

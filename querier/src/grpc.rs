@@ -2,6 +2,7 @@
 
 use afterglow_proto::v1;
 use afterglow_proto::v1::query_service_server::{QueryService, QueryServiceServer};
+use afterglow_service::access::audit;
 use afterglow_service::config::ByteSize;
 use afterglow_service::{Failure, tenant};
 use afterglow_store::paths::TenantId;
@@ -65,8 +66,10 @@ impl QueryService for Queries {
         &self,
         call: Request<v1::GetProfileRequest>,
     ) -> Result<Response<v1::GetProfileResponse>, Status> {
+        let extensions = call.extensions().clone();
         let (tenant, request) = open(call)?;
         let Fetched { info, pprof } = self.engine.get_profile(&tenant, request, |_| false).await?;
+        audit::downloaded(&extensions, tenant.as_str(), &info.id, pprof.as_ref().map_or(0, |pprof| pprof.len()));
         answer(v1::GetProfileResponse { info: Some(info), pprof: pprof.unwrap_or_default() })
     }
 

@@ -4,7 +4,7 @@
 //! the store's catalog and blocks; the answer leaves as protobuf, JSON or a file. Nothing is kept here but what the catalog caches:
 //! any number of queriers over one bucket answer alike, and none of them writes.
 //!
-//! A program gives [`build`] its [`Config`], an open store and its metrics, and mounts [`Querier::grpc`] and [`Querier::routes`] on its
+//! A program gives [`build`] its [`Config`], an open store and its metrics, and mounts [`Querier::grpc`], [`Querier::routes`] and [`Querier::pages`] on its
 //! server. [`run`] is all of that as a program of its own.
 
 pub mod config;
@@ -54,8 +54,13 @@ impl Querier {
         grpc::service(self.engine.clone())
     }
 
-    /// Returns the HTTP routes: `/` and the GETs under `/api/v1`.
+    /// Returns the HTTP routes of questions: the GETs under `/api/v1`.
     pub fn routes(&self) -> Router {
         http::router(self.engine.clone())
+    }
+
+    /// Returns the routes of the web UI, `/` among them. There are no profiles in it: it asks as anybody does.
+    pub fn pages(&self) -> Router {
+        http::pages()
     }
 }

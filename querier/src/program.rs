@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use afterglow_service::access::Role;
 use afterglow_service::causes::Causes;
 use afterglow_service::config;
 use afterglow_service::debug::Profiles;
@@ -45,7 +46,7 @@ pub struct Settings {
 
 const EXAMPLES: &str = "\
 Examples:
-  afterglow-querier --storage s3://profiles
+  afterglow-querier --storage s3://profiles --auth.tokens-file tokens.toml
   afterglow-querier --storage file:///var/lib/afterglow --listen 127.0.0.1:4200
   go tool pprof 'http://127.0.0.1:4200/api/v1/merge?query={service=\"api\"}&type=cpu&start=-1h'";
 
@@ -53,7 +54,7 @@ Examples:
 
 impl config::Settings for Settings {
     fn problems(&self) -> Vec<String> {
-        [self.querier.problems(), self.server.problems()].concat()
+        [self.querier.problems(), self.server.problems(self.listen)].concat()
     }
 }
 
@@ -135,7 +136,10 @@ async fn serve(
         }
     };
     let querier = crate::build(&settings.querier, store, &metrics);
-    let mut server = Server::new(PROGRAM, settings.server, health, metrics).grpc(querier.grpc()).http(querier.routes());
+    let mut server = Server::new(PROGRAM, settings.server, health, metrics)
+        .grpc(Role::Read, querier.grpc())
+        .http(Role::Read, querier.routes())
+        .pages(querier.pages());
     if let Some(profiles) = profiles {
         server = server.profiles(profiles);
     }
@@ -155,7 +159,8 @@ impl Error {
         let is_bad_configuration = match &self {
             Self::Storage(error) => !error.is_passing(),
             Self::Telemetry(_) | Self::NoFolder { .. } => true,
-            Self::Listen(_) | Self::Signals(_) => false,
+            Self::Listen(error) => error.is_bad_configuration(),
+            Self::Signals(_) => false,
         };
         let text = Causes(&self).to_string();
         if is_bad_configuration {
@@ -172,14 +177,22 @@ mod tests {
 
     use super::*;
 
-    /// Goal: the flags of all parts fit beside each other, and the storage is all that has to be said.
+    fn trusting() -> afterglow_service::access::Options {
+        afterglow_service::access::Options { insecure: true, tokens_file: None }
+    }
+
+    /// Goal: the flags of all parts fit beside each other, and all that has to be said is the storage, and who may ask.
     #[test]
-    fn settings_need_a_storage_and_nothing_else() {
+    fn settings_need_a_storage_and_who_may_ask() {
         Settings::command().debug_assert();
         let settings =
             Settings::try_parse_from(["afterglow-querier", "--storage", "s3://profiles/prefix"]).expect("settings");
         assert_eq!(settings.listen, SocketAddr::from(([0, 0, 0, 0], 4200)));
-        assert_eq!(config::Settings::problems(&settings), [""; 0]);
+        let problems = config::Settings::problems(&settings);
+        assert!(matches!(problems.as_slice(), [one] if one.contains("--insecure")), "{problems:?}");
+        let trusting =
+            Settings { server: listen::Options { access: trusting(), ..settings.server.clone() }, ..settings.clone() };
+        assert_eq!(config::Settings::problems(&trusting), [""; 0]);
         assert_eq!(settings.server.drain.delay, std::time::Duration::from_secs(5));
         assert!(Settings::try_parse_from(["afterglow-querier"]).is_err());
     }

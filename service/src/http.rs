@@ -21,6 +21,12 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
+/// Returns whether the client asks for HTML by name, as every browser does and no tool by itself.
+pub fn is_browser(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.any(|value| value.contains("text/html"))
+}
+
 /// The query parameters of a request, as `T`; extracts like axum's, and refuses as everything here does. `Vec<(String,
 /// String)>` takes any parameters, in their order.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@
 //!
 //! What does not belong here: anything that knows what a profile is, or what lies in the bucket.
 
+pub mod access;
 pub mod causes;
 pub mod config;
 pub mod debug;

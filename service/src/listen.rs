@@ -2,7 +2,7 @@
 //!
 //! A [`Server`] puts together what a program serves (gRPC services, HTTP routes) and what every server has:
 //! `grpc.health.v1`, reflection, `/healthz`, `/readyz`, `/metrics`, `/version`, `/debug/pprof/`. All of it passes the
-//! layers of [`stack`](crate::stack).
+//! layers of [`stack`](crate::stack), and what a program adds it adds with what [`access`](crate::access) is to ask for.
 //!
 //! The end, too, is here: when asked to stop, the server is first not ready, serves on while load balancers notice,
 //! then takes no new connections, tells the open ones to finish (GOAWAY), waits for what is under way, and cuts what is
@@ -27,10 +27,11 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tower::Service;
 
-use crate::config::{ByteSize, not_within, too_large};
+use crate::access::{self, Access, Digest, Need, Role, Token};
+use crate::config::{ByteSize, Secret, not_within, too_large};
 use crate::debug::{self, Profiles};
 use crate::stack::{self, Stack};
-use crate::{Health, Metrics, Program};
+use crate::{Health, Metrics, Program, tenant};
 
 pub use connection::Peer;
 
@@ -44,6 +45,9 @@ pub struct Options {
     /// How it ends.
     #[command(flatten)]
     pub drain: Drain,
+    /// Who may use it.
+    #[command(flatten)]
+    pub access: access::Options,
 }
 
 /// The limits of a server; each refusal names its flag.
@@ -130,9 +134,10 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Returns what cannot work, one sentence each.
-    pub fn problems(&self) -> Vec<String> {
+    /// Returns what cannot work for a server that listens on `address`, one sentence each.
+    pub fn problems(&self, address: SocketAddr) -> Vec<String> {
         let mut problems = self.limits.problems();
+        problems.extend(self.access.problems(address));
         problems.extend(not_within("drain-delay", self.drain.delay, Duration::ZERO, DRAIN_MAX));
         problems.extend(not_within("drain-timeout", self.drain.timeout, Duration::ZERO, DRAIN_MAX));
         problems
@@ -197,6 +202,18 @@ pub enum Error {
     /// The listener is not one.
     #[error("listener has no address")]
     Listener(#[source] io::Error),
+    /// The tokens cannot be read.
+    #[error("cannot tell who may use the server")]
+    Access(#[from] access::Error),
+}
+
+// === impl Error ===
+
+impl Error {
+    /// Returns whether the configuration is to be corrected.
+    pub fn is_bad_configuration(&self) -> bool {
+        matches!(self, Self::Access(_))
+    }
 }
 
 /// How a server ended.
@@ -220,9 +237,9 @@ pub struct Server {
     options: Options,
     health: Health,
     metrics: Metrics,
-    grpc: Routes,
     services: Vec<&'static str>,
-    http: Router,
+    routes: Vec<(Need, Router)>,
+    own_tokens: Vec<(Digest, Arc<Token>)>,
     profiles: Option<Arc<dyn Profiles>>,
 }
 
@@ -236,35 +253,47 @@ impl Server {
             options,
             health,
             metrics,
-            grpc: Routes::default(),
             services: Vec::new(),
-            http: Router::new(),
+            routes: Vec::new(),
+            own_tokens: Vec::new(),
             profiles: None,
         }
     }
 
-    /// Adds a gRPC service. Its descriptors are those of the wire contract; set its `max_decoding_message_size` to
+    /// Adds a gRPC service for those who have `role`. Its descriptors are those of the wire contract; set its `max_decoding_message_size` to
     /// [`Limits::message_bytes_max`].
     #[must_use]
-    pub fn grpc<S>(mut self, service: S) -> Self
+    pub fn grpc<S>(mut self, role: Role, service: S) -> Self
     where
         S: Service<Request<TonicBody>, Error = std::convert::Infallible> + NamedService + Clone + Send + Sync + 'static,
         S::Response: axum::response::IntoResponse,
         S::Future: Send + 'static,
     {
         self.services.push(S::NAME);
-        self.grpc = self.grpc.add_service(service);
+        self.routes.push((Need::Role(role), Routes::new(service).into_axum_router().reset_fallback()));
         self
     }
 
-    /// Adds HTTP routes. They have no fallback of their own: what has no route is answered here.
-    ///
-    /// # Panics
-    /// When two routes overlap, which is a mistake in the program.
+    /// Adds HTTP routes for those who have `role`, at least one. They have no fallback of their own: what has no route is answered here.
     #[must_use]
-    pub fn http(mut self, routes: Router) -> Self {
-        self.http = self.http.merge(routes);
+    pub fn http(mut self, role: Role, routes: Router) -> Self {
+        self.routes.push((Need::Role(role), routes));
         self
+    }
+
+    /// Adds pages for browsers, at least one. Whoever asks may have them, for there are no data in them; a browser is asked for a token.
+    #[must_use]
+    pub fn pages(mut self, routes: Router) -> Self {
+        self.routes.push((Need::Page, routes));
+        self
+    }
+
+    /// Makes a token by which this process itself may push to this server as the tenant `anonymous`; nothing where none is needed.
+    pub fn own_token(&mut self, name: &str) -> Option<Secret> {
+        self.options.access.tokens_file.as_ref()?;
+        let (secret, entry) = access::own_token(name, Role::Write, tenant::ANONYMOUS);
+        self.own_tokens.push(entry);
+        Some(secret)
     }
 
     /// Adds the means to take profiles of this process.
@@ -278,21 +307,27 @@ impl Server {
     ///
     /// # Errors
     /// When it cannot begin; once it serves it ends well.
+    ///
+    /// # Panics
+    /// When two routes overlap, which is a mistake in the program.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> Result<Drained, Error> {
         let address = listener.local_addr().map_err(Error::Listener)?;
-        let Self { program, options, health, metrics, grpc, services, http, profiles } = self;
+        let Self { program, options, health, metrics, services, routes, own_tokens, profiles } = self;
+        let access = Access::open(&options.access, own_tokens, &metrics)?;
         let stack = Stack::new(options.limits.clone(), &metrics, operational::methods());
         let (reporter, operational) = operational::router(program, &health, &metrics, &services)?;
-        let operational = operational.merge(debug::router(program, profiles));
-        let api = grpc.into_axum_router().reset_fallback().merge(http);
+        let operational = operational.merge(access.before(Need::Role(Role::Admin), debug::router(program, profiles)));
+        let api = routes.into_iter().fold(Router::new(), |api, (need, routes)| api.merge(access.before(need, routes)));
         let router = Router::new()
             .merge(stack.operational(operational))
             .merge(stack.api(api.fallback(stack::no_route).method_not_allowed_fallback(stack::no_method)));
 
         let reports = tokio::spawn(operational::report(health.clone(), reporter, services));
+        let followed = tokio::spawn(access.follow());
         tracing::info!(%address, version = program.version, revision = program.revision, "{} listens", program.name);
         let drained = connection::serve(listener, router, &options, &health, &metrics, stop).await;
         reports.abort();
+        followed.abort();
         Ok(drained)
     }
 }

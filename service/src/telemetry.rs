@@ -88,8 +88,10 @@ pub struct Telemetry {
 /// How long the last spans may take on their way out: a collector that is gone must not hold up the exit.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the plumbing says at debug is about bytes and frames; whoever wants it names it.
-const QUIET: &str = "h2=info,hyper=info,hyper_util=info,tonic=info,tower=info,rustls=info,opentelemetry=warn";
+/// What the plumbing says at debug is about bytes and frames; whoever wants it names it. What is written for auditors is written at every
+/// level, until somebody says `audit=off`.
+const DIRECTIVES: &str =
+    "h2=info,hyper=info,hyper_util=info,tonic=info,tower=info,rustls=info,opentelemetry=warn,audit=info";
 
 /// Starts logs and traces for the process and makes panics log lines. Call it once, within a tokio runtime.
 ///
@@ -188,7 +190,11 @@ fn filter(options: &Options, rust_log: Option<String>) -> Result<EnvFilter, Erro
         None => (options.log_level.clone(), "--log-level"),
     };
     // Later directives go over earlier ones of the same target.
-    EnvFilter::try_new(format!("{QUIET},{directives}")).map_err(|source| Error::Level { directives, setting, source })
+    EnvFilter::try_new(format!("{DIRECTIVES},{directives}")).map_err(|source| Error::Level {
+        directives,
+        setting,
+        source,
+    })
 }
 
 /// Builds the layer that writes lines. Text says when, how grave, where and what; JSON holds the same, a key each.

@@ -28,6 +28,7 @@ use tonic::{Status, Streaming};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
+use crate::access::Role;
 use crate::listen::{Drained, Error, Options, Server, bind};
 use crate::stack::Closing;
 use crate::{Failure, Health, Metrics, Program};
@@ -104,7 +105,10 @@ impl Running {
         let service = IngestServiceServer::new(Ingest { gate: Arc::clone(&gate) })
             .max_decoding_message_size(options.limits.message_bytes_max())
             .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
-        let server = Server::new(PROGRAM, options, health.clone(), metrics.clone()).grpc(service).http(routes(&gate));
+        let server = Server::new(PROGRAM, options, health.clone(), metrics.clone())
+            .grpc(Role::Write, service)
+            .http(Role::Read, routes(&gate))
+            .pages(Router::new().route("/page", get(async || "a page")));
         let (address, stop) = (listener.local_addr().expect("an address"), CancellationToken::new());
         let task = tokio::spawn(server.run(listener, stop.clone()));
         Self { address, health, metrics, gate, stop, task }
@@ -230,10 +234,18 @@ fn routes(gate: &Arc<Gate>) -> Router {
         .route("/panic", get(async || -> &'static str { panic!("asked to, secretly") }))
         .route("/panic-in-body", get(async move || Response::new(Body::from_stream(broken()))))
         .route("/things/{id}", get(async || "a thing"))
+        .route("/tenant", get(async |headers: http::HeaderMap| seen(&headers)).post(async |headers| seen(&headers)))
         .route("/echo", post(async |body: Body| crate::http::read_body(body).await))
         .route("/json", get(async || crate::http::json(&vec!["a string"; 1000])))
         .route("/pprof", get(async || crate::http::file("cpu.pb.gz", vec![b'a'; 10_000])))
         .route("/fail", get(async || Failure::unavailable("store is down", Duration::from_secs(2))))
+}
+
+/// Says what a handler sees of who asks.
+fn seen(headers: &http::HeaderMap) -> Result<String, Failure> {
+    let tenant = crate::tenant::from_headers(headers)?;
+    let token = if headers.contains_key(http::header::AUTHORIZATION) { "with" } else { "without" };
+    Ok(format!("{tenant} {token} token"))
 }
 
 /// Runs `act` and returns what it logged, as text lines of all levels.
@@ -281,7 +293,7 @@ impl io::Write for Lines {
 pub(crate) fn subscribe() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let ours = filter_fn(|metadata| metadata.target().starts_with("afterglow"));
+        let ours = filter_fn(|metadata| metadata.target().starts_with("afterglow") || metadata.target() == "audit");
         let captured = || CAPTURED.with_borrow(Clone::clone).unwrap_or_default();
         let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(captured).with_filter(ours);
         tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).expect("the only one");

@@ -20,6 +20,7 @@ pub(crate) mod series;
 pub(crate) mod statistics;
 pub(crate) mod stats;
 mod table;
+pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod verify;
 
@@ -28,10 +29,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use afterglow_agent::Target;
-use afterglow_agent::connect::Connection as Channel;
+use afterglow_agent::connect::{Connection as Channel, read_token};
 use afterglow_proto::v1::query_service_client::QueryServiceClient;
 use afterglow_proto::v1::{Completeness, Selection};
 use afterglow_proto::{Duration, Timestamp};
+use afterglow_service::config::Secret;
 use afterglow_service::status::code_name;
 use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::Context as _;
@@ -48,9 +50,12 @@ pub(crate) struct Connection {
     /// The tenant whose profiles are meant; a server without tenants needs none.
     #[arg(long, value_name = "TENANT")]
     pub(crate) tenant: Option<String>,
-    /// The bearer token to present.
-    #[arg(long, value_name = "TOKEN")]
-    pub(crate) token: Option<String>,
+    /// The bearer token to present; in the environment or in --token-file it is not seen by who lists processes.
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    pub(crate) token: Option<Secret>,
+    /// The file that holds the token to present.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// Which profiles a command is about.
@@ -95,13 +100,21 @@ pub(crate) struct BaseArgs {
 
 impl Connection {
     /// Returns where to connect to, and as whom.
-    pub(crate) fn target(&self) -> Target {
-        Target {
+    ///
+    /// # Errors
+    /// Says why the file of the token cannot be read.
+    pub(crate) fn target(&self) -> anyhow::Result<Target> {
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => Some(token.reveal().to_owned()),
+            (None, Some(path)) => Some(read_token(path)?),
+            (None, None) => None,
+        };
+        Ok(Target {
             server: self.server.clone(),
             tenant: self.tenant.clone(),
-            token: self.token.clone(),
+            token,
             user_agent: concat!("afterglow/", env!("CARGO_PKG_VERSION")).to_owned(),
-        }
+        })
     }
 
     /// Opens a client of the query service.
@@ -109,7 +122,7 @@ impl Connection {
     /// # Errors
     /// Says which server cannot be reached.
     pub(crate) async fn query_client(&self) -> anyhow::Result<QueryServiceClient<Channel>> {
-        let channel = self.target().dial().await.context("is it running, and --server right?")?;
+        let channel = self.target()?.dial().await.context("is it running, and --server right?")?;
         Ok(QueryServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 }

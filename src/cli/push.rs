@@ -68,7 +68,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         backoff: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(5) },
         ..Options::default()
     };
-    let client = Client::new(args.connection.target(), options)?;
+    let client = Client::new(args.connection.target()?, options)?;
     let bar = progress_bar(args.files.len());
 
     let mut outcomes = futures::stream::iter(&args.files)

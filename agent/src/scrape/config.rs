@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use afterglow_profile::{Labels, ProfileType};
-use afterglow_service::config::ByteSize;
+use afterglow_service::config::{ByteSize, Secret};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
 
@@ -36,7 +36,7 @@ const KNOWN: &[(&str, &str, bool)] = &[
     ("threadcreate", "/debug/pprof/threadcreate", false),
 ];
 
-/// The whole file. Flags and environment go over its first five settings.
+/// The whole file. Flags and environment go over its first six settings.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
@@ -45,7 +45,10 @@ pub struct File {
     /// The tenant.
     pub tenant: Option<String>,
     /// The bearer token.
-    pub token: Option<String>,
+    #[serde(default, deserialize_with = "parsed")]
+    pub token: Option<Secret>,
+    /// The file that holds the token instead.
+    pub token_file: Option<PathBuf>,
     /// Where the agent's own health and metrics are served.
     pub listen: Option<SocketAddr>,
     /// Memory for profiles that wait for their acknowledgement.
@@ -156,6 +159,9 @@ impl File {
         let mut endpoints = Vec::new();
         if self.queue == Some(ByteSize(0)) {
             problems.push("queue is 0: no profile could wait".to_owned());
+        }
+        if self.token.is_some() && self.token_file.is_some() {
+            problems.push("token and token_file are both given: say one".to_owned());
         }
         if self.scrape_configs.is_empty() {
             problems.push("scrape_configs is empty: there is nothing to scrape".to_owned());

@@ -12,6 +12,7 @@ use afterglow_ingester::Settings;
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use afterglow_proto::v1::push_request::Part;
 use afterglow_proto::v1::{Profile, PushProfileRequest, PushRequest, PushResponse};
+use afterglow_service::access::Role;
 use afterglow_service::listen::{Drain, Server};
 use afterglow_service::{Health, Metrics, Program};
 use afterglow_store::clock::{Clock, SystemRandom};
@@ -73,8 +74,8 @@ impl TestServer {
         let limits = &settings.server.limits;
         let ingester = afterglow_ingester::build(&settings.ingester, limits, objects.clone(), &metrics);
         let server = Server::new(program, settings.server.clone(), Health::new(), metrics.clone())
-            .grpc(ingester.grpc())
-            .http(ingester.routes());
+            .grpc(Role::Write, ingester.grpc())
+            .http(Role::Write, ingester.routes());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop_ingester, stop_server) = (CancellationToken::new(), CancellationToken::new());

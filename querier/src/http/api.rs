@@ -2,6 +2,7 @@
 
 use afterglow_profile::compress;
 use afterglow_proto::{Timestamp, v1};
+use afterglow_service::access::audit;
 use afterglow_service::{Failure, http as answers, tenant, time};
 use afterglow_store::paths::TenantId;
 use axum::extract::{FromRequestParts, Path, State};
@@ -9,10 +10,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Router, http::request::Parts};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 
 use super::params::{self, Params};
-use super::{merges, sums, web};
+use super::{merges, sums};
 use crate::query::{Engine, Fetched};
 use crate::window;
 
@@ -34,7 +35,6 @@ pub(crate) fn router(engine: Engine) -> Router {
         .route("/api/v1/labels", get(label_names))
         .route("/api/v1/labels/{name}/values", get(label_values))
         .with_state(engine)
-        .merge(web::router())
 }
 
 /// What all handlers read of a request.
@@ -42,6 +42,7 @@ pub(super) struct Asked {
     pub(super) tenant: TenantId,
     pub(super) params: Params,
     headers: HeaderMap,
+    extensions: Extensions,
 }
 
 impl<S: Sync> FromRequestParts<S> for Asked {
@@ -50,7 +51,12 @@ impl<S: Sync> FromRequestParts<S> for Asked {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
         let tenant = tenant::from_headers(&parts.headers)?;
         let tenant = tenant.parse().map_err(|error| Failure::invalid(format!("header {}: {error}", tenant::HEADER)))?;
-        Ok(Self { tenant, params: Params::parse(parts.uri.query())?, headers: parts.headers.clone() })
+        Ok(Self {
+            tenant,
+            params: Params::parse(parts.uri.query())?,
+            headers: parts.headers.clone(),
+            extensions: parts.extensions.clone(),
+        })
     }
 }
 
@@ -96,6 +102,9 @@ async fn profile(State(engine): State<Engine>, Path(id): Path<String>, mut asked
     let request = v1::GetProfileRequest { id, read_token };
     let is_known = |sha256: &str| is_known(&asked.headers, sha256);
     let Fetched { info, pprof } = engine.get_profile(&asked.tenant, request, is_known).await?;
+    if let Some(pprof) = &pprof {
+        audit::downloaded(&asked.extensions, asked.tenant.as_str(), &info.id, pprof.len());
+    }
     let etag = HeaderValue::try_from(format!("\"{}\"", info.sha256)).expect("hexadecimal digits");
     let name = format!("{}-{}-{}.pb", info.service, info.r#type, info.id);
     let mut response = match pprof {

@@ -9,3 +9,4 @@ mod sums;
 mod web;
 
 pub(crate) use api::router;
+pub(crate) use web::router as pages;

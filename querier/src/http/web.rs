@@ -7,11 +7,12 @@
 //!
 //! A build without Node embeds nothing: then the pages say how to build the UI.
 
+use afterglow_service::http as answers;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -50,7 +51,7 @@ cargo build --bin afterglow</pre>
 ";
 
 /// Makes the routes of the UI.
-pub(super) fn router() -> Router {
+pub(crate) fn router() -> Router {
     let mut router = Router::new().route("/", get(root));
     for page in PAGES {
         router = router.route(page, get(|headers: HeaderMap| async move { page_of(ASSETS, &headers) }));
@@ -62,18 +63,13 @@ pub(super) fn router() -> Router {
 }
 
 async fn root(headers: HeaderMap, uri: http::Uri) -> Response {
-    let mut response = if uri.query() != Some("text") && is_browser(&headers) {
+    let mut response = if uri.query() != Some("text") && answers::is_browser(&headers) {
         page_of(ASSETS, &headers)
     } else {
         help::page(&headers).into_response()
     };
     response.headers_mut().append(VARY, HeaderValue::from_static("accept"));
     response
-}
-
-/// Returns whether the client asks for HTML by name, as every browser does and no tool by itself.
-fn is_browser(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(|value| value.contains("text/html"))
 }
 
 /// Answers with the page that all pages are, or with how to build it.
@@ -119,6 +115,8 @@ fn content_type(path: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use http::header::ACCEPT;
+
     use super::*;
 
     const BUILT: [Asset; 2] =

@@ -10,6 +10,7 @@ use afterglow_profile::model::{Function, Line, Location, NONE, ValueType};
 use afterglow_profile::{Labels, Limits, Profile, ProfileType, compress, decode, encode};
 use afterglow_proto::v1::query_service_client::QueryServiceClient;
 use afterglow_querier::Config;
+use afterglow_service::access::Role;
 use afterglow_service::{Health, Metrics, Program, listen};
 use afterglow_store::block::{self, ProfileMeta, SegmentWriter};
 use afterglow_store::clock::Clock;
@@ -95,8 +96,10 @@ impl World {
         let listener = listen::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let server =
-            listen::Server::new(program, server, Health::new(), metrics).grpc(querier.grpc()).http(querier.routes());
+        let server = listen::Server::new(program, server, Health::new(), metrics)
+            .grpc(Role::Read, querier.grpc())
+            .http(Role::Read, querier.routes())
+            .pages(querier.pages());
         tokio::spawn(server.run(listener, stop.clone()));
 
         let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
