@@ -22,6 +22,8 @@ from charts import BIN, MIXIN, ROOT, containers, pods
 PROGRAM = ROOT / "target/debug/afterglow"
 IMAGE = "afterglow-profiler/afterglow:"
 PATIENCE_SECONDS = 60
+# What a Secret of tokens holds.
+TOKENS = f'[[token]]\nname = "agents"\nsha256 = "{"0" * 64}"\nroles = ["write"]\ntenants = ["anonymous"]\n'
 
 def of_afterglow(specs: dict[str, dict]) -> list[tuple[str, dict]]:
     """Returns the containers that run Afterglow, with the names of their pods."""
@@ -44,6 +46,9 @@ def test_the_programs_take_every_flag(values: str, rendered: dict, tmp_path: pat
             file = tmp_path / "agent.toml"
             file.write_text(config_of(rendered[values], name))
             args = [arg.replace("/etc/afterglow/agent.toml", str(file)) for arg in args]
+        tokens = tmp_path / "tokens.toml"
+        tokens.write_text(TOKENS)
+        args = [arg.replace("/etc/afterglow/auth/tokens.toml", str(tokens)) for arg in args]
         env = {variable["name"]: variable.get("value", "from-a-secret") for variable in container.get("env", [])}
         done = subprocess.run([PROGRAM, *args, "--check-config"], env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         assert done.returncode == 0, f"{name}: {done.stderr}"

@@ -68,12 +68,19 @@ def test_the_unit_is_shut_in(name: str, unpacked: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_the_program_takes_what_the_unit_and_its_settings_say(name: str, unpacked: pathlib.Path) -> None:
+def test_the_program_takes_what_the_unit_and_its_settings_say(name: str, unpacked: pathlib.Path, tmp_path: pathlib.Path) -> None:
     parsed = settings(unit(unpacked, name))
     env = dict(entry.split("=", 1) for entry in parsed.get("Environment", []))
     for file in parsed.get("EnvironmentFile", []):
         lines = (unpacked / file.removeprefix("-").removeprefix("/")).read_text().splitlines()
         env |= dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    if "AFTERGLOW_AUTH_TOKENS_FILE" in env:
+        # The administrator makes it, with the very program.
+        made = run(unpacked / "usr/bin/afterglow", "token", "--name=agents", "--role=write")
+        assert made.returncode == 0, made.stderr
+        tokens = tmp_path / "tokens.toml"
+        tokens.write_text(made.stdout)
+        env["AFTERGLOW_AUTH_TOKENS_FILE"] = str(tokens)
     (command,) = parsed["ExecStart"]
     for credential in parsed.get("LoadCredential", []):
         key, source = credential.split(":")

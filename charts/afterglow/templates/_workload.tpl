@@ -22,10 +22,34 @@ From (dict "root" $ "component" "ingester" "args" (list ...) "storage" true), wh
 {{- end }}
 {{- end -}}
 
+{{/* The Secret with the tokens that servers let in; empty where everybody is let in. Takes the root context. */}}
+{{- define "afterglow.tokensSecret" -}}
+{{- if .Values.auth.enabled -}}
+{{- required "auth.existingSecret is needed with auth.enabled: a Secret with the key tokens.toml" .Values.auth.existingSecret -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The token that a client of the chart's own presents, where there are tokens. From (dict "root" $ "key" "agent.token"). */}}
+{{- define "afterglow.tokenEnv" -}}
+{{- with include "afterglow.tokensSecret" .root }}
+- name: AFTERGLOW_TOKEN
+  valueFrom:
+    secretKeyRef: {name: {{ . }}, key: {{ $.key }}, optional: true}
+{{- end }}
+{{- end -}}
+
 {{- define "afterglow.deployment" -}}
 {{- $root := .root -}}
 {{- $values := index $root.Values .component -}}
 {{- $isDemo := and .storage (eq (include "afterglow.isDemo" $root) "true") -}}
+{{- $tokens := and .storage (include "afterglow.tokensSecret" $root) -}}
+{{- $mounts := default list .volumeMounts -}}
+{{- $volumes := default list .volumes -}}
+{{- if $tokens -}}
+{{- $items := list (dict "key" "tokens.toml" "path" "tokens.toml") -}}
+{{- $mounts = append $mounts (dict "name" "tokens" "mountPath" "/etc/afterglow/auth" "readOnly" true) -}}
+{{- $volumes = append $volumes (dict "name" "tokens" "secret" (dict "secretName" $tokens "defaultMode" 288 "items" $items)) -}}
+{{- end -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -86,6 +110,7 @@ spec:
             {{- toYaml .args | nindent 12 }}
             {{- if .storage }}
             - {{ printf "--storage=%s" (include "afterglow.storageUrl" $root) | quote }}
+            - {{ ternary "--auth.tokens-file=/etc/afterglow/auth/tokens.toml" "--insecure" (ne (default "" $tokens) "") | quote }}
             {{- end }}
             - {{ printf "--listen=%s:%d" $root.Values.listenHost (int .port) | quote }}
             - {{ printf "--log-format=%s" $root.Values.logFormat | quote }}
@@ -147,16 +172,16 @@ spec:
             {{- toYaml $values.resources | nindent 12 }}
           securityContext:
             {{- toYaml $root.Values.containerSecurityContext | nindent 12 }}
-          {{- if or .volumeMounts $values.extraVolumeMounts }}
+          {{- if or $mounts $values.extraVolumeMounts }}
           volumeMounts:
-            {{- concat (default list .volumeMounts) $values.extraVolumeMounts | toYaml | nindent 12 }}
+            {{- concat $mounts $values.extraVolumeMounts | toYaml | nindent 12 }}
           {{- end }}
         {{- with $values.extraContainers }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
-      {{- if or .volumes $values.extraVolumes }}
+      {{- if or $volumes $values.extraVolumes }}
       volumes:
-        {{- concat (default list .volumes) $values.extraVolumes | toYaml | nindent 8 }}
+        {{- concat $volumes $values.extraVolumes | toYaml | nindent 8 }}
       {{- end }}
       {{- with $values.topologySpreadConstraints }}
       topologySpreadConstraints:
