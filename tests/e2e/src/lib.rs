@@ -18,7 +18,7 @@ mod tiers;
 
 pub use golden::assert_merge_equals_pprof;
 pub use minio::MinIo;
-pub use profiles::{RealProfile, real_profiles, small_profile};
+pub use profiles::{RealProfile, real_profiles, small_profile, tiny_profile};
 pub use program::{Program, client, output, tool};
 pub use pusher::{Address, Pushed, cpu_profile, push_until_acked};
 pub use tiers::{Tiers, ids, merged_profiles};

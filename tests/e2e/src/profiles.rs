@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use afterglow_profile::compress::inflate;
 use afterglow_profile::limits::Limits;
+use base64::Engine as _;
 use sha2::{Digest as _, Sha256};
 
 /// A profile of a real program.
@@ -69,4 +70,20 @@ fn collect(folder: &Path, found: &mut Vec<RealProfile>) {
 /// Returns the smallest of the real profiles.
 pub fn small_profile() -> Vec<u8> {
     real_profiles().into_iter().map(|p| p.body).min_by_key(Vec::len).expect("at least one profile")
+}
+
+/// A pprof with one sample of 10 ms in `helm_test`, and no time of its own.
+const TINY: &str =
+    "CgQIARACEgkKAQESBICt4gQiBggBIgIIASoGCAEQAxgDMgAyA2NwdTILbmFub3NlY29uZHMyCWhlbG1fdGVzdFoECAEQAmCAreIE";
+const TINY_FUNCTION: &[u8] = b"helm_test";
+
+/// Returns a profile of now with one sample of 10 ms of CPU in a function of this name.
+///
+/// # Panics
+/// When the name does not have nine bytes: it takes the place of another.
+pub fn tiny_profile(function: &str) -> Vec<u8> {
+    let mut pprof = base64::engine::general_purpose::STANDARD.decode(TINY).expect("base64");
+    let at = pprof.windows(TINY_FUNCTION.len()).position(|window| window == TINY_FUNCTION).expect("its function");
+    pprof[at..at + TINY_FUNCTION.len()].copy_from_slice(function.as_bytes());
+    pprof
 }
