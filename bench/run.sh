@@ -19,3 +19,6 @@ target/release/load --profiles "$profiles" --count 2000 --streams 2 --window 64
 
 echo "== what is stored, level by level"
 target/release/size "$profiles"
+
+echo "== what roll-ups cost and spare"
+target/release/rollups "$profiles"

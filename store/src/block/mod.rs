@@ -9,6 +9,7 @@
 //! - `values`, `sampling`: the values of a chunk, and what a sampling profiler makes of those it saw;
 //! - `order`, `pattern`, `rebuild`, `sink`: a profile's exact protobuf bytes from both;
 //! - `gather`, `rows`, `toc`, `layout`: the profiles of a dataset together, what is known of a profile and a block without either, and where everything lies;
+//! - `sums`, `rollups`: what profiles add up to, and the sums that lie beside them hour by hour;
 //! - [`SegmentWriter`] writes a block of level 0, [`Merge`] makes larger ones of several, [`Block`] reads one of any level,
 //!   [`Aggregate`] is the sum of many profiles, [`Grouped`] their values group by group.
 //!
