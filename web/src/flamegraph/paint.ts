@@ -1,5 +1,7 @@
-// Draws a layout on a canvas: one pass over the levels in view, rectangles first, then the names that have room. Nothing is measured while
-// drawing: the font is monospaced, so a name's width is its length.
+// Draws a layout on a canvas: one pass over the levels in view, with the names that have room. Nothing is measured while drawing: the font is
+// monospaced, so a name's width is its length, and what is left of a name without its folders is worked out once. A picture costs by its
+// rectangles, of which there are at most a few thousand whatever the tree: the colour is set where it changes, as a browser reads it anew
+// each time, and frames are placed on whole pixels, which need no blending.
 
 import { shortName } from "../format/names";
 import type { Palette } from "./colour";
@@ -70,11 +72,19 @@ export function paint(context: CanvasRenderingContext2D, scene: Scene, size: Siz
   const window: Window = { start: scene.start, end: scene.end, pixels, least: Math.max(1, ratio) };
   const row = ROW * ratio;
   const font = FONT * ratio;
+  const short = shortNames(tree.names);
   let rectangles = 0;
+  let style = "";
+  const fill = (colour: string, x: number, y: number, width: number, height: number): void => {
+    if (colour !== style) {
+      style = colour;
+      context.fillStyle = colour;
+    }
+    context.fillRect(x, y, width, height);
+  };
 
   context.setTransform(1, 0, 0, 1, 0, 0);
-  context.fillStyle = palette.background;
-  context.fillRect(0, 0, window.pixels, size.height * ratio);
+  fill(palette.background, 0, 0, window.pixels, size.height * ratio);
   context.font = `${font}px ${FONT_FAMILY}`;
   context.textBaseline = "middle";
   const character = characterWidth(context, font);
@@ -85,12 +95,11 @@ export function paint(context: CanvasRenderingContext2D, scene: Scene, size: Siz
   for (let depth = from; depth <= to; depth++) {
     const y = Math.round(rowY(scene, size.height, depth) * ratio);
     // Neighbouring marks of crowds become one rectangle.
-    let crowd = { from: 0, to: 0, fill: palette.faint };
+    let crowd = { from: 0, to: 0, colour: palette.faint };
     const endCrowd = (): void => {
       if (crowd.to === crowd.from) return;
       rectangles++;
-      context.fillStyle = crowd.fill;
-      context.fillRect(crowd.from, y, crowd.to - crowd.from, row - gap);
+      fill(crowd.colour, crowd.from, y, crowd.to - crowd.from, row - gap);
     };
     visible(
       layout,
@@ -98,20 +107,18 @@ export function paint(context: CanvasRenderingContext2D, scene: Scene, size: Siz
       window,
       (node, x, width) => {
         rectangles++;
-        const left = Math.max(0, x);
-        const shown = Math.min(window.pixels, x + width) - left;
-        const isMatch = matches === undefined || matches[tree.name[node]] === 1;
-        context.fillStyle = !isMatch
-          ? palette.faint
-          : matches === undefined
-            ? palette.frames[colours[node]]
-            : palette.match;
+        const left = Math.max(0, Math.round(x));
+        const shown = Math.min(window.pixels, Math.round(x + width)) - left;
+        const name = tree.name[node];
+        const isMatch = matches === undefined || matches[name] === 1;
+        const colour = !isMatch ? palette.faint : matches === undefined ? palette.frames[colours[node]] : palette.match;
         // A frame of two pixels has no room for a gap.
-        context.fillRect(left, y, shown > 3 * gap ? shown - gap : shown, row - gap);
+        fill(colour, left, y, shown > 3 * gap ? shown - gap : shown, row - gap);
         const room = Math.floor((shown - 2 * PADDING * ratio) / character);
         if (room >= CHARACTERS_MIN) {
-          context.fillStyle = !isMatch ? palette.faintText : matches === undefined ? palette.text : palette.matchText;
-          context.fillText(fitted(tree.names[tree.name[node]], room), left + PADDING * ratio, y + row / 2);
+          style = !isMatch ? palette.faintText : matches === undefined ? palette.text : palette.matchText;
+          context.fillStyle = style;
+          context.fillText(cut(tree.names[name], short, name, room), left + PADDING * ratio, y + row / 2);
         }
         if (node === scene.current) {
           context.strokeStyle = palette.outline;
@@ -120,10 +127,10 @@ export function paint(context: CanvasRenderingContext2D, scene: Scene, size: Siz
         }
       },
       (node, x, width) => {
-        const fill = matches !== undefined && matches[tree.name[node]] === 1 ? palette.match : palette.faint;
-        if (x > crowd.to || fill !== crowd.fill) {
+        const colour = matches !== undefined && matches[tree.name[node]] === 1 ? palette.match : palette.faint;
+        if (x > crowd.to || colour !== crowd.colour) {
           endCrowd();
-          crowd = { from: x, to: x, fill };
+          crowd = { from: x, to: x, colour };
         }
         crowd.to = x + width;
       },
@@ -135,9 +142,27 @@ export function paint(context: CanvasRenderingContext2D, scene: Scene, size: Siz
 
 /** Cuts a name to so many characters: first the folders of its package go, then its end. */
 export function fitted(name: string, room: number): string {
-  if (name.length <= room) return name;
-  const short = shortName(name);
+  return name.length <= room ? name : ended(shortName(name), room);
+}
+
+function ended(short: string, room: number): string {
   return short.length <= room ? short : `${short.slice(0, room - 1)}…`;
+}
+
+/** As `fitted`, with names that were shortened before. */
+function cut(name: string, short: (string | undefined)[], index: number, room: number): string {
+  if (name.length <= room) return name;
+  const known = (short[index] ??= shortName(name));
+  return ended(known, room);
+}
+
+/** What is left of each name of a list without its folders, as far as it was needed. */
+const shortened = new WeakMap<readonly string[], (string | undefined)[]>();
+
+function shortNames(names: readonly string[]): (string | undefined)[] {
+  let short = shortened.get(names);
+  if (short === undefined) shortened.set(names, (short = []));
+  return short;
 }
 
 let measured = { font: 0, width: 0 };

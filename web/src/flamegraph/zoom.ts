@@ -20,12 +20,27 @@ export function markOf(tree: Tree, node: number): string {
     a = extended(a, name);
     b = extended(b, name);
   }
-  return written(a, b);
+  const mark = written(a, b);
+  // It is asked for next, at the very zoom that wrote it.
+  lastFound.set(tree, { mark, node });
+  return mark;
 }
+
+/** Of each tree the mark that was met last with its node: a zoom must not read all names of a large tree. */
+const lastFound = new WeakMap<Tree, { mark: string; node: number }>();
 
 /** Finds the node of a mark; the root when there is none. */
 export function nodeOf(tree: Tree, mark: string): number {
   if (mark === "") return 0;
+  const last = lastFound.get(tree);
+  if (last?.mark === mark) return last.node;
+  const node = sought(tree, mark);
+  lastFound.set(tree, { mark, node });
+  return node;
+}
+
+function sought(tree: Tree, mark: string): number {
+  const [wantedA, wantedB] = [Number.parseInt(mark.slice(0, 8), 16), Number.parseInt(mark.slice(8), 16)];
   const a = new Uint32Array(tree.count);
   const b = new Uint32Array(tree.count);
   a[0] = OFFSET;
@@ -34,7 +49,7 @@ export function nodeOf(tree: Tree, mark: string): number {
     const name = tree.names[tree.name[i]];
     a[i] = extended(a[tree.parent[i]], name);
     b[i] = extended(b[tree.parent[i]], name);
-    if (written(a[i], b[i]) === mark) return i;
+    if (a[i] === wantedA && b[i] === wantedB) return i;
   }
   return 0;
 }
