@@ -4,7 +4,7 @@ import hooks from "eslint-plugin-react-hooks";
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["dist", "dist-bench", "node_modules", "eslint.config.js", "bench/run.mjs"] },
+  { ignores: ["dist", "dist-bench", "node_modules", "eslint.config.js", "bench/run.mjs", "bench/others"] },
   js.configs.recommended,
   ...tseslint.configs.strictTypeChecked,
   { languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } } },
