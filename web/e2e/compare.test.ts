@@ -21,7 +21,12 @@ test("a comparison is a graph, a table, and two graphs side by side", async () =
   await page.getByText("Change:").waitFor();
   await page.getByRole("button", { name: "Side by side", exact: true }).click();
   await expect.poll(() => page.getByRole("application").count()).toBe(2);
+  // There is room for the graphs alone; the tables are one press away.
+  expect(await page.getByRole("table", { name: "Functions" }).count()).toBe(0);
   await picture(page, "side-by-side");
+  await page.getByRole("button", { name: "Table and graph" }).first().click();
+  await expect.poll(() => page.getByRole("table", { name: "Functions" }).count()).toBe(2);
+  await page.getByRole("button", { name: "Graph", exact: true }).first().click();
   await page.reload();
   await expect.poll(() => page.getByRole("application").count()).toBe(2);
   await page.getByRole("button", { name: "Swap", exact: true }).click();

@@ -273,6 +273,17 @@ describe("honest states", () => {
     await page.getByRole("application").waitFor();
   });
 
+  test.each([
+    [401, "UNAUTHENTICATED", "your browser asks for a token"],
+    [403, "PERMISSION_DENIED", "Your token may not do this"],
+  ])("a refused token is named with what to do (%i)", async (status, code, advice) => {
+    const page = await open("/file", { expected: /40[13]/ });
+    await page.route("**/api/v1/merge**", (route) => route.fulfill({ status, json: { error: { code, message: "no such token", details: [] } } }));
+    await page.goto(inject("url") + link("/explore", CHECKOUT));
+    await page.getByText("no such token").waitFor();
+    await page.getByText(advice).waitFor();
+  });
+
   test("a partial answer says so", async () => {
     const page = await open("/file");
     await page.route("**/api/v1/merge**", async (route) => {

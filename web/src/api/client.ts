@@ -34,6 +34,10 @@ export class Refusal extends Error {
       case "UNAVAILABLE":
       case "DEADLINE_EXCEEDED":
         return "Try again in a moment, or with a shorter time range.";
+      case "UNAUTHENTICATED":
+        return "Load the page again: your browser asks for a token then, as the password under any user name. Who runs this server gives you one.";
+      case "PERMISSION_DENIED":
+        return "Your token may not do this, or not for this tenant; who runs this server can give you one that may.";
       case "UNIMPLEMENTED":
         return "This server does not answer this question; a newer version does.";
       default:

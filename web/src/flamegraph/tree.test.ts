@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import { treeOfFolded, randomTree } from "./fixtures";
-import { pathTo, treeOf, weight } from "./tree";
+import { counterpart, pathTo, treeOf, weight, type Tree } from "./tree";
 import { markOf, nodeOf } from "./zoom";
 
 test("an answer of the server becomes a tree with parents and ends", () => {
@@ -51,4 +51,31 @@ test("no two stacks of a large tree have the same mark", () => {
     marks.add(markOf(tree, node));
   }
   expect(marks.size).toBe(paths.size);
+});
+
+test("a zoom to a frame reads none of the other names", () => {
+  const tree = randomTree(10_000, 7);
+  let reads = 0;
+  const names = new Proxy(tree.names, {
+    get: (all, key) => {
+      if (typeof key === "string" && /^\d+$/.test(key)) reads++;
+      return Reflect.get(all, key) as unknown;
+    },
+  });
+  const watched = { ...tree, names };
+  const node = tree.count - 1;
+  const mark = markOf(watched, node);
+  expect(reads).toBe(tree.depth[node]);
+  expect(nodeOf(watched, mark)).toBe(node);
+  expect(reads).toBe(tree.depth[node]);
+  // Another's link is looked for; of equal stacks it finds the first.
+  expect(markOf(tree, nodeOf({ ...tree }, mark))).toBe(mark);
+});
+
+test("a frame is found in the tree of another sample type by the names above it", () => {
+  const bytes = treeOfFolded(["a;b;c 5", "a;d 1"]);
+  const objects = treeOfFolded(["a;d 7", "a;b 2"]);
+  const named = (tree: Tree, node: number | undefined): string | undefined => (node === undefined ? undefined : tree.names[tree.name[node]]);
+  const found = Array.from({ length: bytes.count }, (_, node) => [named(bytes, node), named(objects, counterpart(objects, bytes, node))]);
+  expect(found).toEqual([["total", "total"], ["a", "a"], ["b", "b"], ["c", undefined], ["d", "d"]]);
 });

@@ -36,10 +36,12 @@ export interface ChartProps {
   theme: Theme;
   label: string;
   format: (value: number) => string;
+  /** The steps that the axis of values may have; those of ten where missing. */
+  steps?: number[] | undefined;
   onBrush?: (start: number, end: number) => void;
 }
 
-export function Chart({ times, lines, marks, window, theme, label, format, onBrush }: ChartProps) {
+export function Chart({ times, lines, marks, window, theme, label, format, steps, onBrush }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const brushed = useRef(onBrush);
   useEffect(() => {
@@ -57,7 +59,7 @@ export function Chart({ times, lines, marks, window, theme, label, format, onBru
       height: HEIGHT,
       legend: { show: false },
       scales: { x: { time: true, range: () => [window.start, window.end] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.15 : 1] } },
-      axes: [axis, { ...axis, size: 72, values: (_, ticks) => ticks.map(format) }],
+      axes: [axis, { ...axis, size: 72, values: (_, ticks) => ticks.map(format), ...(steps && { incrs: steps }) }],
       series: [
         {},
         ...lines.map((line, i) => ({
@@ -89,7 +91,7 @@ export function Chart({ times, lines, marks, window, theme, label, format, onBru
       observer.disconnect();
       plot.destroy();
     };
-  }, [times, lines, marks, window.start, window.end, theme, format]);
+  }, [times, lines, marks, window.start, window.end, theme, format, steps]);
   return <div className="chart" ref={box} role="img" aria-label={label} />;
 }
 

@@ -211,6 +211,7 @@ function Side({ selection, name, refresh, types }: SideProps) {
             <GraphPanel
               tree={tree}
               label={name}
+              viewUsual="graph"
               source={sourceOf(selection)}
               others={othersOf(selection, types, "/api/v1/merge", parameters)}
               onFunction={(fn) => openFunction(selection, fn)}

@@ -100,6 +100,7 @@ function SeriesCard({ selection, by, refresh }: { selection: Selection; by: stri
                 theme={theme}
                 label={`${charted.meaning}, ${answer.series.length} series over time`}
                 format={charted.format}
+                steps={charted.steps}
                 onBrush={(start, end) => change({ start: rfc3339(start * 1e3), end: rfc3339(Math.ceil(end) * 1e3) })}
               />
               <ul className="lines">

@@ -112,6 +112,7 @@ export function FunctionPage() {
                       theme={theme}
                       label={`History of ${name}`}
                       format={charted.format}
+                      steps={charted.steps}
                       onBrush={(start, end) => change({ start: rfc3339(start * 1e3), end: rfc3339(Math.ceil(end) * 1e3) })}
                     />
                     <ul className="lines">

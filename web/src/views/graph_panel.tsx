@@ -52,6 +52,8 @@ export interface GraphPanelProps {
   source?: SourceOf;
   /** The profile's other sample types, for tooltips. */
   others?: OtherTypes | undefined;
+  /** What is shown where the link does not say: where there is little room, the graph alone. */
+  viewUsual?: "both" | "graph";
 }
 
 const NO_SOURCE: SourceOf = { service: "", version: "" };
@@ -76,7 +78,7 @@ function shownOf(tree: Tree, { focus, hide, collapse }: Changes): { whole: Tree;
   return { whole, shown: collapse ? collapsed(whole) : whole };
 }
 
-export function GraphPanel({ tree, label, tools, onFunction, source = NO_SOURCE, others }: GraphPanelProps) {
+export function GraphPanel({ tree, label, tools, onFunction, source = NO_SOURCE, others, viewUsual = "both" }: GraphPanelProps) {
   const { params } = usePlace();
   const theme = useTheme();
   const focus = params.get("focus") ?? "";
@@ -91,7 +93,7 @@ export function GraphPanel({ tree, label, tools, onFunction, source = NO_SOURCE,
   );
   const { urlOf } = useSource(source);
   const example = useMemo(() => exampleOf(tree), [tree]);
-  const view = params.get("view") ?? "both";
+  const view = params.get("view") ?? viewUsual;
   const search = params.get("search") ?? "";
   const sandwich = params.get("sandwich") ?? "";
   const isFlame = params.get("dir") === "flame";
@@ -188,7 +190,7 @@ export function GraphPanel({ tree, label, tools, onFunction, source = NO_SOURCE,
       <div className="tools" role="toolbar" aria-label="Views and tools">
         <div className="segmented" role="group" aria-label="View">
           {VIEWS.map(({ id, name }) => (
-            <button key={id} type="button" aria-pressed={view === id} onClick={() => change({ view: id === "both" ? "" : id })}>
+            <button key={id} type="button" aria-pressed={view === id} onClick={() => change({ view: id === viewUsual ? "" : id })}>
               {name}
             </button>
           ))}

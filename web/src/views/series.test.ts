@@ -37,6 +37,9 @@ test("CPU time becomes cores, so that more profiles do not look like more work",
     { name: "2", values: [null, 2] },
   ]);
   expect(charted.means).toEqual([0.5, 2]);
+  expect(charted.steps).toBeUndefined();
+  // 256 MiB is round, 250 MB is not.
+  expect(chartedOf(answer("bytes", [series({}, [["10:00", 5, 1]])])).steps).toContain(2 ** 28);
   expect(charted.format(0.5)).toBe("0.5");
   expect(charted.meaning).toContain("CPU cores");
 });

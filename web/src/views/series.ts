@@ -15,7 +15,12 @@ export interface Charted {
   format: (value: number) => string;
   /** What the values are, for the axis. */
   meaning: string;
+  /** The steps that the axis may have, where round ones are not those of ten. */
+  steps?: number[];
 }
+
+/** The steps of bytes: 256 MiB is round, 250 MB is not. */
+const BYTE_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
 /** Names a series by its labels. */
 export function nameOf(series: TimeSeries): string {
@@ -59,6 +64,7 @@ export function chartedOf(answer: SeriesAnswer): Charted {
   return {
     times,
     lines,
+    ...(unit === "bytes" && { steps: BYTE_STEPS }),
     means: answer.series.map((series) => meanOf(series, unit)),
     format: isCores ? (cores) => cores.toPrecision(3).replace(/\.?0+$/, "") : (amount) => value(amount, unit),
     meaning: isCores

@@ -90,7 +90,9 @@ function Rows({ selection, by, refresh }: { selection: Selection; by: string; re
                       <th scope="col" className="number">
                         Against the median
                       </th>
-                      <th scope="col">Profiles</th>
+                      <th scope="col" className="number">
+                        Profiles
+                      </th>
                     </tr>
                   </thead>
                   <tbody>
@@ -107,7 +109,7 @@ function Rows({ selection, by, refresh }: { selection: Selection; by: string; re
                         </th>
                         <td className="number">{charted.format(charted.means[index])}</td>
                         <td className="number">{ratio(charted.means[index], median)}</td>
-                        <td>{number(answer.series[index].profiles).toLocaleString("en-US")}</td>
+                        <td className="number">{number(answer.series[index].profiles).toLocaleString("en-US")}</td>
                       </tr>
                     ))}
                   </tbody>
