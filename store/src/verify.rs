@@ -61,7 +61,8 @@ pub struct Report {
 
 /// Verifies what lies in the bucket for one tenant.
 ///
-/// Costs two LISTs, the refresh of the commits and two GETs a block; with `deep`, about two more for each profile.
+/// Costs two LISTs, the refresh of the commits and two GETs a block; with `deep`, about two more for each profile, and one
+/// for each chunk of what has roll-ups.
 ///
 /// # Errors
 /// Where the bucket could not be read. What is damaged is no error but a [`Finding`].
