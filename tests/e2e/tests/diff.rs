@@ -10,14 +10,30 @@ const WINDOW: &str = "start=2000-01-01T00:00:00Z&end=2100-01-01T00:00:00Z";
 
 /// Returns the table of `go tool pprof -top`, from the line on that says what is shown.
 fn top(args: &[&str], folder: &Path) -> String {
+    let text = report(&[&["-top"], args].concat(), folder);
+    text[text.find("Showing nodes").unwrap_or_else(|| panic!("{args:?}: {text}"))..].to_owned()
+}
+
+/// Returns the stacks of `go tool pprof -traces` with their labels and values, in no order.
+fn traces(args: &[&str], folder: &Path) -> Vec<String> {
+    let text = report(&[&["-traces"], args].concat(), folder);
+    // What comes before the first line says when and of what.
+    let mut traces: Vec<String> =
+        text.split("-----------+").skip(1).map(|trace| trace.trim_matches(['-', '\n']).to_owned()).collect();
+    traces.retain(|trace| !trace.is_empty());
+    traces.sort();
+    traces
+}
+
+/// Returns what `go tool pprof` prints.
+fn report(args: &[&str], folder: &Path) -> String {
     let mut command = Command::new("go");
-    command.args(["tool", "pprof", "-symbolize=none", "-top"]).args(args);
+    command.args(["tool", "pprof", "-symbolize=none"]).args(args);
     // Where it keeps a copy of what it fetches.
     command.env("PPROF_TMPDIR", folder);
     let done = output(command);
-    let text = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
-    text[text.find("Showing nodes").unwrap_or_else(|| panic!("{args:?}: {text}"))..].to_owned()
+    String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
 #[test]
@@ -46,7 +62,15 @@ fn go_tool_pprof_shows_the_same_of_our_diff_as_of_the_files() {
         theirs.extend(parameters.contains("normalize").then_some("-normalize"));
         theirs.extend(parameters.contains("focus").then_some("-focus=runtime"));
         theirs.push(&file);
-        let (ours, theirs) = (top(&[&format!("{url}{parameters}")], folder.path()), top(&theirs, folder.path()));
+        let ours = format!("{url}{parameters}");
+        let of_ours = traces(&[&ours], folder.path());
+        assert!(of_ours.len() > 10, "{of_ours:?}");
+        assert_eq!(of_ours, traces(&theirs, folder.path()), "{option} {parameters}");
+        if !parameters.contains("focus") {
+            let by_total = |args: &[&str]| top(&[&["-cum"], args].concat(), folder.path());
+            assert_eq!(by_total(&[&ours]), by_total(&theirs), "-cum {option} {parameters}");
+        }
+        let (ours, theirs) = (top(&[&ours], folder.path()), top(&theirs, folder.path()));
         // A filter of pprof's leaves the sum that shares are of, ours has none to tell it: rows without shares are the same.
         let rows = |text: &str| -> Vec<String> {
             let values =
