@@ -10,7 +10,12 @@ use prost::Message as _;
 const TIMESTAMP: &str = ".google.protobuf.Timestamp";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["afterglow/v1/types.proto", "afterglow/v1/ingest.proto", "afterglow/v1/query.proto"];
+    let files = [
+        "afterglow/v1/types.proto",
+        "afterglow/v1/ingest.proto",
+        "afterglow/v1/query.proto",
+        "afterglow/v1/sibling.proto",
+    ];
     println!("cargo:rerun-if-changed=afterglow");
     println!("cargo:rerun-if-changed=google");
 

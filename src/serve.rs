@@ -133,6 +133,7 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
     let mut server = Server::new(PROGRAM, args.server, health, metrics)
         .grpc(Role::Write, ingester.grpc())
         .grpc(Role::Read, querier.grpc())
+        .grpc(Role::Read, querier.shares())
         .http(Role::Write, ingester.routes())
         .http(Role::Read, querier.routes())
         .pages(querier.pages())

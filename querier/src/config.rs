@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use afterglow_service::config::{ByteSize, not_within};
+use afterglow_service::config::{ByteSize, Secret, not_within};
 use afterglow_service::memory;
 use afterglow_store::catalog;
 
 use crate::query::Limits;
+use crate::siblings::{self, SiblingNames};
 
 /// The oldest listing that the promise "visible within a second of its acknowledgement" allows, with room for the listing itself.
 const LIST_AGE_MAX: Duration = Duration::from_secs(1);
@@ -62,6 +63,16 @@ pub struct Config {
     /// eighth of the memory, at most 256MiB]
     #[arg(long = "query.range-cache", value_name = "SIZE")]
     pub range_cache: Option<ByteSize>,
+    /// Other queriers over the same bucket, which do shares of heavy merges: host:port,host:port, or dns+host:port for all addresses of a
+    /// name, such as that of a headless service
+    #[arg(long = "query.siblings", value_name = "ADDRESSES")]
+    pub siblings: Option<SiblingNames>,
+    /// Token presented to them: one with the role read for every tenant. Better given by the environment
+    #[arg(long = "query.siblings-token", value_name = "TOKEN")]
+    pub siblings_token: Option<Secret>,
+    /// Estimated memory of a merge above which siblings do shares of it
+    #[arg(long = "query.share-above", value_name = "SIZE", default_value = "64MiB")]
+    pub share_above: ByteSize,
     /// Age of the listing of the bucket from which a question needs a new one
     #[arg(long = "query.max-list-age", value_name = "DURATION", default_value = "500ms", value_parser = humantime::parse_duration)]
     pub list_age_max: Duration,
@@ -85,6 +96,9 @@ impl Config {
             .collect();
         if !self.answer_timeout.is_zero() {
             problems.extend(not_within("query.timeout", self.answer_timeout, TIMEOUT_MIN, TIMEOUT_MAX));
+        }
+        if self.siblings_token.as_ref().is_some_and(|token| !siblings::is_token(token)) {
+            problems.push("query.siblings-token is empty, or has what no header can carry".to_owned());
         }
         if self.list_age_max >= LIST_AGE_MAX {
             let age = humantime::format_duration(self.list_age_max);
@@ -116,6 +130,7 @@ impl Config {
             memory_bytes: self.merge_memory().bytes(),
             merge_profiles_max: self.merge_profiles_max,
             merge_reads: self.merge_reads,
+            share_above_bytes: self.share_above.bytes(),
         }
     }
 

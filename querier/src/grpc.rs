@@ -1,7 +1,8 @@
-//! `afterglow.v1.QueryService`: reads the tenant, asks, and folds what went wrong into a status.
+//! `afterglow.v1.QueryService`, and `SiblingService` for other queriers: reads the tenant, asks, and folds what went wrong into a status.
 
 use afterglow_proto::v1;
 use afterglow_proto::v1::query_service_server::{QueryService, QueryServiceServer};
+use afterglow_proto::v1::sibling_service_server::{SiblingService, SiblingServiceServer};
 use afterglow_service::access::audit;
 use afterglow_service::config::ByteSize;
 use afterglow_service::{Failure, tenant};
@@ -10,6 +11,7 @@ use prost::Message;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
+use crate::query::merge::share;
 use crate::query::{Engine, Fetched};
 
 /// The largest request: a selector with a long list of values fits many times.
@@ -34,6 +36,14 @@ pub(crate) fn service(engine: Engine) -> Service {
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
+}
+
+/// The service for siblings, to be added to a server's routes.
+pub type Shares = SiblingServiceServer<Queries>;
+
+/// Makes the service for siblings.
+pub(crate) fn shares(engine: Engine) -> Shares {
+    SiblingServiceServer::new(Queries { engine }).max_decoding_message_size(share::REQUEST_BYTES_MAX)
 }
 
 /// Takes a call apart.
@@ -159,6 +169,17 @@ impl QueryService for Queries {
     ) -> Result<Response<v1::LabelValuesResponse>, Status> {
         let (tenant, request) = open(call)?;
         answer(self.engine.label_values(&tenant, request).await?)
+    }
+}
+
+#[tonic::async_trait]
+impl SiblingService for Queries {
+    async fn merge_share(
+        &self,
+        call: Request<v1::MergeShareRequest>,
+    ) -> Result<Response<v1::MergeShareResponse>, Status> {
+        let (tenant, request) = open(call)?;
+        Ok(Response::new(self.engine.share(&tenant, request).await?))
     }
 }
 

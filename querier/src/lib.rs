@@ -2,7 +2,7 @@
 //!
 //! A question goes through three steps. `grpc` or `http` reads it and the tenant; `query` answers it, one file a question, over
 //! the store's catalog and blocks; the answer leaves as protobuf, JSON or a file. Nothing is kept here but what the catalog caches:
-//! any number of queriers over one bucket answer alike, and none of them writes.
+//! any number of queriers over one bucket answer alike, and none of them writes. Of heavy merges they do shares for each other (`siblings`).
 //!
 //! A program gives [`build`] its [`Config`], an open store and its metrics, and mounts [`Querier::grpc`], [`Querier::routes`] and [`Querier::pages`] on its
 //! server. [`run`] is all of that as a program of its own.
@@ -12,6 +12,7 @@ mod grpc;
 mod http;
 pub mod program;
 mod query;
+mod siblings;
 mod window;
 
 use std::sync::Arc;
@@ -23,10 +24,12 @@ use afterglow_store::retention::Policy;
 use axum::Router;
 
 pub use config::Config;
-pub use grpc::{Queries, Service};
+pub use grpc::{Queries, Service, Shares};
 pub use program::{Settings, run};
+pub use siblings::{BadNames, SiblingNames};
 
 use query::Engine;
+use siblings::Siblings;
 
 /// A querier that is put together. It has no work of its own in the background: nothing to run, nothing to drain.
 #[derive(Clone, Debug)]
@@ -38,7 +41,9 @@ pub struct Querier {
 pub fn build(config: &Config, store: Store, metrics: &Metrics) -> Querier {
     let clock = Arc::clone(store.clock());
     let catalog = Catalog::new(store, config.catalog_options());
-    Querier { engine: Engine::new(catalog, clock, config.limits(), metrics.register(query::Metrics::new)) }
+    let siblings = Siblings::new(config.siblings.clone(), config.siblings_token.as_ref());
+    let metrics = metrics.register(query::Metrics::new);
+    Querier { engine: Engine::new(catalog, clock, config.limits(), siblings, metrics) }
 }
 
 // === impl Querier ===
@@ -52,6 +57,11 @@ impl Querier {
     /// Returns the gRPC service `afterglow.v1.QueryService`.
     pub fn grpc(&self) -> Service {
         grpc::service(self.engine.clone())
+    }
+
+    /// Returns the gRPC service `afterglow.v1.SiblingService`, for other queriers.
+    pub fn shares(&self) -> Shares {
+        grpc::shares(self.engine.clone())
     }
 
     /// Returns the HTTP routes of questions: the GETs under `/api/v1`.

@@ -138,6 +138,7 @@ async fn serve(
     let querier = crate::build(&settings.querier, store, &metrics);
     let mut server = Server::new(PROGRAM, settings.server, health, metrics)
         .grpc(Role::Read, querier.grpc())
+        .grpc(Role::Read, querier.shares())
         .http(Role::Read, querier.routes())
         .pages(querier.pages());
     if let Some(profiles) = profiles {

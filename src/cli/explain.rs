@@ -27,7 +27,7 @@ impl ExplainArgs {
 fn text(of: &Explain) -> String {
     let steps: Vec<_> = of.steps.iter().map(|step| format!("{} {}", step.name, millis(step.duration))).collect();
     format!(
-        "explain: {} profiles; {} of {} blocks and {} of {} ranges in memory; {} requests, {} of {} objects; {} estimated\n\
+        "explain: {} profiles; {} of {} blocks and {} of {} ranges in memory; {} requests, {} of {} objects; {} estimated{}\n\
          explain: {} in all: {}\n",
         of.profiles,
         of.blocks_cached,
@@ -38,6 +38,7 @@ fn text(of: &Explain) -> String {
         ByteSize(of.bytes),
         of.objects,
         ByteSize(of.estimate_bytes),
+        if of.shares > 0 { format!("; {} shares done by siblings", of.shares) } else { String::new() },
         millis(of.duration),
         steps.join(", ")
     )
@@ -69,6 +70,7 @@ mod tests {
             bytes: 2 << 20,
             estimate_bytes: 3 << 20,
             duration: Some(Duration { seconds: 1, nanos: 500_000 }),
+            shares: 0,
             steps: vec![step("refresh", 250_000), step("sum", 12_000_000)],
         };
         assert_eq!(

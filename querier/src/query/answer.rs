@@ -40,6 +40,14 @@ answers! {
     plain: StatsResponse, ProfileTypesResponse, ServicesResponse, LabelNamesResponse, LabelValuesResponse
 }
 
+impl Answer for v1::MergeShareResponse {
+    fn is_partial(&self) -> bool {
+        false
+    }
+
+    fn explain(&mut self, _explain: v1::Explain) {}
+}
+
 impl Answer for Fetched {
     fn is_partial(&self) -> bool {
         false

@@ -79,6 +79,21 @@ impl Budget {
         }
     }
 
+    /// Takes so many bytes if they are there just now. Never waits: whoever asks here holds what others wait for.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub(crate) fn try_admit(&self, bytes: u64) -> Result<Admitted, Refused> {
+        let total = self.total;
+        if bytes > total {
+            return Err(Refused::TooLarge { estimate: bytes, total });
+        }
+        match Arc::clone(&self.kib).try_acquire_many_owned(permits(bytes)) {
+            Ok(permit) => Ok(Admitted::new(self.clone(), permit)),
+            Err(_) => Err(Refused::Busy { estimate: bytes, total }),
+        }
+    }
+
     /// Takes `estimate` bytes, waiting a little for others to give theirs back.
     ///
     /// # Errors
@@ -177,6 +192,7 @@ mod tests {
         drop(first);
         let second = waiter.await.unwrap().unwrap();
         assert_eq!(budget.taken.get(), MIB as i64);
+        assert!(budget.try_admit(KIB).is_err(), "it does not wait");
         drop(second);
         assert_eq!(budget.taken.get(), 0);
     }

@@ -53,6 +53,7 @@ struct Noted {
     bill: Bill,
     profiles: AtomicU64,
     estimate: AtomicU64,
+    shares: AtomicU64,
     nanos: [AtomicU64; STEPS.len()],
 }
 
@@ -71,6 +72,7 @@ impl Explaining {
                 bill: Bill::default(),
                 profiles: AtomicU64::new(0),
                 estimate: AtomicU64::new(0),
+                shares: AtomicU64::new(0),
                 nanos: Default::default(),
             })
         };
@@ -104,6 +106,13 @@ impl Explaining {
         }
     }
 
+    /// Notes that a sibling did a share of the work.
+    pub(super) fn add_share(&self) {
+        if let Some(noted) = &self.0 {
+            noted.shares.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Returns what was noted.
     pub(super) fn finish(&self) -> Option<v1::Explain> {
         let noted = self.0.as_ref()?;
@@ -125,6 +134,7 @@ impl Explaining {
             estimate_bytes: noted.estimate.load(Ordering::Relaxed),
             duration: Some(message(noted.began.elapsed())),
             steps: steps.collect(),
+            shares: noted.shares.load(Ordering::Relaxed),
         })
     }
 }

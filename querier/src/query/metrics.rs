@@ -21,6 +21,8 @@ pub(crate) enum Question {
     GetProfile,
     /// Merges profiles.
     Merge,
+    /// Does a share of a sibling's merge.
+    Share,
     /// Holds two merges against each other.
     Diff,
     /// Sums over time.
@@ -90,6 +92,10 @@ pub(crate) struct Metrics {
     pub(super) memory: Gauge,
     /// Parts of blocks that were left out of an answer.
     pub(super) damaged: Counter,
+    /// Shares of merges that siblings did.
+    pub(super) shares_done: Counter,
+    /// Shares of merges that no sibling did.
+    pub(super) shares_returned: Counter,
 }
 
 impl Metrics {
@@ -104,6 +110,8 @@ impl Metrics {
             active: Gauge::default(),
             memory: Gauge::default(),
             damaged: Counter::default(),
+            shares_done: Counter::default(),
+            shares_returned: Counter::default(),
         };
         let m = &metrics;
         let query = registry.sub_registry_with_prefix("afterglow_query");
@@ -119,6 +127,9 @@ impl Metrics {
             "Parts of blocks that answers had to leave out because they are damaged",
             m.damaged.clone(),
         );
+        query.register("shares_done", "Shares of merges that siblings did", m.shares_done.clone());
+        let help = "Shares of merges that no sibling did, so that they were done here";
+        query.register("shares_returned", help, m.shares_returned.clone());
         query.register_with_unit("memory", "Memory that admitted questions hold", Unit::Bytes, m.memory.clone());
         metrics
     }
@@ -178,6 +189,7 @@ impl Question {
             Self::Search => "search",
             Self::GetProfile => "get_profile",
             Self::Merge => "merge",
+            Self::Share => "share",
             Self::Diff => "diff",
             Self::Series => "series",
             Self::Top => "top",

@@ -67,6 +67,7 @@ use explain::{Explaining, Step};
 use metrics::Question;
 use selection::Selection;
 
+use crate::siblings::Siblings;
 use crate::window;
 
 /// What bounds a question.
@@ -80,6 +81,8 @@ pub(crate) struct Limits {
     pub(crate) merge_profiles_max: u64,
     /// How many datasets one merge reads at once.
     pub(crate) merge_reads: usize,
+    /// The estimated memory of a merge above which siblings do shares of it, in bytes.
+    pub(crate) share_above_bytes: u64,
 }
 
 /// Answers questions; cheap to clone. What one cost is noted in the second part, which each question has for itself.
@@ -93,6 +96,7 @@ struct Parts {
     limits: Limits,
     budget: Budget,
     metrics: Metrics,
+    siblings: Siblings,
     /// How long profiles are kept, where this process is what deletes them.
     retention: OnceLock<Policy>,
 }
@@ -101,10 +105,16 @@ struct Parts {
 
 impl Engine {
     /// Puts the parts together.
-    pub(crate) fn new(catalog: Catalog, clock: Arc<dyn Clock>, limits: Limits, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        catalog: Catalog,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+        siblings: Siblings,
+        metrics: Metrics,
+    ) -> Self {
         let budget = Budget::new(limits.memory_bytes, metrics.memory.clone());
         Self(
-            Arc::new(Parts { catalog, clock, limits, budget, metrics, retention: OnceLock::new() }),
+            Arc::new(Parts { catalog, clock, limits, budget, metrics, siblings, retention: OnceLock::new() }),
             Explaining::default(),
         )
     }
@@ -160,6 +170,19 @@ impl Engine {
     ) -> Result<v1::MergeResponse, Failure> {
         let engine = self.explaining(request.explain);
         engine.ask(Question::Merge, merge::answer(&engine, tenant, request)).await
+    }
+
+    /// Does a share of a merge for a sibling.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "share", skip_all, fields(%tenant))]
+    pub(crate) async fn share(
+        &self,
+        tenant: &TenantId,
+        request: v1::MergeShareRequest,
+    ) -> Result<v1::MergeShareResponse, Failure> {
+        self.ask(Question::Share, merge::share::answer(self, tenant, request)).await
     }
 
     /// Sums over time.

@@ -98,6 +98,7 @@ impl World {
         let stop = CancellationToken::new();
         let server = listen::Server::new(program, server, Health::new(), metrics)
             .grpc(Role::Read, querier.grpc())
+            .grpc(Role::Read, querier.shares())
             .http(Role::Read, querier.routes())
             .pages(querier.pages());
         tokio::spawn(server.run(listener, stop.clone()));

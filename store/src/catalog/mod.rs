@@ -32,13 +32,13 @@ use object_store::path::Path;
 use quick_cache::sync::Cache;
 
 use self::refresh::Tenant;
-use self::segment::Blocks;
+use self::segment::{Blocks, Location};
 pub use self::segment::{OpenBlock, Series};
 pub use self::stored::{Holding, Level, Stored};
 pub use self::view::{Match, Query, SegmentInfo, Selection, SeriesCount, Summary, View};
 use crate::Store;
 use crate::commit::{self, Commits};
-use crate::paths::{SegmentName, TenantId};
+use crate::paths::{BlockKey, SegmentKey, SegmentName, TenantId};
 
 /// The tenants that are kept at once; one that was not asked about for long is listed and opened anew.
 const TENANTS_MAX: usize = 1_000;
@@ -166,6 +166,17 @@ impl Catalog {
     /// [`Error::List`] and [`Error::Commits`] where the store does not answer, [`Error::TooManySegments`] over the limit.
     pub async fn view(&self, tenant: &TenantId, freshness: Freshness) -> Result<Arc<View>, Error> {
         self.tenant(tenant).view(&freshness).await
+    }
+
+    /// Returns the block of the tenant that lies at `path` and has so many bytes, whether or not any view has it; none where that is no such
+    /// key, or it cannot be opened.
+    pub async fn block(&self, tenant: &TenantId, path: &str, bytes: u64) -> Option<Arc<OpenBlock>> {
+        let path = Path::parse(path).ok()?;
+        let by_id = BlockKey::parse(tenant, &path).is_ok();
+        if !by_id && SegmentKey::parse(tenant, &path).is_err() {
+            return None;
+        }
+        self.inner.blocks.get(&Location { path, bytes, by_id }).await.ok()
     }
 
     /// Forgets what was read of the samples of a block that proved damaged: if that happened on the way here, the next question does not

@@ -27,12 +27,17 @@ impl Tiers {
 
     /// Starts an ingester.
     pub fn ingester(&self) -> Program {
-        self.start("afterglow-ingester")
+        self.start("afterglow-ingester", &[])
     }
 
     /// Starts a querier.
     pub fn querier(&self) -> Program {
-        self.start("afterglow-querier")
+        self.querier_with(&[])
+    }
+
+    /// Starts a querier with these flags.
+    pub fn querier_with(&self, flags: &[&str]) -> Program {
+        self.start("afterglow-querier", flags)
     }
 
     /// Returns a command over the storage itself, with no server between.
@@ -42,10 +47,10 @@ impl Tiers {
         command
     }
 
-    fn start(&self, name: &str) -> Program {
+    fn start(&self, name: &str, flags: &[&str]) -> Program {
         let mut env = self.minio.env();
         env.extend(ANY_AGE);
-        Program::start(name, &["--storage", &self.storage], &env)
+        Program::start(name, &[&["--storage", &*self.storage], flags].concat(), &env)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Chosen`] are the profiles, found and planned but not read: their estimate is there before anything is taken from the budget. To
 //! [`Chosen::gather`] them reads the datasets concurrently, a few at once, in a fixed order; each gives sums of its profiles, which go
-//! to a [`Worker`] that merges them. A dataset that is damaged is left out and named. A store that does not answer fails the question.
+//! to a [`Worker`] that merges them; of what is heavy, siblings do shares ([`share`](super::share)). A dataset that is damaged is left out and named. A store that does not answer fails the question.
 
 use afterglow_profile::merge::Merged;
 use afterglow_store::block::{self, Aggregate, SampleTypes};
@@ -19,6 +19,7 @@ use super::super::metrics::Question;
 use super::super::selection::Selection;
 use super::super::{Engine, Error, on_pool};
 use super::plan::{self, Part, Plan};
+use super::share::{Done, Share, share_out};
 use super::worker::Worker;
 use crate::window::Window;
 
@@ -28,6 +29,7 @@ pub(in super::super) struct Chosen {
     plan: Plan,
     problems: Vec<Problem>,
     selection: Selection,
+    tenant: TenantId,
 }
 
 /// Profiles that are merged.
@@ -44,7 +46,7 @@ pub(in super::super) struct Gathered {
 }
 
 /// What comes of reading.
-enum Read {
+pub(super) enum Read {
     /// All that could be read is merged.
     Merged {
         /// The merge, and how many bytes of memory it holds.
@@ -73,7 +75,7 @@ impl Chosen {
     ) -> Result<Self, Error> {
         let view = engine.view(tenant, selection.freshness.clone()).await?;
         let selected = select_any(engine, &view, &selection).await?;
-        Self::new(engine, selected.matches, selected.problems, selection)
+        Self::new(engine, tenant, selected.matches, selected.problems, selection)
     }
 
     /// Finds the profiles with these ids, and keeps those that the query and the type of `selection` match. Each counts once.
@@ -116,12 +118,18 @@ impl Chosen {
             return Err(Error::NoMatch { selection, nearest: Nearest(None), unread: Unread::of(view.problems()) });
         }
         engine.1.add_profiles(matches.len());
-        Self::new(engine, matches, Vec::new(), selection)
+        Self::new(engine, tenant, matches, Vec::new(), selection)
     }
 
-    fn new(engine: &Engine, matches: Vec<Match>, problems: Vec<Problem>, selection: Selection) -> Result<Self, Error> {
+    fn new(
+        engine: &Engine,
+        tenant: &TenantId,
+        matches: Vec<Match>,
+        problems: Vec<Problem>,
+        selection: Selection,
+    ) -> Result<Self, Error> {
         let plan = Plan::new(&matches, &selection, &engine.0.limits)?;
-        Ok(Self { matches, plan, problems, selection })
+        Ok(Self { matches, plan, problems, selection, tenant: tenant.clone() })
     }
 
     /// Returns what is read.
@@ -152,11 +160,12 @@ impl Chosen {
         mut admitted: Admitted,
         held: u64,
     ) -> Result<(Gathered, Admitted), Error> {
-        let Self { matches, plan, mut problems, selection } = self;
+        let Self { tenant, matches, plan, mut problems, selection } = self;
         engine.0.metrics.read(question, plan.profiles, plan.raw_bytes, plan.blocks);
         loop {
             let mut unread = Vec::new();
-            match merge(engine, plan.parts.clone(), types, admitted, held, &mut unread).await {
+            let shares = share_out(engine, &tenant, &plan, types).await;
+            match merge(engine, shares, types, admitted, held, &mut unread).await {
                 Ok(Read::Merged { worked, profiles, types }) => {
                     let (merged, memory, admitted) = *worked;
                     problems.extend(unread);
@@ -176,47 +185,94 @@ impl Chosen {
     }
 }
 
-/// Reads and merges these sample types of the parts.
-async fn merge(
+/// A merge under way.
+struct Merging<'a> {
+    engine: &'a Engine,
+    worker: Worker,
+    profiles: u64,
+    asked: SampleTypes,
+    /// What is merged, as soon as that is known.
+    types: SampleTypes,
+    problems: &'a mut Vec<Problem>,
+}
+
+/// Reads and merges these sample types of the parts, then of the shares that siblings do.
+pub(super) async fn merge(
     engine: &Engine,
-    parts: Vec<Part>,
-    mut types: SampleTypes,
+    (here, shares): (Vec<Part>, Vec<Share>),
+    types: SampleTypes,
     admitted: Admitted,
     held: u64,
     problems: &mut Vec<Problem>,
 ) -> Result<Read, Error> {
-    let mut worker = Worker::start(admitted, held, engine.1.clone());
-    let mut profiles = 0;
-    let asked = types;
-    let reads = parts.into_iter().map(|part| read(part, asked, engine.1.clone()));
-    let mut reads = stream::iter(reads).buffered(engine.0.limits.merge_reads);
-    while let Some((part, sums)) = reads.next().await {
-        match sums? {
-            Ok(sums) => {
-                profiles += part.rows.len() as u64;
-                // The first that is shown by default is taken for that of all.
-                for shown in sums.iter().filter_map(Aggregate::sample_type).map(SampleTypes::One) {
-                    match types {
-                        SampleTypes::Default => types = shown,
-                        // What has another name must not reach the worker: it would not merge.
-                        types if types != shown => return Ok(Read::Apart(worker.finish().await?.2)),
-                        _ => {}
-                    }
-                }
-                worker.add(sums).await?;
-            }
-            Err(error) if error.is_corrupt() => {
-                engine.note_damage(&part.block);
-                tracing::error!(%error, "a dataset is left out of a merge");
-                problems.push(Problem { key: part.block.path().clone(), text: error.to_string() });
-            }
-            Err(error) => return Err(error.into()),
+    let worker = Worker::start(admitted, held, engine.1.clone());
+    let mut merging = Merging { engine, worker, profiles: 0, asked: types, types, problems };
+    let mut agree = merging.read(here).await?;
+    for mut share in shares {
+        if !agree {
+            break;
         }
+        agree = match share.done().await {
+            Some(done) => merging.add(&share.parts, done).await?,
+            None => merging.read(share.parts).await?,
+        };
+    }
+    let Merging { worker, profiles, types, .. } = merging;
+    if !agree {
+        return Ok(Read::Apart(worker.finish().await?.2));
     }
     if profiles == 0 {
         return Ok(Read::Nothing);
     }
     Ok(Read::Merged { worked: Box::new(worker.finish().await?), profiles, types })
+}
+
+impl Merging<'_> {
+    /// Reads parts and adds them. Returns whether all that was added shows the same: else it does not merge.
+    async fn read(&mut self, parts: Vec<Part>) -> Result<bool, Error> {
+        let asked = self.asked;
+        let explaining = &self.engine.1;
+        let reads = parts.into_iter().map(|part| read(part, asked, explaining.clone()));
+        let mut reads = stream::iter(reads).buffered(self.engine.0.limits.merge_reads);
+        while let Some((part, sums)) = reads.next().await {
+            match sums? {
+                Ok(sums) => {
+                    self.profiles += part.rows.len() as u64;
+                    // What has another name must not reach the worker: it would not merge.
+                    if !sums.iter().filter_map(Aggregate::sample_type).all(|shown| self.agrees(shown)) {
+                        return Ok(false);
+                    }
+                    self.worker.add(sums).await?;
+                }
+                Err(error) if error.is_corrupt() => {
+                    self.engine.note_damage(&part.block);
+                    tracing::error!(%error, "a dataset is left out of a merge");
+                    self.problems.push(Problem { key: part.block.path().clone(), text: error.to_string() });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Adds a share that is done. Returns as [`Merging::read`].
+    async fn add(&mut self, parts: &[Part], done: Done) -> Result<bool, Error> {
+        if !done.sample_type.is_none_or(|shown| self.agrees(shown)) {
+            return Ok(false);
+        }
+        self.engine.1.add_share();
+        self.profiles += parts.iter().map(|part| part.rows.len() as u64).sum::<u64>();
+        self.worker.add_share(done).await?;
+        Ok(true)
+    }
+
+    /// Says whether a sample type is that of all before. The first that is shown by default is taken for that of all.
+    fn agrees(&mut self, shown: usize) -> bool {
+        if self.types == SampleTypes::Default {
+            self.types = SampleTypes::One(shown);
+        }
+        self.types == SampleTypes::One(shown)
+    }
 }
 
 /// Reads the sums of these sample types of a part.

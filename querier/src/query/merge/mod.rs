@@ -10,6 +10,7 @@ pub(super) mod form;
 pub(super) mod gather;
 pub(super) mod plan;
 mod reduce;
+pub(crate) mod share;
 mod worker;
 
 use afterglow_proto::v1;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use afterglow_profile::Labels;
-use afterglow_store::block::{Block, SampleType};
+use afterglow_store::block::{Block, Row, SampleType};
 use afterglow_store::catalog::Match;
 
 use super::super::selection::Selection;
@@ -27,7 +27,7 @@ pub(super) struct Part {
     /// Indices of rows of the block, ascending.
     pub(super) rows: Arc<[usize]>,
     /// How much memory its sums take, about.
-    estimate: u64,
+    pub(super) estimate: u64,
 }
 
 /// What is read.
@@ -79,12 +79,22 @@ impl Part {
     fn new(found: &[&Match]) -> Self {
         let mut rows: Vec<usize> = found.iter().map(|found| found.row_index()).collect();
         rows.sort_unstable();
-        let rows_of = || found.iter().map(|found| found.row());
-        let samples: u64 = rows_of().map(|row| row.samples).sum();
-        let largest = rows_of().map(|row| row.raw_bytes).max().unwrap_or_default();
-        let estimate = samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE;
+        let estimate = estimate_of(found.iter().map(|found| found.row()));
         Self { block: Arc::clone(found[0].block()), dataset: found[0].dataset_index(), rows: rows.into(), estimate }
     }
+
+    /// Makes the part of these rows of a dataset, out of all `of` the block.
+    pub(super) fn of_rows(block: Arc<Block>, dataset: usize, rows: Arc<[usize]>, of: &[Row]) -> Self {
+        let estimate = estimate_of(rows.iter().map(|&row| &of[row]));
+        Self { block, dataset, rows, estimate }
+    }
+}
+
+/// Estimates the memory that the sums of a part take.
+fn estimate_of<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> u64 {
+    let samples: u64 = rows.clone().map(|row| row.samples).sum();
+    let largest = rows.map(|row| row.raw_bytes).max().unwrap_or_default();
+    samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE
 }
 
 /// Estimates the memory of a merge: the largest part as often as parts are read at once, and the result.

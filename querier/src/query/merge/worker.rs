@@ -12,6 +12,7 @@ use tracing::Span;
 use super::super::Error;
 use super::super::budget::Admitted;
 use super::super::explain::{Explaining, Step as Explained};
+use super::share::Done;
 
 /// A merge under way on the blocking pool.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub(super) struct Worker {
 #[derive(Debug)]
 enum Step {
     Add(Vec<Aggregate>),
+    Share(Done),
     Finish,
 }
 
@@ -42,7 +44,19 @@ impl Worker {
     /// # Errors
     /// Those of the merge, which then is over.
     pub(super) async fn add(&mut self, sums: Vec<Aggregate>) -> Result<(), Error> {
-        if self.steps.send(Step::Add(sums)).await.is_ok() {
+        self.send(Step::Add(sums)).await
+    }
+
+    /// Hands it a share that a sibling did.
+    ///
+    /// # Errors
+    /// Those of the merge, which then is over.
+    pub(super) async fn add_share(&mut self, share: Done) -> Result<(), Error> {
+        self.send(Step::Share(share)).await
+    }
+
+    async fn send(&mut self, step: Step) -> Result<(), Error> {
+        if self.steps.send(step).await.is_ok() {
             return Ok(());
         }
         // It only ever ends by itself to fail.
@@ -79,6 +93,11 @@ fn work(
                     merger.add(&sum.profile())?;
                     admitted.cover(held + merger.memory() as u64)?;
                 }
+            }
+            Some(Step::Share(share)) => {
+                let _timed = explaining.step(Explained::Sum);
+                share.with(|profile| Ok(merger.add(profile)?))?;
+                admitted.cover(held + merger.memory() as u64)?;
             }
             Some(Step::Finish) => break,
             None => return Err(Error::Cancelled),

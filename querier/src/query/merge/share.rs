@@ -1,0 +1,290 @@
+//! Shares: a merge that is heavy is cut into parts that follow each other, and siblings do all but the first.
+//!
+//! The one who answers decides what is read, down to the rows, so that each profile counts once whoever reads it. A share comes back as a
+//! merged profile and is merged as one more, in the order of the shares, which gives what one querier alone gives. What a sibling does
+//! not do (it died, has no room, is of another version, or would have to say more than a profile can) another does, and else the one
+//! who answers. A share is never shared again, for it is asked for by a call of its own that only merges.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use afterglow_profile::{Limits, decode, encode};
+use afterglow_proto::v1;
+use afterglow_proto::v1::sibling_service_client::SiblingServiceClient;
+use afterglow_store::block::SampleTypes;
+use afterglow_store::paths::TenantId;
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Code;
+use tracing::Instrument as _;
+
+use super::super::budget::Admitted;
+use super::super::{Engine, Error};
+use super::gather::{self, Read};
+use super::plan::{Part, Plan};
+use crate::siblings::Sibling;
+
+/// The largest share as a profile: what is larger is merged where it is needed.
+pub(crate) const SHARE_BYTES_MAX: usize = 64 << 20;
+
+/// The largest request for one: a row takes a byte or two, and a merge has a million of them.
+pub(crate) const REQUEST_BYTES_MAX: usize = 16 << 20;
+
+/// How much memory a share takes for each byte until it is merged: as it came, and decoded.
+const BYTES_PER_SHARE_BYTE: u64 = 4;
+
+/// How many blocks are opened at once for a share.
+const OPENS_MAX: usize = 16;
+
+/// How many siblings are asked for a share before it is done here.
+const ATTEMPTS_MAX: usize = 2;
+
+/// A share that a sibling does.
+pub(super) struct Share {
+    pub(super) parts: Vec<Part>,
+    call: AbortOnDropHandle<Option<Done>>,
+}
+
+/// A share that is done.
+#[derive(Debug)]
+pub(super) struct Done {
+    profile: Bytes,
+    /// The sample type that it was made of, where that is one.
+    pub(super) sample_type: Option<usize>,
+    _admitted: Admitted,
+}
+
+/// Cuts a plan into shares, and asks siblings for all but the first, which comes first.
+pub(super) async fn share_out(
+    engine: &Engine,
+    tenant: &TenantId,
+    plan: &Plan,
+    types: SampleTypes,
+) -> (Vec<Part>, Vec<Share>) {
+    let limits = &engine.0.limits;
+    let siblings = if plan.estimate > limits.share_above_bytes { engine.0.siblings.up().await } else { Vec::new() };
+    let weights: Vec<u64> = plan.parts.iter().map(|part| part.estimate).collect();
+    let mut shares = cut(&weights, siblings.len() + 1).into_iter().map(|range| plan.parts[range].to_vec());
+    let here = shares.next().unwrap_or_default();
+    let ask = |(number, parts): (usize, Vec<Part>)| {
+        let estimate = plan.estimate / (siblings.len() as u64 + 1);
+        let request = request(&parts, types, estimate);
+        let asked: Vec<Sibling> = (0..siblings.len().min(ATTEMPTS_MAX))
+            .map(|attempt| siblings[(number + attempt) % siblings.len()].clone())
+            .collect();
+        let call = ask(engine.clone(), tenant.clone(), asked, request).in_current_span();
+        Share { parts, call: AbortOnDropHandle::new(tokio::spawn(call)) }
+    };
+    let shares = shares.enumerate().map(ask).collect();
+    (here, shares)
+}
+
+/// Cuts what has these weights into at most so many runs that follow each other, of about the same weight; none is empty.
+fn cut(weights: &[u64], shares: usize) -> Vec<Range<usize>> {
+    let total: u128 = weights.iter().map(|&weight| u128::from(weight)).sum();
+    let (mut cut, mut start, mut before) = (Vec::new(), 0, 0u128);
+    for (place, &weight) in weights.iter().enumerate() {
+        // Which share the middle of it lies in.
+        let share = (2 * before + u128::from(weight)) * shares as u128 / (2 * total.max(1));
+        if place > start && share as usize > cut.len() && cut.len() + 1 < shares {
+            cut.push(start..place);
+            start = place;
+        }
+        before += u128::from(weight);
+    }
+    if start < weights.len() {
+        cut.push(start..weights.len());
+    }
+    cut
+}
+
+fn request(parts: &[Part], types: SampleTypes, estimate_bytes: u64) -> v1::MergeShareRequest {
+    let part = |part: &Part| {
+        let mut last = 0;
+        let steps = part.rows.iter().map(|&row| {
+            let step = row - std::mem::replace(&mut last, row);
+            u32::try_from(step).expect("a block has fewer rows than 2^32")
+        });
+        v1::SharePart {
+            path: part.block.path().to_string(),
+            bytes: part.block.size(),
+            dataset: u32::try_from(part.dataset).expect("a block has fewer datasets than 2^32"),
+            row_steps: steps.collect(),
+        }
+    };
+    let (types, sample_type) = match types {
+        SampleTypes::All => (v1::ShareTypes::Unspecified, 0),
+        SampleTypes::One(index) => (v1::ShareTypes::One, index as u32),
+        SampleTypes::Default => (v1::ShareTypes::Default, 0),
+    };
+    let parts = parts.iter().map(part).collect();
+    v1::MergeShareRequest { parts, types: types.into(), sample_type, estimate_bytes }
+}
+
+/// Asks siblings for a share, one after the other; none where nobody does it.
+async fn ask(engine: Engine, tenant: TenantId, siblings: Vec<Sibling>, request: v1::MergeShareRequest) -> Option<Done> {
+    for sibling in siblings {
+        let mut call = tonic::Request::new(request.clone());
+        engine.0.siblings.present(&tenant, call.metadata_mut());
+        let mut client = SiblingServiceClient::new(sibling.channel())
+            .max_encoding_message_size(REQUEST_BYTES_MAX)
+            .max_decoding_message_size(SHARE_BYTES_MAX);
+        match client.merge_share(call).await {
+            Ok(answer) => {
+                let v1::MergeShareResponse { profile, sample_type, declined } = answer.into_inner();
+                if !declined.is_empty() {
+                    tracing::debug!(sibling = sibling.address(), declined, "a share is done here");
+                    break;
+                }
+                // Without room for it, it is done here piece by piece.
+                let Ok(admitted) = engine.0.budget.try_admit(profile.len() as u64 * BYTES_PER_SHARE_BYTE) else {
+                    break;
+                };
+                engine.0.metrics.shares_done.inc();
+                return Some(Done {
+                    profile,
+                    sample_type: sample_type.map(|index| index as usize),
+                    _admitted: admitted,
+                });
+            }
+            Err(status) => {
+                // One that is busy, or has met damaged data, is there all the same.
+                if !matches!(status.code(), Code::ResourceExhausted | Code::DataLoss) {
+                    sibling.leave_alone();
+                }
+                tracing::info!(
+                    sibling = sibling.address(),
+                    code = ?status.code(),
+                    reason = status.message(),
+                    "a sibling did not do its share"
+                );
+            }
+        }
+    }
+    engine.0.metrics.shares_returned.inc();
+    None
+}
+
+// === impl Share, Done ===
+
+impl Share {
+    /// Waits for the sibling; none where the parts are to be read here.
+    pub(super) async fn done(&mut self) -> Option<Done> {
+        // A task that panicked did nothing.
+        (&mut self.call).await.ok().flatten()
+    }
+}
+
+impl Done {
+    /// Hands the share to `add` as a profile.
+    ///
+    /// # Errors
+    /// Those of `add`; and it is no profile, or larger than any may be.
+    pub(super) fn with<T>(
+        &self,
+        add: impl FnOnce(&afterglow_profile::Profile<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let profile =
+            decode::decode(&self.profile, &Limits::default()).map_err(|error| Error::Share(error.to_string()))?;
+        add(&profile)
+    }
+}
+
+/// Does a share for a sibling.
+pub(in super::super) async fn answer(
+    engine: &Engine,
+    tenant: &TenantId,
+    request: v1::MergeShareRequest,
+) -> Result<v1::MergeShareResponse, Error> {
+    let types = match v1::ShareTypes::try_from(request.types) {
+        Ok(v1::ShareTypes::Unspecified) => SampleTypes::All,
+        Ok(v1::ShareTypes::One) => SampleTypes::One(request.sample_type as usize),
+        Ok(v1::ShareTypes::Default) => SampleTypes::Default,
+        Err(_) => return Ok(declined("other versions have other sample types")),
+    };
+    let mut parts = Vec::with_capacity(request.parts.len());
+    let mut opened = stream::iter(request.parts.into_iter().map(|part| open(engine, tenant, part))).buffered(OPENS_MAX);
+    while let Some(part) = opened.next().await {
+        match part {
+            Some(part) => parts.push(part),
+            None => return Ok(declined("a block cannot be opened")),
+        }
+    }
+    drop(opened);
+    // A sibling that waits here holds memory of its own, for which a share of ours may wait there.
+    let admitted = engine.0.budget.try_admit(request.estimate_bytes)?;
+    let mut problems = Vec::new();
+    let read = gather::merge(engine, (parts, Vec::new()), types, admitted, 0, &mut problems).await?;
+    let (merged, types) = match read {
+        Read::Merged { worked, types, .. } if problems.is_empty() => (worked.0, types),
+        Read::Merged { .. } | Read::Nothing => return Ok(declined("not everything could be read")),
+        Read::Apart(_) => return Ok(declined("the profiles show different sample types")),
+    };
+    if !merged.warnings().is_empty() {
+        return Ok(declined("a profile has no place for what is to be said of it"));
+    }
+    let encoded = move || {
+        let bytes = encode::encode(&merged.profile());
+        let is_taken = bytes.len() <= SHARE_BYTES_MAX && decode::decode(&bytes, &Limits::default()).is_ok();
+        is_taken.then_some(bytes)
+    };
+    let Some(profile) = tokio::task::spawn_blocking(encoded).await? else {
+        return Ok(declined("it is larger than a profile may be"));
+    };
+    let sample_type = match types {
+        SampleTypes::One(index) => Some(index as u32),
+        SampleTypes::All | SampleTypes::Default => None,
+    };
+    Ok(v1::MergeShareResponse { profile: profile.into(), sample_type, declined: String::new() })
+}
+
+fn declined(reason: &str) -> v1::MergeShareResponse {
+    v1::MergeShareResponse { declined: reason.to_owned(), ..Default::default() }
+}
+
+/// Opens the block of a part, if it is one of the tenant's and has such rows.
+async fn open(engine: &Engine, tenant: &TenantId, part: v1::SharePart) -> Option<Part> {
+    let v1::SharePart { path, bytes, dataset, row_steps } = part;
+    let open = engine.0.catalog.block(tenant, &path, bytes).await?;
+    let mut row = 0usize;
+    let rows: Arc<[usize]> = row_steps
+        .into_iter()
+        .map(|step| {
+            row = row.saturating_add(step as usize);
+            row
+        })
+        .collect();
+    let is_there = rows.iter().all(|&row| open.rows().get(row).is_some_and(|of| of.dataset == dataset));
+    is_there.then(|| Part::of_rows(Arc::clone(open.block()), dataset as usize, rows, open.rows()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one share is what is cut")]
+    fn shares_are_about_as_heavy_as_each_other() {
+        assert_eq!(cut(&[1; 9], 3), [0..3, 3..6, 6..9]);
+        assert_eq!(cut(&[8, 1, 1, 1, 1], 2), [0..1, 1..5]);
+        assert_eq!(cut(&[1, 1, 1, 8], 3), [0..3, 3..4], "nothing is left for a third");
+        assert_eq!(cut(&[5], 3), [0..1]);
+        assert_eq!(cut(&[], 3), [0..0; 0]);
+        assert_eq!(cut(&[0, 0], 1), [0..2]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever the weights are, each thing is in one share, in its order, and no share is empty.
+        #[test]
+        fn nothing_is_lost_between_shares(weights in prop::collection::vec(0..1_000u64, 0..40), shares in 1..9usize) {
+            let cut = cut(&weights, shares);
+            prop_assert!(cut.len() <= shares && cut.iter().all(|range| !range.is_empty()));
+            prop_assert_eq!(cut.into_iter().flatten().collect::<Vec<_>>(), (0..weights.len()).collect::<Vec<_>>());
+        }
+    }
+}
