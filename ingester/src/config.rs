@@ -11,7 +11,7 @@ use afterglow_service::config::ByteSize;
 use afterglow_service::memory;
 
 use crate::commit;
-use crate::ingest::TimeWindow;
+use crate::ingest::{Rates, TimeWindow};
 
 /// The share of the memory that the budget takes where it is not set: the rest is for decoding buffers in transit, the
 /// allocator's slack and the other parts of the process.
@@ -46,6 +46,22 @@ pub struct Config {
     /// What a profile may hold.
     #[command(flatten)]
     pub limits: Limits,
+    /// How much a tenant may send.
+    #[command(flatten)]
+    pub tenants: Tenants,
+}
+
+/// How much each tenant may send to one ingester, in the long run; beyond, it is refused and may retry.
+#[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
+#[group(skip)]
+pub struct Tenants {
+    /// Profiles that a tenant may send to this ingester a second, after a burst of ten seconds' worth; 0 for any number
+    #[arg(long = "tenant.max-profiles-per-second", value_name = "N", default_value_t = 0)]
+    pub profiles_per_second_max: u32,
+    /// Bytes of profiles, as sent, that a tenant may send to this ingester a second, after a burst of ten seconds' worth; 0
+    /// for any number
+    #[arg(long = "tenant.max-bytes-per-second", value_name = "SIZE", default_value = "0")]
+    pub bytes_per_second_max: ByteSize,
 }
 
 /// What a profile may hold; each refusal names its flag.
@@ -159,6 +175,14 @@ impl Config {
             flush_bytes: self.flush_bytes.bytes(),
             flushes_in_flight_max: self.flushes_in_flight,
         }
+    }
+}
+
+// === impl Tenants ===
+
+impl Tenants {
+    pub(crate) fn rates(&self) -> Rates {
+        Rates { profiles: self.profiles_per_second_max, bytes: self.bytes_per_second_max }
     }
 }
 

@@ -35,10 +35,14 @@ use crate::recent::{Claim, Durable, GivenUp, Outcome, Pending, Recent, Seen};
 mod accept;
 mod metrics;
 pub(crate) mod names;
+mod quota;
 
 pub(crate) use accept::TimeWindow;
 pub(crate) use metrics::{Metrics, Protocol};
 pub(crate) use names::{Checked, Names};
+pub(crate) use quota::Rates;
+
+use quota::Quota;
 
 /// How long a sender waits that found no core.
 const SLOT_DELAY: Duration = Duration::from_secs(2);
@@ -120,6 +124,8 @@ pub(crate) struct Options {
     pub(crate) limits: Limits,
     /// Which times of profiles are believed.
     pub(crate) time_window: TimeWindow,
+    /// How much a tenant may send.
+    pub(crate) rates: Rates,
     /// The time between two ticks of group commit.
     pub(crate) flush_interval: Duration,
 }
@@ -132,6 +138,7 @@ pub(crate) struct Ingest(Arc<Inner>);
 struct Inner {
     parts: Parts,
     options: Options,
+    quota: Quota,
     in_flight: TaskTracker,
     draining: CancellationToken,
 }
@@ -141,7 +148,9 @@ struct Inner {
 impl Ingest {
     /// Puts the parts together.
     pub(crate) fn new(parts: Parts, options: Options) -> Self {
-        Self(Arc::new(Inner { parts, options, in_flight: TaskTracker::new(), draining: CancellationToken::new() }))
+        let quota = Quota::new(options.rates);
+        let (in_flight, draining) = (TaskTracker::new(), CancellationToken::new());
+        Self(Arc::new(Inner { parts, options, quota, in_flight, draining }))
     }
 
     /// Stores a profile, and returns when it is durable.
@@ -173,6 +182,7 @@ impl Ingest {
             return Err(refused(Failure::shutting_down()));
         }
         self.0.parts.commit.admit().map_err(refused)?;
+        self.0.quota.charge(&request.tenant, request.body.len() as u64, Instant::now()).map_err(refused)?;
         let id = names::parse_id(&request.names.id).map_err(refused)?;
         let id = id.unwrap_or_else(|| clock::mint_ulid(&*self.0.parts.clock, &*self.0.parts.random));
         tracing::Span::current().record("id", tracing::field::display(id));

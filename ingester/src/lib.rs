@@ -91,6 +91,7 @@ fn assemble(config: &Config, server: &Limits, store: Store, pool: Pool, metrics:
     let options = ingest::Options {
         limits: config.limits.of_profiles(server.body_bytes_max),
         time_window: config.limits.time_window(),
+        rates: config.tenants.rates(),
         flush_interval: config.flush_interval,
     };
     let ingest = Ingest::new(parts, options);

@@ -76,6 +76,9 @@ pub struct Config {
     /// Age of the listing of the bucket from which a question needs a new one
     #[arg(long = "query.max-list-age", value_name = "DURATION", default_value = "500ms", value_parser = humantime::parse_duration)]
     pub list_age_max: Duration,
+    /// Questions that a tenant may ask this querier at once; beyond, they are refused and may be retried; 0 for any number
+    #[arg(long = "tenant.max-queries", value_name = "N", default_value_t = 0)]
+    pub tenant_queries_max: usize,
 }
 
 // === impl Config ===
@@ -131,6 +134,7 @@ impl Config {
             merge_profiles_max: self.merge_profiles_max,
             merge_reads: self.merge_reads,
             share_above_bytes: self.share_above.bytes(),
+            tenant_queries_max: self.tenant_queries_max,
         }
     }
 

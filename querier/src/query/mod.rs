@@ -11,7 +11,7 @@
 //!   [`regressions`]: what differs between such sums beyond noise; [`statistics`]: how their shares spread; [`stats`]: what is stored
 //! - [`fetch`]: one profile; [`merge`]: many as one; [`diff`]: two such against each other; admitted by [`budget`]. [`filter`] and [`view`]
 //!   say what of their stacks is shown
-//! - [`answer`]: what all answers have in common; [`explain`]: what one cost
+//! - [`answer`]: what all answers have in common; [`explain`]: what one cost; [`places`]: how many a tenant may ask for at once
 //!
 //! What does not belong here: how a request came in, and anything that writes to the bucket.
 
@@ -28,6 +28,7 @@ mod function;
 mod labels;
 pub(crate) mod merge;
 mod metrics;
+mod places;
 mod regressions;
 mod search;
 mod selection;
@@ -65,6 +66,7 @@ use answer::Answer;
 use budget::{Admitted, Budget};
 use explain::{Explaining, Step};
 use metrics::Question;
+use places::Places;
 use selection::Selection;
 
 use crate::siblings::Siblings;
@@ -83,6 +85,8 @@ pub(crate) struct Limits {
     pub(crate) merge_reads: usize,
     /// The estimated memory of a merge above which siblings do shares of it, in bytes.
     pub(crate) share_above_bytes: u64,
+    /// How many questions of one tenant are answered at once; 0 for any number.
+    pub(crate) tenant_queries_max: usize,
 }
 
 /// Answers questions; cheap to clone. What one cost is noted in the second part, which each question has for itself.
@@ -95,6 +99,7 @@ struct Parts {
     clock: Arc<dyn Clock>,
     limits: Limits,
     budget: Budget,
+    places: Places,
     metrics: Metrics,
     siblings: Siblings,
     /// How long profiles are kept, where this process is what deletes them.
@@ -113,8 +118,9 @@ impl Engine {
         metrics: Metrics,
     ) -> Self {
         let budget = Budget::new(limits.memory_bytes, metrics.memory.clone());
+        let places = Places::new(limits.tenant_queries_max);
         Self(
-            Arc::new(Parts { catalog, clock, limits, budget, metrics, siblings, retention: OnceLock::new() }),
+            Arc::new(Parts { catalog, clock, limits, budget, places, metrics, siblings, retention: OnceLock::new() }),
             Explaining::default(),
         )
     }
@@ -140,7 +146,7 @@ impl Engine {
         request: v1::SearchRequest,
     ) -> Result<v1::SearchResponse, Failure> {
         let engine = self.explaining(request.explain);
-        engine.ask(Question::Search, search::answer(&engine, tenant, request)).await
+        engine.ask(tenant, Question::Search, search::answer(&engine, tenant, request)).await
     }
 
     /// Gives one profile, exactly as it was sent; or only what is known of it, where `is_known` says of its SHA-256 (in hexadecimal) that
@@ -155,7 +161,7 @@ impl Engine {
         request: v1::GetProfileRequest,
         is_known: impl FnOnce(&str) -> bool,
     ) -> Result<Fetched, Failure> {
-        self.ask(Question::GetProfile, fetch::answer(self, tenant, request, is_known)).await
+        self.ask(tenant, Question::GetProfile, fetch::answer(self, tenant, request, is_known)).await
     }
 
     /// Merges profiles into one answer.
@@ -169,7 +175,7 @@ impl Engine {
         request: v1::MergeRequest,
     ) -> Result<v1::MergeResponse, Failure> {
         let engine = self.explaining(request.explain);
-        engine.ask(Question::Merge, merge::answer(&engine, tenant, request)).await
+        engine.ask(tenant, Question::Merge, merge::answer(&engine, tenant, request)).await
     }
 
     /// Does a share of a merge for a sibling.
@@ -182,7 +188,7 @@ impl Engine {
         tenant: &TenantId,
         request: v1::MergeShareRequest,
     ) -> Result<v1::MergeShareResponse, Failure> {
-        self.ask(Question::Share, merge::share::answer(self, tenant, request)).await
+        self.ask(tenant, Question::Share, merge::share::answer(self, tenant, request)).await
     }
 
     /// Sums over time.
@@ -196,7 +202,7 @@ impl Engine {
         request: v1::SeriesRequest,
     ) -> Result<v1::SeriesResponse, Failure> {
         let engine = self.explaining(request.explain);
-        engine.ask(Question::Series, series::answer(&engine, tenant, request)).await
+        engine.ask(tenant, Question::Series, series::answer(&engine, tenant, request)).await
     }
 
     /// Ranks functions.
@@ -206,7 +212,7 @@ impl Engine {
     #[tracing::instrument(name = "top", skip_all, fields(%tenant, profiles, bytes, blocks, estimate))]
     pub(crate) async fn top(&self, tenant: &TenantId, request: v1::TopRequest) -> Result<v1::TopResponse, Failure> {
         let engine = self.explaining(request.explain);
-        engine.ask(Question::Top, top::answer(&engine, tenant, request)).await
+        engine.ask(tenant, Question::Top, top::answer(&engine, tenant, request)).await
     }
 
     /// Says all about one function.
@@ -220,7 +226,7 @@ impl Engine {
         request: v1::FunctionRequest,
     ) -> Result<v1::FunctionResponse, Failure> {
         let engine = self.explaining(request.explain);
-        engine.ask(Question::Function, function::answer(&engine, tenant, request)).await
+        engine.ask(tenant, Question::Function, function::answer(&engine, tenant, request)).await
     }
 
     /// Tells which functions cost another share than before, beyond noise.
@@ -234,7 +240,7 @@ impl Engine {
         request: v1::RegressionsRequest,
     ) -> Result<v1::RegressionsResponse, Failure> {
         let engine = self.explaining(request.explain);
-        engine.ask(Question::Regressions, regressions::answer(&engine, tenant, request)).await
+        engine.ask(tenant, Question::Regressions, regressions::answer(&engine, tenant, request)).await
     }
 
     /// Says how shares of functions spread over groups of profiles.
@@ -248,7 +254,7 @@ impl Engine {
         request: v1::StatisticsRequest,
     ) -> Result<v1::StatisticsResponse, Failure> {
         let engine = self.explaining(request.explain);
-        engine.ask(Question::Statistics, statistics::answer(&engine, tenant, request)).await
+        engine.ask(tenant, Question::Statistics, statistics::answer(&engine, tenant, request)).await
     }
 
     /// Says what is stored.
@@ -261,7 +267,7 @@ impl Engine {
         tenant: &TenantId,
         request: v1::StatsRequest,
     ) -> Result<v1::StatsResponse, Failure> {
-        self.ask(Question::Stats, stats::answer(self, tenant, request)).await
+        self.ask(tenant, Question::Stats, stats::answer(self, tenant, request)).await
     }
 
     /// Holds two merges against each other.
@@ -271,7 +277,7 @@ impl Engine {
     #[tracing::instrument(name = "diff", skip_all, fields(%tenant, profiles, bytes, blocks, estimate))]
     pub(crate) async fn diff(&self, tenant: &TenantId, request: v1::DiffRequest) -> Result<v1::DiffResponse, Failure> {
         let engine = self.explaining(request.explain);
-        engine.ask(Question::Diff, diff::answer(&engine, tenant, request)).await
+        engine.ask(tenant, Question::Diff, diff::answer(&engine, tenant, request)).await
     }
 
     /// Lists profile types.
@@ -284,7 +290,7 @@ impl Engine {
         tenant: &TenantId,
         request: v1::ProfileTypesRequest,
     ) -> Result<v1::ProfileTypesResponse, Failure> {
-        self.ask(Question::ProfileTypes, types::answer(self, tenant, request)).await
+        self.ask(tenant, Question::ProfileTypes, types::answer(self, tenant, request)).await
     }
 
     /// Lists services.
@@ -297,7 +303,7 @@ impl Engine {
         tenant: &TenantId,
         request: v1::ServicesRequest,
     ) -> Result<v1::ServicesResponse, Failure> {
-        self.ask(Question::Services, services::answer(self, tenant, request)).await
+        self.ask(tenant, Question::Services, services::answer(self, tenant, request)).await
     }
 
     /// Lists the names of labels.
@@ -310,7 +316,7 @@ impl Engine {
         tenant: &TenantId,
         request: v1::LabelNamesRequest,
     ) -> Result<v1::LabelNamesResponse, Failure> {
-        self.ask(Question::LabelNames, labels::names(self, tenant, request)).await
+        self.ask(tenant, Question::LabelNames, labels::names(self, tenant, request)).await
     }
 
     /// Lists the values of a label.
@@ -323,7 +329,7 @@ impl Engine {
         tenant: &TenantId,
         request: v1::LabelValuesRequest,
     ) -> Result<v1::LabelValuesResponse, Failure> {
-        self.ask(Question::LabelValues, labels::values(self, tenant, request)).await
+        self.ask(tenant, Question::LabelValues, labels::values(self, tenant, request)).await
     }
 
     /// Returns the engine of one question, which notes what the answer costs where that is asked for.
@@ -334,13 +340,21 @@ impl Engine {
     /// Waits for an answer, but not for ever, and counts it.
     async fn ask<T: Answer>(
         &self,
+        tenant: &TenantId,
         question: Question,
         answer: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Failure> {
         let asking = self.0.metrics.begin(question);
+        // A share is part of a question that has its place at a sibling.
+        let place = if matches!(question, Question::Share) { Ok(None) } else { self.0.places.take(tenant) };
+        let answer = async {
+            // Held for as long as the question is worked on, and no longer.
+            let _place = place?;
+            self.1.charge(answer).await.map_err(Failure::from)
+        };
         let after = self.0.limits.timeout;
-        let result = tokio::time::timeout(after, self.1.charge(answer)).await.unwrap_or(Err(Error::Deadline { after }));
-        let mut result = result.map_err(Failure::from);
+        let late = |_| Err(Error::Deadline { after }.into());
+        let mut result = tokio::time::timeout(after, answer).await.unwrap_or_else(late);
         asking.end(result.as_ref().map(Answer::is_partial));
         if let (Ok(answer), Some(explain)) = (&mut result, self.1.finish()) {
             answer.explain(explain);
