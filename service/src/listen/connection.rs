@@ -47,6 +47,12 @@ const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 /// The largest head of a request. Selectors travel in URLs.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 
+/// How many streams of a connection a client may have opened and reset before anybody looked at them, and how many may have ended because
+/// the client broke the protocol; beyond, the connection ends (CVE-2023-44487). A client that gives up on requests does so now and then,
+/// not hundreds of times at once.
+const PENDING_RESETS_MAX: usize = 20;
+const LOCAL_RESETS_MAX: usize = 256;
+
 /// How long to wait after the system has refused a connection: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -133,6 +139,9 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.streams_max)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        // Of CONTINUATION frames h2 itself takes no more than this many bytes need.
         .max_header_list_size(HEAD_BYTES_MAX);
     builder
 }

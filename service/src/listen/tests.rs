@@ -1,5 +1,7 @@
 //! Goal: one port serves every protocol, keeps out what would exhaust it, and ends without losing what is under way.
 
+mod abuse;
+
 use super::*;
 use crate::testing::{PATIENCE, Running, push};
 use afterglow_proto::v1::PushRequest;
