@@ -1,5 +1,5 @@
 # `make run` shows it, `make test` proves it; CI calls the same.
-.PHONY: run build test check lint unit e2e web web-lint web-test go-test parquet-test chart chart-e2e packages image deb sim rig tools goldens bench bench-inputs docs clean
+.PHONY: run build test check lint unit e2e web web-lint web-test go-test parquet-test chart chart-e2e packages image deb sim fuzz rig tools goldens bench bench-inputs docs clean
 
 # Where `make run` listens and stores.
 LISTEN ?= 127.0.0.1:4100
@@ -99,6 +99,10 @@ deb: build tools
 ## sim: seeds of the simulation, each twice; docs/testing.md says what they show
 sim:
 	SIM_SEEDS=$(SEEDS) cargo test --locked -p afterglow-simulation --test seeds -- --nocapture nothing_is_lost
+
+## fuzz: what reads bytes of others, a minute each; FUZZ_SECONDS says how long
+fuzz:
+	fuzz/run.sh
 
 ## rig: real processes over MinIO, killed every second or so for half an hour
 rig: tools

@@ -17,8 +17,8 @@
 //! Must not enter: object keys, commits, caching between blocks, clocks.
 
 mod aggregate;
-mod chunk;
-mod columns;
+pub(crate) mod chunk;
+pub(crate) mod columns;
 mod error;
 mod frame;
 mod gather;
@@ -35,9 +35,9 @@ mod rows;
 mod sampling;
 mod sink;
 mod sums;
-mod symbols;
+pub(crate) mod symbols;
 mod toc;
-mod values;
+pub(crate) mod values;
 pub(crate) mod varint;
 mod writer;
 

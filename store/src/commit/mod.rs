@@ -20,7 +20,7 @@ pub(crate) mod log;
 pub mod record;
 mod replay;
 mod sealed;
-mod snapshot;
+pub(crate) mod snapshot;
 pub mod state;
 
 use std::fmt;

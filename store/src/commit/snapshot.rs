@@ -42,7 +42,7 @@ const DAY_BYTES_MIN: usize = 4;
 
 /// Where the parts of a snapshot lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     pub(super) number: u64,
     pub(super) days: BTreeMap<Day, Shard>,
 }
@@ -105,7 +105,7 @@ impl Head {
     }
 
     /// Reads a head, and the state without its days.
-    fn decode(body: &[u8]) -> Result<(Self, State), Damage> {
+    pub(crate) fn decode(body: &[u8]) -> Result<(Self, State), Damage> {
         let mut cursor = Cursor::new(body);
         let (number, at_millis, boundary) = (cursor.varint()?, cursor.varint()?, cursor.varint()?);
         let mut days = BTreeMap::new();

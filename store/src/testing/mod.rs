@@ -6,6 +6,8 @@
 
 pub mod conformance;
 pub mod faults;
+pub mod odd;
+pub mod readers;
 pub mod s3;
 pub mod segments;
 pub mod time;

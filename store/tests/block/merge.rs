@@ -7,6 +7,7 @@ use afterglow_profile::{Limits, decode};
 use afterglow_store::block::{
     Block, Error, Input, Merge, MergeOptions, Merged, Options, Row, SampleTypes, SegmentWriter, Stats, Summary,
 };
+use afterglow_store::testing::odd;
 use afterglow_store::testing::segments::{Sent, segment as small_segment};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -14,7 +15,6 @@ use proptest::strategy::ValueTree;
 use ulid::Ulid;
 
 use crate::aggregate;
-use crate::odd::odd_profile;
 use crate::samples::{File, add, files, meta, number, opened, opened_as, segment, segment_from};
 
 /// Opens blocks.
@@ -170,7 +170,7 @@ fn odd_segments(runner: &mut proptest::test_runner::TestRunner, segments: u64) -
                 next.splice(..kept.min(next.len()), choices[..kept].iter().copied());
             }
             choices = next;
-            let raw = odd_profile(&choices);
+            let raw = odd::profile(&choices);
             let n = raws.len() as u64;
             let meta = meta(
                 n,
