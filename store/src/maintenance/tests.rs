@@ -254,7 +254,8 @@ async fn retention_drops_what_it_says() {
 async fn verification_finds_what_is_wrong() {
     use futures::TryStreamExt;
     let world = World::new();
-    world.push(&(0..6).map(profile).collect::<Vec<_>>()).await;
+    let profiles: Vec<_> = (0..6).map(profile).collect();
+    world.push(&profiles).await;
     to_rest(&world, options()).await;
     let tenant = World::tenant();
     let blocks: Vec<_> = world.objects.list(Some(&tenant.blocks())).try_collect().await.expect("it is in memory");
@@ -265,6 +266,17 @@ async fn verification_finds_what_is_wrong() {
         report.findings.into_iter().map(|finding| finding.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(texts().await, [] as [String; 0]);
+
+    // Sent again it is a copy; another profile under the same id is one that nobody will find.
+    world.push(&profiles[..1]).await;
+    assert_eq!(texts().await, [] as [String; 0]);
+    world.push(&[profiles[0].clone().with_value(77)]).await;
+    let found = texts().await;
+    assert!(found.len() == 1 && found[0].contains("another profile"), "{found:?}");
+    for segment in world.objects.list(Some(&tenant.segments())).try_collect::<Vec<_>>().await.expect("it is in memory")
+    {
+        world.objects.delete(&segment.location).await.expect("it is in memory");
+    }
 
     world.objects.put(key, good.slice(1..).into()).await.expect("it is in memory");
     assert_eq!(texts().await, [format!("{key}: has {} bytes, its commit says {}", good.len() - 1, good.len())]);
