@@ -5,13 +5,18 @@
 //! each and the one above. One gap is left, and [`Folder`] closes it: of two puts that race for a new folder, the loser finds the
 //! folder there and may return before the winner has synced the entry that names it; and a process that starts finds folders
 //! whose maker may have been killed before its sync. So the first put into any folder also syncs all folders above, once a process.
+//!
+//! A process that is killed in a put leaves its `<key>#<n>`, which no listing shows and nobody would ever delete: whoever opens the
+//! folder next does, once they are too old to be somebody's who still writes.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path as FolderPath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -35,8 +40,39 @@ pub(super) fn open(folder: &FolderPath) -> io::Result<Folder> {
             Ok(()) | Err(_) => {}
         }
     }
+    sweep_now(&root);
     let inner = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
     Ok(Folder { inner, synced: Arc::default(), root: root.into() })
+}
+
+/// How long the file of a put that has not ended is left alone: many times what any put may take.
+const UNFINISHED_AGE: Duration = Duration::from_secs(300);
+
+#[expect(clippy::disallowed_methods, reason = "files carry the time of the system, not that of a clock of ours")]
+fn sweep_now(root: &FolderPath) {
+    sweep(root, SystemTime::now());
+}
+
+/// Deletes what puts left that never ended. What cannot be read or deleted stays: the folder may belong to others or be only read.
+fn sweep(folder: &FolderPath, now: SystemTime) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
+        if kind.is_dir() {
+            sweep(&path, now);
+        } else if kind.is_file() && is_unfinished(&entry.file_name()) {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            let is_old = modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age >= UNFINISHED_AGE));
+            if is_old && std::fs::remove_file(&path).is_ok() {
+                tracing::info!(file = %path.display(), "deleted what a put left that never ended");
+            }
+        }
+    }
+}
+
+/// Whether a file has the name under which [`LocalFileSystem`] writes what will be an object. Keys of objects have no `#`.
+fn is_unfinished(name: &OsStr) -> bool {
+    let number = name.to_str().and_then(|name| name.rsplit_once('#')).map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// A store in a folder.
@@ -147,5 +183,31 @@ impl ObjectStore for Folder {
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> object_store::Result<()> {
         self.inner.rename_opts(from, to, options).await?;
         self.sync_above(to).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what a killed put left is deleted when it is old, and nothing else is.
+    #[test]
+    fn what_killed_puts_left_is_deleted_once_it_is_old() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let deep = folder.path().join("v1/t/anonymous/l0");
+        std::fs::create_dir_all(&deep).expect("a folder");
+        let names = ["a.agb", "a.agb#1", "b#x", "b.agb#27", "c#"];
+        names.iter().for_each(|name| std::fs::write(deep.join(name), "some").expect("a file"));
+        let left = || {
+            let entries = std::fs::read_dir(&deep).expect("a folder");
+            let mut left: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+            left.sort();
+            left
+        };
+        sweep_now(folder.path());
+        assert_eq!(left(), names, "all are too young");
+        let written = std::fs::metadata(deep.join("a.agb")).and_then(|file| file.modified()).expect("a time");
+        sweep(folder.path(), written + 2 * UNFINISHED_AGE);
+        assert_eq!(left(), ["a.agb", "b#x", "c#"]);
     }
 }
