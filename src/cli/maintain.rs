@@ -10,7 +10,8 @@ use afterglow_store::{StorageUrl, StoreOptions};
 
 /// Merges small blocks into large ones, deletes what is too old, and collects garbage
 ///
-/// Ingesters do the same as they go (role maintain). Any number may run at once, here and there.
+/// Ingesters do the same as they go (role maintain). Any number may run at once, here and there. Retention is a setting of each of
+/// them, not of the bucket, and the shortest one deletes: give this command the --retention.* that the servers have, or it goes by 30 days.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     afterglow maintain --storage s3://profiles --once\n  \

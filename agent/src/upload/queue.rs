@@ -151,6 +151,11 @@ impl Queue {
         removed
     }
 
+    /// Takes note of why none of the waiting entries could be sent.
+    pub(crate) fn held_up(&mut self, reason: &str) {
+        self.waiting.iter_mut().for_each(|entry| reason.clone_into(&mut entry.last_error));
+    }
+
     /// Takes no more in.
     pub(crate) fn close(&mut self) {
         self.closed = true;

@@ -82,10 +82,13 @@ pub(super) async fn run(shared: Arc<Shared>, target: Target) {
             End::Closed => return,
             End::Retired => continue,
             // Refused before it began: that is about the caller, not about a profile.
-            End::NotOpened(status) => match judge_stream(&status) {
-                Broken::Passing => (status, Broken::Passing),
-                Broken::Denied | Broken::Suspect => (status, Broken::Denied),
-            },
+            End::NotOpened(status) => {
+                shared.queue().held_up(status.message());
+                match judge_stream(&status) {
+                    Broken::Passing => (status, Broken::Passing),
+                    Broken::Denied | Broken::Suspect => (status, Broken::Denied),
+                }
+            }
             End::Broken(status) => {
                 let meaning = judge_stream(&status);
                 (status, meaning)

@@ -214,6 +214,7 @@ async fn at_the_deadline_a_push_says_what_stood_in_the_way() {
     let client = client(address, short);
     let error = client.push(profile(1, 10)).await.unwrap_err();
     assert!(matches!(&error, PushError::Deadline { .. }), "{error}");
+    assert!(error.to_string().contains("Connection refused"), "{error}");
     assert_eq!((client.stats().expired, client.stats().queued), (1, 0));
 }
 

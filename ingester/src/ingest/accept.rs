@@ -147,7 +147,7 @@ impl TimeWindow {
             return Ok(());
         }
         Err(Failure::invalid(format!(
-            "profile time {} is outside [{}, {}]; check the clock of the host",
+            "profile time {} is outside [{}, {}]; check the clock of the host (--limits.max-age, --limits.max-future)",
             time::format(time_nanos),
             time::format(first),
             time::format(last)
@@ -199,7 +199,7 @@ mod tests {
         let failure = window.check(NOW - 2 * day, NOW).expect_err("outside");
         assert_eq!(
             failure.message(),
-            "profile time 2026-11-22T22:23:20Z is outside [2026-11-23T22:23:20Z, 2026-11-25T22:23:20Z]; check the clock of the host"
+            "profile time 2026-11-22T22:23:20Z is outside [2026-11-23T22:23:20Z, 2026-11-25T22:23:20Z]; check the clock of the host (--limits.max-age, --limits.max-future)"
         );
         assert_eq!(TimeWindow { past: None, ..window }.check(1, NOW), Ok(()));
     }

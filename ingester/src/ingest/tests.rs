@@ -137,5 +137,5 @@ async fn a_profile_gets_what_it_lacks() {
     assert!(minted.id.timestamp_ms() <= harness.clock.unix_millis());
     assert!(minted.warnings.is_empty(), "{:?}", minted.warnings);
     let far = harness.push("", pprof(i64::MAX / 2)).await.expect_err("a time far away");
-    assert!(far.failure.message().ends_with("check the clock of the host"), "{}", far.failure);
+    assert!(far.failure.message().contains("check the clock of the host"), "{}", far.failure);
 }
