@@ -15,9 +15,13 @@ const PROFILES: usize = 24;
 /// How many requests each is of: a third of a second of work or so.
 const REQUESTS: &str = "8000";
 
-/// How often a version is compared with itself, in halves that chance makes, and how many of these may raise an alarm.
+/// How often a version is compared with itself, in halves that chance makes.
 const COMPARISONS: usize = 100;
-const ALARMS_MAX: usize = 5;
+
+/// How many of these may raise an alarm. Five are promised of comparisons that have nothing in common, and `stats` shows that over
+/// hundreds of them. Halves of the same 24 profiles have, so one odd profile counts again and again; and of 100 draws that alarm in 5 of
+/// 100 more than twice as many alarm once in a thousand times only.
+const ALARMS_MAX: usize = 12;
 
 /// Builds the program.
 fn slower(folder: &Path) -> PathBuf {
@@ -56,8 +60,8 @@ fn regressions(server: &Program, query: &str, base: &str) -> Vec<(String, f64)> 
         .collect()
 }
 
-/// Goal: a function that became a fifth slower is found, by about as much; of a hundred comparisons of a program with itself at most
-/// five find anything.
+/// Goal: a function that became a fifth slower is found, by about as much; of a hundred comparisons of a program with itself only as many
+/// find anything as chance lets.
 #[test]
 fn a_slower_function_of_a_real_program_is_found_and_an_unchanged_program_raises_no_alarm() {
     let folder = tempfile::tempdir().expect("a temporary folder");
