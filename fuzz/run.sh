@@ -25,7 +25,7 @@ RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm
 seed() { # TARGET
   mkdir -p "$folder/$1/corpus" "$folder/$1/findings"
   case $1 in
-    inflate) find tests/fixtures -name '*.pb.gz' -size -8k -exec cp -t "$folder/$1/corpus" {} + ;;
+    inflate) find tests/fixtures -name '*.pb.gz' -size -8k -exec cp --backup=numbered -t "$folder/$1/corpus" {} + ;;
     decode | views | merge | segment | compaction)
       find tests/fixtures -name '*.pb.gz' -size -8k | while read -r file; do
         { printf '\002'; gunzip -c "$file"; } > "$folder/$1/corpus/$(basename "$file" .pb.gz)"
