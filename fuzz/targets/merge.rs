@@ -21,7 +21,8 @@ fuzz_target!(|input: &[u8]| {
     }
     let merged = merger.finish();
     let profile = merged.profile();
-    if let [only] = &added[..] {
+    // A sum of equal stacks that passes 64 bits stops there, and says so.
+    if let ([only], []) = (&added[..], merged.warnings()) {
         assert_eq!(profile.totals().0, *only);
     }
     if added.is_empty() {
