@@ -105,14 +105,15 @@ pub async fn open(url: &StorageUrl, options: StoreOptions) -> Result<Store, Erro
     let failed = |source: object_store::Error| Error::Open { url: url.to_string(), source: source.into() };
     let (objects, prefix): (Arc<dyn ObjectStore>, _) = match url {
         StorageUrl::File { folder } => {
-            let folder = folder.clone();
-            let opened = tokio::task::spawn_blocking(move || local::open(&folder))
+            let to_open = folder.clone();
+            let opened = tokio::task::spawn_blocking(move || local::open(&to_open))
                 .await
                 .expect("opening a folder does not panic");
-            (
-                Arc::new(opened.map_err(|source| Error::Open { url: url.to_string(), source: source.into() })?),
-                Path::ROOT,
-            )
+            let opened = opened.map_err(|source| Error::Open { url: url.to_string(), source: source.into() })?;
+            // It looks at every name in the folder, for which nobody need wait.
+            let to_sweep = folder.clone();
+            tokio::task::spawn_blocking(move || local::sweep_now(&to_sweep));
+            (Arc::new(opened), Path::ROOT)
         }
         StorageUrl::S3 { bucket, prefix } => {
             let builder = s3::builder(bucket, &options.environment).await;

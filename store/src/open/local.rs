@@ -40,7 +40,6 @@ pub(super) fn open(folder: &FolderPath) -> io::Result<Folder> {
             Ok(()) | Err(_) => {}
         }
     }
-    sweep_now(&root);
     let inner = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
     Ok(Folder { inner, synced: Arc::default(), root: root.into() })
 }
@@ -48,8 +47,9 @@ pub(super) fn open(folder: &FolderPath) -> io::Result<Folder> {
 /// How long the file of a put that has not ended is left alone: many times what any put may take.
 const UNFINISHED_AGE: Duration = Duration::from_secs(300);
 
+/// Deletes what puts left that never ended, as of now.
 #[expect(clippy::disallowed_methods, reason = "files carry the time of the system, not that of a clock of ours")]
-fn sweep_now(root: &FolderPath) {
+pub(super) fn sweep_now(root: &FolderPath) {
     sweep(root, SystemTime::now());
 }
 
