@@ -3,8 +3,10 @@
 use std::io::Write as _;
 
 use afterglow_proto::Duration;
-use afterglow_proto::v1::Explain;
+use afterglow_proto::v1::{Completeness, Explain};
 use afterglow_service::config::ByteSize;
+
+use super::{warn, warn_incomplete};
 
 /// Whether a command says what its answer cost.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -15,6 +17,13 @@ pub(super) struct ExplainArgs {
 }
 
 impl ExplainArgs {
+    /// Says all that is to be known of an answer beside its sums: what it lacks, what looks wrong, and what it cost.
+    pub(super) fn tell_all(self, completeness: Option<&Completeness>, warnings: &[String], explain: Option<&Explain>) {
+        warn_incomplete(completeness);
+        warn(warnings);
+        self.tell(explain);
+    }
+
     /// Says what an answer cost, where that was asked for.
     pub(super) fn tell(self, explain: Option<&Explain>) {
         if let Some(explain) = explain.filter(|_| self.explain) {

@@ -8,7 +8,7 @@ use afterglow_proto::v1::{FunctionRequest, FunctionResponse, TopFunction};
 use super::forms::SumArgs;
 use super::table::{self, printable};
 use super::top::labels_text;
-use super::{Connection, Output, WindowArgs, duration, refused, series, warn, warn_incomplete, write_text};
+use super::{Connection, Output, WindowArgs, duration, refused, series, write_json, write_text};
 
 /// Says all about one function: its share by label, who calls it, whom it calls, its history.
 #[derive(Debug, clap::Args)]
@@ -52,11 +52,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let mut client = args.connection.query_client().await?;
     let answer = client.function(request).await.map_err(refused)?.into_inner();
-    warn_incomplete(answer.completeness.as_ref());
-    warn(&answer.warnings);
-    args.sums.explain.tell(answer.explain.as_ref());
+    args.sums.explain.tell_all(answer.completeness.as_ref(), &answer.warnings, answer.explain.as_ref());
     match args.sums.output {
-        Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
+        Output::Json => write_json(&answer),
         Output::Table => write_text(None, &listed(&answer)),
     }
 }

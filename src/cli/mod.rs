@@ -256,6 +256,11 @@ pub(crate) fn write_binary(output: Option<&PathBuf>, bytes: &[u8]) -> anyhow::Re
     }
 }
 
+/// Writes an answer as JSON to standard output.
+pub(crate) fn write_json(answer: &impl serde::Serialize) -> anyhow::Result<()> {
+    write_text(None, &(serde_json::to_string_pretty(answer)? + "\n"))
+}
+
 /// Writes text to `output`, or to standard output.
 pub(crate) fn write_text(output: Option<&PathBuf>, text: &str) -> anyhow::Result<()> {
     match output {

@@ -6,7 +6,7 @@ use afterglow_proto::v1::{FunctionValue, Regression, RegressionsRequest, Regress
 
 use super::forms::SumArgs;
 use super::table::{self, printable};
-use super::{BaseArgs, Connection, Output, SelectionArgs, refused, warn, warn_incomplete, write_text};
+use super::{BaseArgs, Connection, Output, SelectionArgs, refused, write_json, write_text};
 
 /// Tells which functions cost another share than before, beyond what instances and moments differ by anyway.
 #[derive(Debug, clap::Args)]
@@ -61,11 +61,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let mut client = args.connection.query_client().await?;
     let answer = client.regressions(request).await.map_err(refused)?.into_inner();
-    warn_incomplete(answer.completeness.as_ref());
-    warn(&answer.warnings);
-    args.sums.explain.tell(answer.explain.as_ref());
+    args.sums.explain.tell_all(answer.completeness.as_ref(), &answer.warnings, answer.explain.as_ref());
     match args.sums.output {
-        Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
+        Output::Json => write_json(&answer),
         Output::Table => {
             write_text(None, &listed(&answer.changes))?;
             writeln!(std::io::stderr(), "{}", summary(&answer))?;

@@ -6,7 +6,7 @@ use afterglow_proto::v1::{ProfileInfo, SearchRequest, SearchResponse};
 
 use super::explain::ExplainArgs;
 use super::table::{self, printable, time_text};
-use super::{Connection, Output, SelectionArgs, refused, warn_incomplete, write_text};
+use super::{Connection, Output, SelectionArgs, refused, warn_incomplete, write_json, write_text};
 
 /// The largest page a server gives; a larger `--limit` is fetched in several.
 const PAGE_MAX: u32 = 10_000;
@@ -56,7 +56,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     warn_incomplete(found.completeness.as_ref());
     match args.output {
-        Output::Json => write_text(None, &(serde_json::to_string_pretty(&found)? + "\n")),
+        Output::Json => write_json(&found),
         Output::Table => {
             write_text(None, &listed(&found.profiles))?;
             if found.profiles.is_empty() {

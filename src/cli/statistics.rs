@@ -10,7 +10,7 @@ use afterglow_proto::v1::{
 use super::forms::{FilterArgs, SumArgs};
 use super::table::{self, printable, time_text};
 use super::top::labels_text;
-use super::{Connection, Output, SelectionArgs, duration, refused, warn, warn_incomplete, write_text};
+use super::{Connection, Output, SelectionArgs, duration, refused, write_json, write_text};
 
 /// How many outliers of a function are named; JSON has them all.
 const OUTLIERS_SHOWN: usize = 3;
@@ -67,11 +67,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let mut client = args.connection.query_client().await?;
     let answer = client.statistics(request).await.map_err(refused)?.into_inner();
-    warn_incomplete(answer.completeness.as_ref());
-    warn(&answer.warnings);
-    args.sums.explain.tell(answer.explain.as_ref());
+    args.sums.explain.tell_all(answer.completeness.as_ref(), &answer.warnings, answer.explain.as_ref());
     match args.sums.output {
-        Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
+        Output::Json => write_json(&answer),
         Output::Table => write_text(None, &listed(&answer, args.total)),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use afterglow_proto::v1::{StatsRequest, StatsResponse};
 
 use super::table::{self, printable, time_text};
-use super::{Connection, Output, refused, warn_incomplete, write_text};
+use super::{Connection, Output, refused, warn_incomplete, write_json, write_text};
 
 /// Says what is stored, by level and by service, and how long it is kept.
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let answer = client.stats(StatsRequest {}).await.map_err(refused)?.into_inner();
     warn_incomplete(answer.completeness.as_ref());
     match args.output {
-        Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
+        Output::Json => write_json(&answer),
         Output::Table => write_text(None, &listed(&answer)),
     }
 }

@@ -8,7 +8,7 @@ use afterglow_proto::v1::{TopRequest, TopResponse};
 
 use super::forms::{FilterArgs, SumArgs, top_table};
 use super::table::printable;
-use super::{Connection, Output, SelectionArgs, refused, warn, warn_incomplete, write_text};
+use super::{Connection, Output, SelectionArgs, refused, write_json, write_text};
 
 /// Ranks functions over all selected profiles, and for each value of some labels.
 #[derive(Debug, clap::Args)]
@@ -50,11 +50,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let mut client = args.connection.query_client().await?;
     let answer = client.top(request).await.map_err(refused)?.into_inner();
-    warn_incomplete(answer.completeness.as_ref());
-    warn(&answer.warnings);
-    args.sums.explain.tell(answer.explain.as_ref());
+    args.sums.explain.tell_all(answer.completeness.as_ref(), &answer.warnings, answer.explain.as_ref());
     match args.sums.output {
-        Output::Json => write_text(None, &(serde_json::to_string_pretty(&answer)? + "\n")),
+        Output::Json => write_json(&answer),
         Output::Table => {
             write_text(None, &listed(&answer))?;
             if answer.groups_truncated > 0 {
