@@ -9,7 +9,7 @@ withBrowser();
 test("the overview shows every service with versions and instances, and what costs most", async () => {
   const page = await open("/");
   const row = page.locator(".fleet").getByRole("row").filter({ hasText: "checkout" });
-  await row.getByText("1.5").waitFor();
+  await row.getByText("1.5", { exact: true }).waitFor();
   await expect.poll(() => row.locator("td").allTextContents()).toEqual(expect.arrayContaining(["2"]));
   expect(await row.getByRole("img").locator("polyline").getAttribute("points")).toMatch(/^[\d., ]{40,}$/);
   await page.getByRole("region", { name: "Functions of all services" }).waitFor();
