@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use hashbrown::{HashMap, HashSet};
 
 use super::measure::Scale;
-use crate::{diff, frames::Frames, model::Profile};
+use crate::{diff, frames::Frames, model::Profile, tree::clamp};
 
 /// What part of the sum a node has to have, self or below, to be drawn.
 pub(super) const NODE_FRACTION: f64 = 0.005;
@@ -190,10 +190,9 @@ impl Counted {
         let none = [Vec::new(), Vec::new()];
         self.nodes.sort_by_cached_key(|node| {
             let [into, out] = around.get(&node.name).unwrap_or(&none);
-            let score = entropy(into, 0) + entropy(out, node.self_value);
-            let score = (score * node.total as f64) as i128 + node.self_value;
+            let score = score(entropy(into, 0) + entropy(out, node.self_value), node);
             let name = &frames.names()[node.name as usize];
-            (Reverse(score.unsigned_abs()), name.clone(), Reverse(node.self_value.unsigned_abs()))
+            (Reverse(score), name.clone(), Reverse(node.self_value.unsigned_abs()))
         });
     }
 
@@ -270,19 +269,31 @@ fn leads_elsewhere(into: &HashMap<u32, Vec<u32>>, from: u32, to: u32) -> bool {
 }
 
 /// Returns how much the edges on one side of a node say: their entropy, and that of what the node keeps to itself; 1 where there are none.
+///
+/// An edge of a diff whose calls cancel out makes it no number, as it does in pprof.
 fn entropy(weights: &[i128], self_value: i128) -> f64 {
     if weights.is_empty() {
         return 1.0;
     }
     let total = self_value + weights.iter().filter(|&&weight| weight > 0).sum::<i128>();
-    let part = |weight: i128| match weight.unsigned_abs() as f64 / total as f64 {
-        0.0 => 0.0,
-        fraction => -fraction * fraction.log2(),
-    };
     if total == 0 {
         return 0.0;
     }
+    let part = |weight: i128| {
+        let fraction = weight.unsigned_abs() as f64 / total as f64;
+        -fraction * fraction.log2()
+    };
     weights.iter().map(|&weight| part(weight)).sum::<f64>() + if self_value > 0 { part(self_value) } else { 0.0 }
+}
+
+/// Returns what nodes are ordered by, the largest first: the share of its total that `entropy` tells, and its self value.
+///
+/// In pprof this is an `int64`, and what is no number becomes the least of them there (on amd64), to which the self value is added:
+/// such a node comes first, or last where it keeps nothing to itself. The same here, so that the same nodes are drawn.
+fn score(entropy: f64, node: &Node) -> i64 {
+    let told = entropy * node.total as f64;
+    let told = if told.is_nan() { i64::MIN } else { told as i64 };
+    told.wrapping_add(clamp(node.self_value)).wrapping_abs()
 }
 
 /// Numbers the labels of each sample: what pprof would draw beside a node.
