@@ -252,7 +252,7 @@ pub(crate) fn write_binary(output: Option<&PathBuf>, bytes: &[u8]) -> anyhow::Re
         None if std::io::stdout().is_terminal() => {
             anyhow::bail!("the answer is binary: name a file with -o FILE, pipe it, or force it with -o -")
         }
-        _ => std::io::stdout().lock().write_all(bytes).context("cannot write to standard output"),
+        _ => write_out(bytes),
     }
 }
 
@@ -267,6 +267,14 @@ pub(crate) fn write_text(output: Option<&PathBuf>, text: &str) -> anyhow::Result
         Some(path) if path.as_os_str() != "-" => {
             std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
         }
-        _ => std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output"),
+        _ => write_out(text.as_bytes()),
+    }
+}
+
+/// Writes an answer to standard output. A reader that has seen enough, such as `head`, is no failure.
+fn write_out(bytes: &[u8]) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot write to standard output"),
     }
 }

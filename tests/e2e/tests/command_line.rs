@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test has its own environment")]
 
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use afterglow_e2e::{Program, built, client, output, real_profiles, tool};
 
@@ -108,6 +108,28 @@ fn a_push_is_not_cancelled_and_an_empty_search_says_where_it_looked() {
     let done = afterglow(&["search", "{service=\"none\"}", "--from", "-10m"], &[("AFTERGLOW_SERVER", &server.url())]);
     assert!(done.status.success());
     assert!(stderr(&done).contains("looks further back"), "{}", stderr(&done));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let storage = format!("file://{}", folder.path().display());
+    let env = [("AFTERGLOW_LIMITS_MAX_AGE", "0s")];
+    let server = Program::start("afterglow", &["serve", "--no-self-profile", "--storage", &storage], &env);
+    let path = real_profiles()[0].path.display().to_string();
+    client(&["push", &path, "--service", "api", "--type", "cpu"], &server.url());
+    for args in [&["labels"][..], &["search"], &["merge", "--type", "cpu"]] {
+        let (reader, writer) = std::io::pipe().expect("the system has pipes");
+        drop(reader);
+        let mut command = Command::new(built("afterglow"));
+        command
+            .args(args)
+            .args(["--from", "2000-01-01T00:00:00Z", "--server", &server.url()])
+            .stdout(writer)
+            .stderr(Stdio::piped());
+        let done = command.spawn().and_then(Child::wait_with_output).expect("it is built");
+        assert!(done.status.success() && done.stderr.is_empty(), "{args:?}: {}, {}", done.status, stderr(&done));
+    }
 }
 
 /// A tier lists the services it has, not those of the other.
