@@ -1,13 +1,14 @@
 //! `afterglow serve`: the write tier, the read tier and a profiler of both in one process on one port.
 //!
-//! It only puts together what the tiers offer: one store, one registry, one server. The profiler sends to the port like any other
-//! agent, so what it shows went the whole way.
+//! It only puts together what the tiers offer: one store, one registry, one server. The profiler sends to it like any other agent, but
+//! for the network: whatever the port speaks and whomever it trusts, the process reaches itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use afterglow_agent::connect::Connector;
 use afterglow_agent::debug::SelfProfiles;
 use afterglow_agent::{Profiler, ProfilerBuilder};
 use afterglow_ingester::maintenance;
@@ -15,7 +16,7 @@ use afterglow_service::access::Role;
 use afterglow_service::causes::Causes;
 use afterglow_service::config::{Secret, not_within};
 use afterglow_service::health::Part;
-use afterglow_service::listen::{self, Server};
+use afterglow_service::listen::{self, Door, Server};
 use afterglow_service::{Health, Metrics, Program, config, shutdown, telemetry};
 use afterglow_store::watch::Need;
 use afterglow_store::{StorageUrl, Store, StoreOptions};
@@ -25,6 +26,9 @@ const PROGRAM: Program = Program::new("afterglow");
 
 /// The service under which the process's own profiles are stored.
 const OWN_SERVICE: &str = "afterglow";
+
+/// What stands for the process in the addresses of its own requests; nobody looks it up.
+const OWN_ADDRESS: &str = "http://localhost";
 
 /// The bounds of the time between two of its own profiles: below, symbols would take more than the samples.
 const PERIOD_MIN: Duration = Duration::from_secs(1);
@@ -130,6 +134,7 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
     let querier = afterglow_querier::build(&args.querier, store, &metrics);
     querier.set_retention(args.maintenance.retention.options().retention);
     let drain = args.server.drain.clone();
+    let scheme = if args.server.tls.is_on() { "https" } else { "http" };
     let mut server = Server::new(PROGRAM, args.server, health, metrics)
         .grpc(Role::Write, ingester.grpc())
         .grpc(Role::Read, querier.grpc())
@@ -139,7 +144,7 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
         .pages(querier.pages())
         .profiles(Arc::new(SelfProfiles));
     let listener = listen::bind(args.listen).await?;
-    let url = format!("http://{}", reachable(listener.local_addr()?));
+    let url = format!("{scheme}://{}", reachable(listener.local_addr()?));
     tracing::info!(%url, "open it in a browser, or: afterglow search --server {url}");
 
     // The profiler ends first, so that its last window still finds the port open.
@@ -147,7 +152,7 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
     let profiler = if args.no_self_profile {
         None
     } else {
-        Some(profile_itself(&url, server.own_token(OWN_SERVICE), args.self_profile_period)?)
+        Some(profile_itself(server.door(), server.own_token(OWN_SERVICE), args.self_profile_period)?)
     };
     let profiled = async {
         stop.cancelled().await;
@@ -172,13 +177,20 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
     Ok(())
 }
 
-/// Starts to profile this process; its profiles go to its own port.
+/// Starts to profile this process; its profiles go to itself.
 fn profile_itself(
-    url: &str,
+    door: Door,
     token: Option<Secret>,
     period: Duration,
 ) -> Result<Profiler, afterglow_agent::profiler::Error> {
-    let mut builder = ProfilerBuilder::new(url, OWN_SERVICE).label("version", PROGRAM.version).period(period);
+    let connector = Connector::new(move || {
+        let door = door.clone();
+        async move { door.open().await }
+    });
+    let mut builder = ProfilerBuilder::new(OWN_ADDRESS, OWN_SERVICE)
+        .label("version", PROGRAM.version)
+        .period(period)
+        .connector(connector);
     if let Some(token) = token {
         builder = builder.token(token.reveal());
     }

@@ -1,20 +1,31 @@
 //! How a client reaches a server: address, TLS, and the metadata that every call carries.
 //!
 //! A [`Target`] is plain data. [`Target::channel`] dials lazily and serves any tonic client; [`Target::dial`] opens a new connection,
-//! so that a name is resolved again and a load balancer can choose again. `https://` is verified against the system's root
-//! certificates. The tenant and the token travel as metadata and never appear in `Debug` output or errors.
+//! so that a name is resolved again, a load balancer can choose again, and files of certificates are read again. `https://` is verified
+//! against the system's root certificates, or against those of [`Tls`]. The tenant and the token travel as metadata and never appear in
+//! `Debug` output or errors.
+
+mod tls;
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read as _;
+use std::future::Future;
+use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+
+pub use tls::Tls;
 
 /// The metadata key that names the tenant.
 const TENANT_KEY: &str = "x-scope-orgid";
@@ -57,6 +68,28 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A file of certificates or keys cannot be used.
+    #[error("{flag} {}: {reason}", path.display())]
+    TlsFile {
+        /// The setting.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong; never quotes the file.
+        reason: String,
+    },
+    /// Settings of TLS do not go together, or not with the address.
+    #[error("{0}")]
+    TlsSettings(&'static str),
+    /// The token would be for everybody on the way to read.
+    #[error(
+        "the token would go to {server} in the clear, where whoever is on the way can read it: use https://, or say that this is meant \
+         (token-in-clear)"
+    )]
+    TokenInClear {
+        /// The address as given.
+        server: String,
+    },
     /// TLS could not be set up.
     #[error("TLS for {server} could not be set up")]
     Tls {
@@ -83,11 +116,29 @@ pub struct Target {
     pub server: String,
     /// The tenant; none means the server's default.
     pub tenant: Option<String>,
-    /// A bearer token.
+    /// A bearer token. It goes over `https://`, or to this machine, unless `token_in_clear`.
     pub token: Option<String>,
+    /// Sends the token over plain `http://` to other machines as well.
+    pub token_in_clear: bool,
+    /// How `https://` is verified.
+    pub tls: Tls,
+    /// What opens connections in place of the network: the way into a server of the same process.
+    pub connector: Option<Connector>,
     /// The program that speaks, such as `afterglow-agent/0.1.0`.
     pub user_agent: String,
 }
+
+/// Opens connections in place of the network.
+#[derive(Clone)]
+pub struct Connector(Arc<dyn Fn() -> Opening + Send + Sync>);
+
+/// A connection that is being opened.
+type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+
+/// What a connection is made of.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Adds the tenant and the token to every call.
 #[derive(Clone)]
@@ -118,8 +169,7 @@ pub fn read_token(path: &Path) -> Result<String, Error> {
 /// As [`Target::dial`].
 pub async fn connect(server: &str) -> Result<Channel, Error> {
     let target = Target::new(server);
-    let channel = target.endpoint()?.connect().await;
-    channel.map_err(|error| Error::Unreachable { server: target.server, cause: innermost(&error) })
+    target.connect().await
 }
 
 // === impl Target ===
@@ -131,6 +181,9 @@ impl Target {
             server: server.into(),
             tenant: None,
             token: None,
+            token_in_clear: false,
+            tls: Tls::default(),
+            connector: None,
             user_agent: concat!("afterglow-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -140,8 +193,12 @@ impl Target {
     /// # Errors
     /// [`Error`] when the target itself is not valid; a server that does not answer shows at the first call.
     pub fn channel(&self) -> Result<Connection, Error> {
-        let credentials = self.credentials()?;
-        Ok(InterceptedService::new(self.endpoint()?.connect_lazy(), credentials))
+        let (credentials, endpoint) = (self.credentials()?, self.endpoint()?);
+        let channel = match &self.connector {
+            Some(connector) => endpoint.connect_with_connector_lazy(connector.service()),
+            None => endpoint.connect_lazy(),
+        };
+        Ok(InterceptedService::new(channel, credentials))
     }
 
     /// Opens a new connection.
@@ -150,15 +207,20 @@ impl Target {
     /// [`Error`] when the target is not valid, [`Error::Unreachable`] when the server does not answer within 5 s.
     pub async fn dial(&self) -> Result<Connection, Error> {
         let credentials = self.credentials()?;
-        let channel = self
-            .endpoint()?
-            .connect()
-            .await
-            .map_err(|error| Error::Unreachable { server: self.server.clone(), cause: innermost(&error) })?;
-        Ok(InterceptedService::new(channel, credentials))
+        Ok(InterceptedService::new(self.connect().await?, credentials))
     }
 
-    /// Checks address, tenant, token and user agent without connecting.
+    async fn connect(&self) -> Result<Channel, Error> {
+        let endpoint = self.endpoint()?;
+        let connected = match &self.connector {
+            Some(connector) => endpoint.connect_with_connector(connector.service()).await,
+            None => endpoint.connect().await,
+        };
+        connected
+            .map_err(|error| Error::Unreachable { server: self.server.clone(), cause: tls::explain(innermost(&error)) })
+    }
+
+    /// Checks address, tenant, token, user agent and the files of TLS without connecting.
     ///
     /// # Errors
     /// [`Error`] with the first that is not valid.
@@ -179,9 +241,21 @@ impl Target {
         if endpoint.uri().host().is_none_or(str::is_empty) {
             return Err(address());
         }
+        if self.token.is_some()
+            && !self.token_in_clear
+            && !secure
+            && self.connector.is_none()
+            && !is_this_machine(&endpoint)
+        {
+            return Err(Error::TokenInClear { server: self.server.clone() });
+        }
         if secure {
-            let tls = ClientTlsConfig::new().with_native_roots();
+            let tls = self.tls.config()?.timeout(CONNECT_TIMEOUT);
             endpoint = endpoint.tls_config(tls).map_err(|source| Error::Tls { server: self.server.clone(), source })?;
+        } else if self.tls != Tls::default() {
+            return Err(Error::TlsSettings(
+                "files of TLS are given, but the server's address does not begin with https://",
+            ));
         }
         endpoint = endpoint
             .user_agent(self.user_agent.as_str())
@@ -213,8 +287,55 @@ impl fmt::Debug for Target {
             .field("server", &self.server)
             .field("tenant", &self.tenant)
             .field("token", &self.token.as_ref().map(|_| "***"))
+            .field("token_in_clear", &self.token_in_clear)
+            .field("tls", &self.tls)
+            .field("connector", &self.connector)
             .field("user_agent", &self.user_agent)
             .finish()
+    }
+}
+
+/// Returns whether what is sent there leaves this machine's memory.
+fn is_this_machine(endpoint: &Endpoint) -> bool {
+    let host = endpoint.uri().host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host.parse().map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |address: IpAddr| address.is_loopback())
+}
+
+// === impl Connector ===
+
+impl Connector {
+    /// Opens connections by a call of `open`.
+    pub fn new<F, S>(open: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self(Arc::new(move || {
+            let opening = open();
+            Box::pin(async move { Ok(Box::new(opening.await?) as Box<dyn Stream>) })
+        }))
+    }
+
+    fn service(
+        &self,
+    ) -> impl tower::Service<
+        http::Uri,
+        Response = TokioIo<Box<dyn Stream>>,
+        Error = io::Error,
+        Future = impl Future<Output = io::Result<TokioIo<Box<dyn Stream>>>> + Send + use<>,
+    > + Send
+    + use<> {
+        let Self(open) = self.clone();
+        tower::service_fn(move |_: http::Uri| {
+            let opening = open();
+            async move { Ok(TokioIo::new(opening.await?)) }
+        })
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector")
     }
 }
 
@@ -265,6 +386,23 @@ mod tests {
         for odd in ["", "\n", "agw_1\nagw_2\n", "name = agw_1", &"a".repeat(5000)] {
             std::fs::write(&path, odd).unwrap();
             assert!(read_token(&path).unwrap_err().to_string().ends_with("does not hold one token"), "{odd}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_goes_in_the_clear_to_this_machine_alone_unless_that_is_meant() {
+        let target = |server: &str| Target { token: Some("agw_1".into()), ..Target::new(server) };
+        for good in ["localhost:4100", "http://127.0.0.2:4100", "http://[::1]:4100", "https://profiles.example.com"] {
+            assert!(target(good).check().is_ok(), "{good}");
+            assert!(Target::new(good).check().is_ok(), "{good}");
+        }
+        for bad in
+            ["ingester:4100", "http://10.0.0.1:4100", "http://localhost.example.com", "http://[2001:db8::1]:4100"]
+        {
+            let error = target(bad).check().unwrap_err().to_string();
+            assert!(error.contains(bad) && error.contains("token-in-clear") && !error.contains("agw_1"), "{error}");
+            assert!(Target { token_in_clear: true, ..target(bad) }.check().is_ok(), "{bad}");
+            assert!(Target::new(bad).check().is_ok(), "{bad}");
         }
     }
 

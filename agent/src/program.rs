@@ -12,7 +12,7 @@ use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
-use crate::connect::{self, Target};
+use crate::connect::{self, Target, Tls};
 use crate::debug::SelfProfiles;
 use crate::scrape::{File, Scraper};
 use crate::upload::{Client, Options};
@@ -45,7 +45,7 @@ A file that scrapes CPU, heap, goroutine, mutex and block of two targets:
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "afterglow-agent", version, after_help = EXAMPLES)]
 pub struct Settings {
-    /// The TOML file that says what to scrape; flags and environment go over its server, tenant, token, token_file, listen and queue
+    /// The TOML file that says what to scrape; flags and environment go over its settings of the same names, and over those of its tls_config
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
     /// Checks the file and exits: 0 when it is good, 78 when not
@@ -63,6 +63,18 @@ pub struct Settings {
     /// The file that holds the token to present
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Presents the token over plain http:// to other machines, too, where whoever is on the way can read it
+    #[arg(long)]
+    pub token_in_clear: bool,
+    /// PEM file of the authorities by which an https:// server is verified, and no others [default: those of the system]
+    #[arg(long = "tls.ca-file", value_name = "FILE")]
+    pub tls_ca_file: Option<PathBuf>,
+    /// PEM file of the certificate to present to the server, where it asks for one; read again for each connection
+    #[arg(long = "tls.cert-file", value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// PEM file of that certificate's private key
+    #[arg(long = "tls.key-file", value_name = "FILE")]
+    pub tls_key_file: Option<PathBuf>,
     /// Address on which to serve the agent's own health, metrics and profiles; none where it is not given
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -127,7 +139,16 @@ impl Settings {
             (None, Some(path)) => Some(connect::read_token(path)?),
             (None, None) => None,
         };
+        let own = file.tls_config.clone().unwrap_or_default();
+        let tls = Tls {
+            ca_file: self.tls_ca_file.clone().or(own.ca_file),
+            cert_file: self.tls_cert_file.clone().or(own.cert_file),
+            key_file: self.tls_key_file.clone().or(own.key_file),
+        };
         Ok(Target {
+            token_in_clear: self.token_in_clear || file.token_in_clear,
+            tls,
+            connector: None,
             server: server.cloned().unwrap_or_else(|| SERVER_DEFAULT.to_owned()),
             tenant: self.tenant.clone().or_else(|| file.tenant.clone()),
             token,

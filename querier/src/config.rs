@@ -1,5 +1,6 @@
 //! The settings of the read tier, as clap arguments that each program flattens into its own.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use afterglow_service::config::{ByteSize, Secret, not_within};
@@ -7,7 +8,7 @@ use afterglow_service::memory;
 use afterglow_store::catalog;
 
 use crate::query::Limits;
-use crate::siblings::{self, SiblingNames};
+use crate::siblings::{self, SiblingNames, Tls};
 
 /// The oldest listing that the promise "visible within a second of its acknowledgement" allows, with room for the listing itself.
 const LIST_AGE_MAX: Duration = Duration::from_secs(1);
@@ -70,6 +71,20 @@ pub struct Config {
     /// Token presented to them: one with the role read for every tenant. Better given by the environment
     #[arg(long = "query.siblings-token", value_name = "TOKEN")]
     pub siblings_token: Option<Secret>,
+    /// Asks siblings over TLS, and verifies them by the authorities of the system. It has to be what they speak
+    #[arg(long = "query.siblings-tls")]
+    pub siblings_tls: bool,
+    /// PEM file of the authorities by which siblings are verified instead; asks them over TLS. The name that is verified is the one in
+    /// query.siblings. Read again when it changes
+    #[arg(long = "query.siblings-ca-file", value_name = "FILE")]
+    pub siblings_ca_file: Option<PathBuf>,
+    /// PEM file of the certificate to present to siblings that ask for one; it may be that of the port, if it is for clients, too. Read
+    /// again when it changes
+    #[arg(long = "query.siblings-cert-file", value_name = "FILE")]
+    pub siblings_cert_file: Option<PathBuf>,
+    /// PEM file of that certificate's private key
+    #[arg(long = "query.siblings-key-file", value_name = "FILE")]
+    pub siblings_key_file: Option<PathBuf>,
     /// Estimated memory of a merge above which siblings do shares of it
     #[arg(long = "query.share-above", value_name = "SIZE", default_value = "64MiB")]
     pub share_above: ByteSize,
@@ -103,6 +118,7 @@ impl Config {
         if self.siblings_token.as_ref().is_some_and(|token| !siblings::is_token(token)) {
             problems.push("query.siblings-token is empty, or has what no header can carry".to_owned());
         }
+        problems.extend(self.siblings_tls().and_then(|tls| tls.load().err()));
         if self.list_age_max >= LIST_AGE_MAX {
             let age = humantime::format_duration(self.list_age_max);
             problems.push(format!(
@@ -125,6 +141,14 @@ impl Config {
     /// Returns the memory for parts of blocks in effect.
     pub fn range_cache(&self) -> ByteSize {
         self.range_cache.unwrap_or_else(|| memory::share(RANGE_CACHE_SHARE, RANGE_CACHE_MAX, MEMORY_UNKNOWN))
+    }
+
+    /// Returns how siblings are asked over TLS; nothing where they are asked in the clear.
+    pub(crate) fn siblings_tls(&self) -> Option<Tls> {
+        let [ca, cert, key] =
+            [&self.siblings_ca_file, &self.siblings_cert_file, &self.siblings_key_file].map(Clone::clone);
+        let is_on = self.siblings_tls || ca.is_some() || cert.is_some() || key.is_some();
+        is_on.then_some(Tls { ca, cert, key })
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -175,6 +199,20 @@ mod tests {
         assert!(config.merge_memory() <= MERGE_MEMORY_MAX && config.merge_memory().bytes() > 0);
         assert!(config.block_cache() <= BLOCK_CACHE_MAX && config.block_cache().bytes() > 0);
         assert!(config.range_cache() <= RANGE_CACHE_MAX && config.range_cache().bytes() > 0);
+    }
+
+    #[test]
+    fn any_setting_of_their_tls_turns_it_on() {
+        assert_eq!(config(&[]).siblings_tls(), None);
+        for flags in
+            [&["--query.siblings-tls"][..], &["--query.siblings-ca-file=ca.pem"], &["--query.siblings-cert-file=c.pem"]]
+        {
+            assert!(config(flags).siblings_tls().is_some(), "{flags:?}");
+        }
+        let missing = problems(&["--query.siblings-ca-file=/nowhere/ca.pem"]).join("; ");
+        assert!(missing.starts_with("query.siblings-ca-file /nowhere/ca.pem: cannot be read: "), "{missing}");
+        let half = problems(&["--query.siblings-cert-file=c.pem"]).join("; ");
+        assert_eq!(half, "query.siblings-cert-file and query.siblings-key-file go together: one of them is missing");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct Querier {
 pub fn build(config: &Config, store: Store, metrics: &Metrics) -> Querier {
     let clock = Arc::clone(store.clock());
     let catalog = Catalog::new(store, config.catalog_options());
-    let siblings = Siblings::new(config.siblings.clone(), config.siblings_token.as_ref());
+    let siblings = Siblings::new(config.siblings.clone(), config.siblings_token.as_ref(), config.siblings_tls());
     let metrics = metrics.register(query::Metrics::new);
     Querier { engine: Engine::new(catalog, clock, config.limits(), siblings, metrics) }
 }

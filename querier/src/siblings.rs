@@ -4,6 +4,8 @@
 //! up is found out by asking it. One that does not answer is left alone for a while. Nothing is lost by a sibling that is none any more, or
 //! not yet: what it does not do is done elsewhere.
 
+mod tls;
+
 use std::fmt;
 use std::net::{SocketAddr, UdpSocket};
 use std::str::FromStr;
@@ -18,13 +20,15 @@ use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
+pub(crate) use tls::Tls;
+
 /// What a DNS name is told by.
 const DNS_PREFIX: &str = "dns+";
 
 /// The most siblings: more shares than that cost more than they save.
 const SIBLINGS_MAX: usize = 64;
 
-/// How long what DNS said is believed: about as long as Kubernetes takes to notice that a pod came or went.
+/// How long what DNS said, and what stands in files, is believed: about as long as Kubernetes takes to notice that a pod came or went.
 const RESOLVED_FOR: Duration = Duration::from_secs(10);
 
 /// How long DNS may take; meanwhile a question waits.
@@ -69,6 +73,8 @@ pub enum BadNames {
 #[derive(Debug, Default)]
 pub(crate) struct Siblings {
     names: Option<SiblingNames>,
+    /// Nothing where they are asked in the clear.
+    tls: Option<Tls>,
     /// What is presented to them.
     credentials: Option<Credentials>,
     known: Mutex<Known>,
@@ -80,6 +86,8 @@ type Credentials = MetadataValue<Ascii>;
 #[derive(Debug, Default)]
 struct Known {
     resolved_at: Option<Instant>,
+    /// What stood in the files of TLS.
+    contents: Option<tls::Contents>,
     siblings: Vec<Sibling>,
     is_warned: AtomicBool,
 }
@@ -102,7 +110,7 @@ impl FromStr for SiblingNames {
             let bad = || BadNames::Address { text: text.to_owned() };
             let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
             let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
-            let is_address = is_port && !host.is_empty() && endpoint(text).is_ok();
+            let is_address = is_port && !host.is_empty() && endpoint("http", text).is_ok();
             if is_address { Ok(text.to_owned()) } else { Err(bad()) }
         };
         if let Some(name) = text.strip_prefix(DNS_PREFIX) {
@@ -129,27 +137,58 @@ impl fmt::Display for SiblingNames {
 
 impl Siblings {
     /// Knows siblings by these names, none where there are none, to which this token is presented. Asks nobody yet.
-    pub(crate) fn new(names: Option<SiblingNames>, token: Option<&Secret>) -> Self {
-        let siblings = match &names {
-            Some(SiblingNames::List(list)) => list.iter().filter_map(|address| Sibling::new(address)).collect(),
+    pub(crate) fn new(names: Option<SiblingNames>, token: Option<&Secret>, tls: Option<Tls>) -> Self {
+        // Files that cannot be read were said when settings were checked; until they can, nobody is asked.
+        let contents = tls.as_ref().and_then(|tls| tls.load().ok());
+        let siblings = Self { names, tls, credentials: token.and_then(credentials), known: Mutex::default() };
+        let listed = siblings.listed(contents.as_ref());
+        *siblings.known() = Known { siblings: listed, contents, ..Known::default() };
+        siblings
+    }
+
+    /// Returns those that are listed, where there is a list.
+    fn listed(&self, contents: Option<&tls::Contents>) -> Vec<Sibling> {
+        match &self.names {
+            Some(SiblingNames::List(list)) => {
+                list.iter().filter_map(|address| self.sibling(address, None, contents)).collect()
+            }
             Some(SiblingNames::Dns(_)) | None => Vec::new(),
-        };
-        Self {
-            names,
-            credentials: token.and_then(credentials),
-            known: Mutex::new(Known { siblings, ..Known::default() }),
+        }
+    }
+
+    /// Makes a sibling at `host:port`; its certificate has to be for `name`, or else for the host.
+    fn sibling(&self, address: &str, name: Option<&str>, contents: Option<&tls::Contents>) -> Option<Sibling> {
+        match (&self.tls, contents) {
+            (None, _) => Some(Sibling::new(address, endpoint("http", address).ok()?)),
+            (Some(_), Some(contents)) => {
+                let tls = contents.config(name).timeout(CONNECT_TIMEOUT);
+                Some(Sibling::new(address, endpoint("https", address).ok()?.tls_config(tls).ok()?))
+            }
+            (Some(_), None) => None,
         }
     }
 
     /// Returns those that are not left alone just now.
     pub(crate) async fn up(&self) -> Vec<Sibling> {
-        if let Some(SiblingNames::Dns(name)) = &self.names
-            && self.is_old()
-        {
-            self.resolve(name).await;
+        if (self.tls.is_some() || matches!(self.names, Some(SiblingNames::Dns(_)))) && self.is_old() {
+            self.reload();
+            if let Some(SiblingNames::Dns(name)) = &self.names {
+                self.resolve(name).await;
+            }
         }
         let now = Instant::now();
         self.known().siblings.iter().filter(|sibling| sibling.is_up(now)).cloned().collect()
+    }
+
+    /// Looks whether files of TLS have changed, and connects anew where they have. Files that cannot be used leave those read before them
+    /// in force.
+    fn reload(&self) {
+        let Some(contents) = self.tls.as_ref().and_then(|tls| tls.load().ok()) else { return };
+        if self.known().contents.as_ref() != Some(&contents) {
+            let siblings = self.listed(Some(&contents));
+            let mut known = self.known();
+            (known.siblings, known.contents) = (siblings, Some(contents));
+        }
     }
 
     /// Presents the token, if there is one, for a tenant.
@@ -183,11 +222,13 @@ impl Siblings {
         };
         let mut known = self.known();
         known.is_warned.store(false, Ordering::Relaxed);
+        let contents = known.contents.clone();
+        let host = name.rsplit_once(':').map(|(host, _)| host);
         let mut siblings: Vec<Sibling> = Vec::with_capacity(found.len());
         for address in found.iter().map(ToString::to_string) {
             // Whom we know we have a connection to.
             let sibling = known.siblings.iter().find(|known| *known.address == *address).cloned();
-            siblings.extend(sibling.or_else(|| Sibling::new(&address)));
+            siblings.extend(sibling.or_else(|| self.sibling(&address, host, contents.as_ref())));
         }
         known.siblings = siblings;
     }
@@ -222,18 +263,17 @@ fn is_own(address: SocketAddr) -> bool {
     local.is_ok_and(|local| local.ip() == address.ip())
 }
 
-fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+fn endpoint(scheme: &str, address: &str) -> Result<Endpoint, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?;
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).http2_keep_alive_interval(PROBE).keep_alive_timeout(PROBE))
 }
 
 // === impl Sibling ===
 
 impl Sibling {
-    /// Knows a sibling at `host:port`. Connects when it is asked something.
-    fn new(address: &str) -> Option<Self> {
-        let channel = endpoint(address).ok()?.connect_lazy();
-        Some(Self { address: address.into(), channel, left_alone_until: Arc::default() })
+    /// Knows a sibling. Connects when it is asked something.
+    fn new(address: &str, endpoint: Endpoint) -> Self {
+        Self { address: address.into(), channel: endpoint.connect_lazy(), left_alone_until: Arc::default() }
     }
 
     /// Returns where it is.
@@ -275,19 +315,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_does_not_answer_is_left_alone_for_a_while() {
-        let siblings = Siblings::new(Some("a:1,b:2".parse().expect("names")), None);
+        let siblings = Siblings::new(Some("a:1,b:2".parse().expect("names")), None, None);
         let up = siblings.up().await;
         assert_eq!(up.iter().map(Sibling::address).collect::<Vec<_>>(), ["a:1", "b:2"]);
         up[0].leave_alone();
         assert_eq!(siblings.up().await.iter().map(Sibling::address).collect::<Vec<_>>(), ["b:2"]);
         tokio::time::advance(LEFT_ALONE_FOR).await;
         assert_eq!(siblings.up().await.len(), 2);
-        assert_eq!(Siblings::new(None, None).up().await.len(), 0);
+        assert_eq!(Siblings::new(None, None, None).up().await.len(), 0);
     }
 
     #[test]
     fn a_token_is_presented_and_not_shown() {
-        let siblings = Siblings::new(None, Some(&Secret::from("agw_x".to_owned())));
+        let siblings = Siblings::new(None, Some(&Secret::from("agw_x".to_owned())), None);
         let mut metadata = MetadataMap::new();
         siblings.present(&TenantId::anonymous(), &mut metadata);
         assert_eq!(metadata.get("authorization").expect("presented"), "Bearer agw_x");

@@ -1,11 +1,12 @@
-//! Who may do what: bearer tokens from a file of their digests, each with roles and tenants.
+//! Who may do what: bearer tokens from a file of their digests, each with roles and tenants; and certificates of clients.
 //!
 //! [`Options`] are the flags. A server opens an [`Access`] from them and sets it before each of its routes with what the
 //! route needs ([`Need`]): the role of whoever pushes, asks or operates. What comes past it has a tenant that its token
 //! allows, in the header that [`tenant`](crate::tenant) reads; the token itself goes no further.
 //!
-//! Without a file of tokens everybody is let in and the header decides. A server that others can reach starts so only
-//! when it is told that this is meant (`--insecure`).
+//! Where clients have to present a certificate (mTLS), each route needs one first; the token still says who asks. Without
+//! a file of tokens everybody who comes so far is let in and the header decides. A server that others can reach starts with
+//! neither only when it is told that this is meant (`--insecure`).
 //!
 //! [`tokens`] reads the file, [`follow`] reads it again when it changes, [`credentials`] finds the token in a request,
 //! [`decide`] is the pure decision, [`audit`] writes down what was refused. No part of this prints a token or its digest.
@@ -66,20 +67,32 @@ pub(crate) struct Access {
     guard: Option<Arc<Guard>>,
 }
 
-/// The tokens in force, and what is counted of them.
+/// What is asked of a request, at least one of the two.
 #[derive(Debug)]
 struct Guard {
+    /// Its connection has to have begun with a certificate.
+    needs_certificate: bool,
+    tokens: Option<Tokens>,
+    refused: Family<Reason, Counter>,
+    audit: Arc<Audit>,
+}
+
+/// The tokens in force, and what is counted of them.
+#[derive(Debug)]
+struct Tokens {
     file: PathBuf,
     /// Tokens of this process itself, which are in no file.
     own: Vec<(Digest, Arc<Token>)>,
     table: RwLock<Arc<Table>>,
     counters: Counters,
-    audit: Audit,
 }
+
+/// Says that a connection needs no certificate, among the extensions of its requests: it comes from this process itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inside;
 
 #[derive(Clone, Debug, Default)]
 struct Counters {
-    refused: Family<Reason, Counter>,
     reads: Family<Outcome, Counter>,
     tokens: Gauge,
     is_stale: Gauge,
@@ -98,18 +111,25 @@ struct Outcome {
 // === impl Options ===
 
 impl Options {
-    /// Returns what cannot work for a server that listens on `address`, one sentence each. Reads the file of tokens.
-    pub fn problems(&self, address: SocketAddr) -> Vec<String> {
+    /// Returns what cannot work for a server that listens on `address`, one sentence each; `needs_certificate` says whether
+    /// its clients have to present one. Reads the file of tokens.
+    pub fn problems(&self, address: SocketAddr, needs_certificate: bool) -> Vec<String> {
         let mut problems = Vec::new();
+        if self.insecure && needs_certificate {
+            problems.push(
+                "insecure and tls.client-ca-file are both given: the one lets everybody in, the other does not"
+                    .to_owned(),
+            );
+        }
         match &self.tokens_file {
             Some(_) if self.insecure => problems.push(
                 "insecure and auth.tokens-file are both given: the one lets everybody in, the other does not".to_owned(),
             ),
             Some(file) => problems.extend(tokens::read(file).err().map(|error| error.to_string())),
-            None if !self.insecure && !address.ip().is_loopback() => problems.push(format!(
+            None if !self.insecure && !needs_certificate && !address.ip().is_loopback() => problems.push(format!(
                 "listen {address} can be reached by others, and nothing says who may: give --auth.tokens-file FILE (see \
-                 `afterglow token --help`), or --listen 127.0.0.1:{port}, or --insecure where the network lets in \
-                 nobody else",
+                 `afterglow token --help`), or --tls.client-ca-file FILE, or --listen 127.0.0.1:{port}, or --insecure \
+                 where the network lets in nobody else",
                 port = address.port(),
             )),
             None => {}
@@ -121,15 +141,28 @@ impl Options {
 // === impl Access ===
 
 impl Access {
-    /// Reads the tokens. `own` are let in beside those of the file.
-    pub(crate) fn open(options: &Options, own: Vec<(Digest, Arc<Token>)>, metrics: &Metrics) -> Result<Self, Error> {
-        let Some(file) = options.tokens_file.clone() else { return Ok(Self { guard: None }) };
-        let contents = tokens::read_contents(&file)?;
-        let table = tokens::parse(&file, &contents)?;
-        let counters = Counters::new(metrics);
-        counters.tokens.set(table.len());
-        let table = RwLock::new(Arc::new(table.with(&own)));
-        Ok(Self { guard: Some(Arc::new(Guard { file, own, table, counters, audit: Audit::default() })) })
+    /// Reads the tokens. `own` are let in beside those of the file; `needs_certificate` asks for one first.
+    pub(crate) fn open(
+        options: &Options,
+        needs_certificate: bool,
+        own: Vec<(Digest, Arc<Token>)>,
+        audit: Arc<Audit>,
+        metrics: &Metrics,
+    ) -> Result<Self, Error> {
+        let tokens = options.tokens_file.clone().map(|file| Tokens::open(file, own, metrics)).transpose()?;
+        if tokens.is_none() && !needs_certificate {
+            return Ok(Self { guard: None });
+        }
+        let refused = Family::<Reason, Counter>::default();
+        metrics.register(|registry| {
+            registry.register(
+                "afterglow_access_refusals",
+                "Requests refused for who asked, by reason: no_certificate, no_token, unknown_token, role, tenant, \
+                 other_site, malformed",
+                refused.clone(),
+            );
+        });
+        Ok(Self { guard: Some(Arc::new(Guard { needs_certificate, tokens, refused, audit })) })
     }
 
     /// Sets the guard before all `routes`.
@@ -145,16 +178,25 @@ impl Access {
 
     /// Reads the file again whenever it changes; never returns.
     pub(crate) async fn follow(self) {
-        match self.guard {
-            Some(guard) => follow::follow(&guard).await,
+        match self.guard.as_ref().and_then(|guard| guard.tokens.as_ref()) {
+            Some(tokens) => follow::follow(tokens).await,
             None => std::future::pending().await,
         }
     }
 }
 
-// === impl Guard ===
+// === impl Tokens ===
 
-impl Guard {
+impl Tokens {
+    fn open(file: PathBuf, own: Vec<(Digest, Arc<Token>)>, metrics: &Metrics) -> Result<Self, Error> {
+        let contents = tokens::read_contents(&file)?;
+        let table = tokens::parse(&file, &contents)?;
+        let counters = Counters::new(metrics);
+        counters.tokens.set(table.len());
+        let table = RwLock::new(Arc::new(table.with(&own)));
+        Ok(Self { file, own, table, counters })
+    }
+
     fn table(&self) -> Arc<Table> {
         // Whoever writes it puts a whole table in its place: a panic leaves the old one or the new one.
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
@@ -172,12 +214,7 @@ impl Counters {
     fn new(metrics: &Metrics) -> Self {
         let counters = Self::default();
         metrics.register(|registry| {
-            let Self { refused, reads, tokens, is_stale } = counters.clone();
-            registry.register(
-                "afterglow_access_refusals",
-                "Requests refused for who asked, by reason: no_token, unknown_token, role, tenant, other_site, malformed",
-                refused,
-            );
+            let Self { reads, tokens, is_stale } = counters.clone();
             registry.register(
                 "afterglow_access_file_reads",
                 "Times the file of tokens had changed and was read, by outcome: ok, failed",

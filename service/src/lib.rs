@@ -24,6 +24,7 @@ pub mod tenant;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod tls;
 
 pub use health::Health;
 pub use metrics::Metrics;

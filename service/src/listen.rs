@@ -1,4 +1,4 @@
-//! One port that speaks gRPC (HTTP/2 without TLS), HTTP/1.1 and HTTP/2 alike, from the first connection to the last.
+//! One port that speaks gRPC, HTTP/1.1 and HTTP/2 alike, with TLS or without, from the first connection to the last.
 //!
 //! A [`Server`] puts together what a program serves (gRPC services, HTTP routes) and what every server has:
 //! `grpc.health.v1`, reflection, `/healthz`, `/readyz`, `/metrics`, `/version`, `/debug/pprof/`. All of it passes the
@@ -9,7 +9,9 @@
 //! left.
 
 mod connection;
+mod door;
 mod greeting;
+mod handshake;
 mod operational;
 
 use std::io;
@@ -27,13 +29,20 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tower::Service;
 
+use crate::access::audit::Audit;
 use crate::access::{self, Access, Digest, Need, Role, Token};
 use crate::config::{ByteSize, Secret, not_within, too_large};
 use crate::debug::{self, Profiles};
 use crate::stack::{self, Stack};
+use crate::tls::{self, Tls};
 use crate::{Health, Metrics, Program, tenant};
 
 pub use connection::Peer;
+pub use door::Door;
+
+use connection::Entrance;
+use door::Threshold;
+use handshake::Handshakes;
 
 /// What a server does and does not take on, flattened into each program's settings.
 #[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
@@ -48,6 +57,9 @@ pub struct Options {
     /// Who may use it.
     #[command(flatten)]
     pub access: access::Options,
+    /// Whether it speaks TLS.
+    #[command(flatten)]
+    pub tls: tls::Options,
 }
 
 /// The limits of a server; each refusal names its flag.
@@ -66,7 +78,7 @@ pub struct Limits {
     /// Requests worked on at once; beyond, they are refused and may be retried
     #[arg(long = "limits.max-requests", value_name = "N", default_value_t = 1024)]
     pub requests_max: usize,
-    /// Time for a connection to send the head of a request
+    /// Time for a connection to send the head of a request, and before that to do the handshake of TLS
     #[arg(
         long = "limits.header-timeout",
         value_name = "DURATION",
@@ -137,7 +149,8 @@ impl Options {
     /// Returns what cannot work for a server that listens on `address`, one sentence each.
     pub fn problems(&self, address: SocketAddr) -> Vec<String> {
         let mut problems = self.limits.problems();
-        problems.extend(self.access.problems(address));
+        problems.extend(self.access.problems(address, self.tls.client_ca_file.is_some()));
+        problems.extend(self.tls.problems());
         problems.extend(not_within("drain-delay", self.drain.delay, Duration::ZERO, DRAIN_MAX));
         problems.extend(not_within("drain-timeout", self.drain.timeout, Duration::ZERO, DRAIN_MAX));
         problems
@@ -205,6 +218,9 @@ pub enum Error {
     /// The tokens cannot be read.
     #[error("cannot tell who may use the server")]
     Access(#[from] access::Error),
+    /// Certificate, key or authorities cannot be used.
+    #[error("cannot speak TLS")]
+    Tls(#[from] tls::Error),
 }
 
 // === impl Error ===
@@ -212,7 +228,7 @@ pub enum Error {
 impl Error {
     /// Returns whether the configuration is to be corrected.
     pub fn is_bad_configuration(&self) -> bool {
-        matches!(self, Self::Access(_))
+        matches!(self, Self::Access(_) | Self::Tls(_))
     }
 }
 
@@ -241,6 +257,8 @@ pub struct Server {
     routes: Vec<(Need, Router)>,
     own_tokens: Vec<(Digest, Arc<Token>)>,
     profiles: Option<Arc<dyn Profiles>>,
+    door: Door,
+    threshold: Threshold,
 }
 
 // === impl Server ===
@@ -248,6 +266,7 @@ pub struct Server {
 impl Server {
     /// Begins a server that has nothing yet but what every server has.
     pub fn new(program: Program, options: Options, health: Health, metrics: Metrics) -> Self {
+        let (door, threshold) = door::door();
         Self {
             program,
             options,
@@ -257,6 +276,8 @@ impl Server {
             routes: Vec::new(),
             own_tokens: Vec::new(),
             profiles: None,
+            door,
+            threshold,
         }
     }
 
@@ -296,6 +317,11 @@ impl Server {
         Some(secret)
     }
 
+    /// Returns a way in for this process itself, which needs neither a network nor a certificate.
+    pub fn door(&self) -> Door {
+        self.door.clone()
+    }
+
     /// Adds the means to take profiles of this process.
     #[must_use]
     pub fn profiles(mut self, profiles: Arc<dyn Profiles>) -> Self {
@@ -312,8 +338,13 @@ impl Server {
     /// When two routes overlap, which is a mistake in the program.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> Result<Drained, Error> {
         let address = listener.local_addr().map_err(Error::Listener)?;
-        let Self { program, options, health, metrics, services, routes, own_tokens, profiles } = self;
-        let access = Access::open(&options.access, own_tokens, &metrics)?;
+        let Self { program, options, health, metrics, services, routes, own_tokens, profiles, door: _, threshold } =
+            self;
+        let audit = Arc::new(Audit::default());
+        let tls = Tls::open(&options.tls, &metrics)?;
+        let needs_certificate = options.tls.client_ca_file.is_some();
+        let access = Access::open(&options.access, needs_certificate, own_tokens, Arc::clone(&audit), &metrics)?;
+        let handshakes = Handshakes::new(tls.clone(), options.limits.header_timeout, audit, &metrics);
         let stack = Stack::new(options.limits.clone(), &metrics, operational::methods());
         let (reporter, operational) = operational::router(program, &health, &metrics, &services)?;
         let operational = operational.merge(access.before(Need::Role(Role::Admin), debug::router(program, profiles)));
@@ -324,10 +355,17 @@ impl Server {
 
         let reports = tokio::spawn(operational::report(health.clone(), reporter, services));
         let followed = tokio::spawn(access.follow());
+        let renewed = tokio::spawn(async move {
+            if let Some(tls) = tls {
+                tls.follow().await;
+            }
+        });
+        let entrance = Entrance { listener, threshold, handshakes };
         tracing::info!(%address, version = program.version, revision = program.revision, "{} listens", program.name);
-        let drained = connection::serve(listener, router, &options, &health, &metrics, stop).await;
+        let drained = connection::serve(entrance, router, &options, &health, &metrics, stop).await;
         reports.abort();
         followed.abort();
+        renewed.abort();
         Ok(drained)
     }
 }

@@ -29,7 +29,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 use crate::access::Role;
-use crate::listen::{Drained, Error, Options, Server, bind};
+use crate::listen::{Door, Drained, Error, Options, Server, bind};
 use crate::stack::Closing;
 use crate::{Failure, Health, Metrics, Program};
 
@@ -74,6 +74,7 @@ pub(crate) struct Running {
     pub(crate) metrics: Metrics,
     pub(crate) gate: Arc<Gate>,
     pub(crate) stop: CancellationToken,
+    pub(crate) door: Door,
     task: JoinHandle<Result<Drained, Error>>,
 }
 
@@ -109,9 +110,10 @@ impl Running {
             .grpc(Role::Write, service)
             .http(Role::Read, routes(&gate))
             .pages(Router::new().route("/page", get(async || "a page")));
+        let door = server.door();
         let (address, stop) = (listener.local_addr().expect("an address"), CancellationToken::new());
         let task = tokio::spawn(server.run(listener, stop.clone()));
-        Self { address, health, metrics, gate, stop, task }
+        Self { address, health, metrics, gate, stop, door, task }
     }
 
     /// Waits until the server has ended.

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use afterglow_agent::Target;
-use afterglow_agent::connect::{Connection as Channel, read_token};
+use afterglow_agent::connect::{Connection as Channel, Tls, read_token};
 use afterglow_proto::v1::query_service_client::QueryServiceClient;
 use afterglow_proto::v1::{Completeness, Selection};
 use afterglow_proto::{Duration, Timestamp};
@@ -56,6 +56,18 @@ pub(crate) struct Connection {
     /// The file that holds the token to present.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Presents the token over plain http:// to other machines, too, where whoever is on the way can read it.
+    #[arg(long)]
+    pub(crate) token_in_clear: bool,
+    /// PEM file of the authorities by which an https:// server is verified, instead of the system's.
+    #[arg(long = "tls.ca-file", value_name = "FILE")]
+    pub(crate) tls_ca_file: Option<PathBuf>,
+    /// PEM file of the certificate to present to the server, where it asks for one.
+    #[arg(long = "tls.cert-file", value_name = "FILE")]
+    pub(crate) tls_cert_file: Option<PathBuf>,
+    /// PEM file of that certificate's private key.
+    #[arg(long = "tls.key-file", value_name = "FILE")]
+    pub(crate) tls_key_file: Option<PathBuf>,
 }
 
 /// Which profiles a command is about.
@@ -109,7 +121,15 @@ impl Connection {
             (None, Some(path)) => Some(read_token(path)?),
             (None, None) => None,
         };
+        let tls = Tls {
+            ca_file: self.tls_ca_file.clone(),
+            cert_file: self.tls_cert_file.clone(),
+            key_file: self.tls_key_file.clone(),
+        };
         Ok(Target {
+            token_in_clear: self.token_in_clear,
+            tls,
+            connector: None,
             server: self.server.clone(),
             tenant: self.tenant.clone(),
             token,

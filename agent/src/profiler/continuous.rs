@@ -14,7 +14,7 @@ use ulid::Ulid;
 
 use super::cpu::{Lease, Snapshot, profile_between};
 use super::{Error, FREQUENCY_HZ, check_frequency, heap, worker};
-use crate::connect::Target;
+use crate::connect::{Connector, Target, Tls};
 use crate::upload::{Client, Options};
 
 /// The default length of a window: two profiles of each type a minute.
@@ -77,6 +77,24 @@ impl ProfilerBuilder {
     /// Sets the bearer token.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.target.token = Some(token.into());
+        self
+    }
+
+    /// Sends the token over plain `http://` to other machines, too, where whoever is on the way can read it.
+    pub fn token_in_clear(mut self) -> Self {
+        self.target.token_in_clear = true;
+        self
+    }
+
+    /// Sets how an `https://` server is verified, and what is presented to it.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.target.tls = tls;
+        self
+    }
+
+    /// Sets what opens connections in place of the network.
+    pub fn connector(mut self, connector: Connector) -> Self {
+        self.target.connector = Some(connector);
         self
     }
 

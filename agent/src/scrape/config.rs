@@ -36,7 +36,7 @@ const KNOWN: &[(&str, &str, bool)] = &[
     ("threadcreate", "/debug/pprof/threadcreate", false),
 ];
 
-/// The whole file. Flags and environment go over its first six settings.
+/// The whole file. Flags and environment go over its first eight settings.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
@@ -49,6 +49,11 @@ pub struct File {
     pub token: Option<Secret>,
     /// The file that holds the token instead.
     pub token_file: Option<PathBuf>,
+    /// Presents the token over plain `http://` to other machines, too.
+    #[serde(default)]
+    pub token_in_clear: bool,
+    /// How an `https://` server is verified.
+    pub tls_config: Option<PushTls>,
     /// Where the agent's own health and metrics are served.
     pub listen: Option<SocketAddr>,
     /// Memory for profiles that wait for their acknowledgement.
@@ -68,6 +73,30 @@ pub struct File {
     scrape_configs: Vec<ScrapeConfig>,
 }
 
+/// TLS towards the server, with the words of Prometheus's `tls_config`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushTls {
+    /// The authorities to believe; none for those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate to present.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// TLS towards the targets of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScrapeTls {
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    /// Takes any certificate: what is scraped is then read, and may be made up, by whoever is on the way.
+    #[serde(default)]
+    pub(super) insecure_skip_verify: bool,
+}
+
 /// A job: targets that are scraped alike.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +106,7 @@ struct ScrapeConfig {
     service: Option<String>,
     #[serde(default)]
     scheme: Scheme,
+    tls_config: Option<ScrapeTls>,
     #[serde(default, deserialize_with = "duration")]
     scrape_interval: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
@@ -120,6 +150,8 @@ struct ProfileConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Endpoint {
     pub(super) url: String,
+    /// How a target that speaks TLS is verified.
+    pub(super) tls: ScrapeTls,
     /// `HOST:PORT`.
     pub(super) target: String,
     pub(super) profile_type: String,
@@ -188,6 +220,13 @@ impl File {
         if timeout.is_zero() {
             problems.push("scrape_timeout is 0: no answer could arrive in time".to_owned());
         }
+        if let Some(tls) = &job.tls_config {
+            if job.scheme == Scheme::Http {
+                problems.push("tls_config is given, but scheme is not \"https\"".to_owned());
+            } else if let Err(problem) = tls.client() {
+                problems.push(format!("tls_config: {problem}"));
+            }
+        }
         let profiles = job.profiles(interval, problems);
         let mut seen = BTreeSet::new();
         let own = StaticConfig { targets: job.targets.clone(), labels: BTreeMap::new() };
@@ -206,7 +245,7 @@ impl File {
                     continue;
                 }
                 for profile in &profiles {
-                    endpoints.push(profile.endpoint(job.scheme, target, labels.clone(), interval, timeout));
+                    endpoints.push(profile.endpoint(job, target, labels.clone(), interval, timeout));
                 }
             }
         }
@@ -288,13 +327,13 @@ impl ProfileConfig {
 
     fn endpoint(
         &self,
-        scheme: Scheme,
+        job: &ScrapeConfig,
         target: &str,
         labels: BTreeMap<String, String>,
         interval: Duration,
         timeout: Duration,
     ) -> Endpoint {
-        let scheme = match scheme {
+        let scheme = match job.scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
         };
@@ -311,6 +350,7 @@ impl ProfileConfig {
         let offset = interval.mul_f64(hasher.finish() as f64 / u64::MAX as f64);
         Endpoint {
             url,
+            tls: job.tls_config.clone().unwrap_or_default(),
             target: target.to_owned(),
             profile_type: self.profile_type.clone(),
             labels,

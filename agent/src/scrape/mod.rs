@@ -6,6 +6,7 @@
 
 mod config;
 mod metrics;
+mod targets;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,6 @@ use afterglow_proto::Timestamp;
 use afterglow_proto::v1::Profile;
 use afterglow_service::Metrics;
 use bytes::{Bytes, BytesMut};
-use reqwest::redirect;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -26,6 +26,7 @@ use ulid::Ulid;
 use self::config::Endpoint;
 pub use self::config::File;
 use self::metrics::{Outcome, Scrapes, Uploads};
+use self::targets::Targets;
 use crate::upload::Client;
 
 /// The largest body: as the ingester's limit.
@@ -34,14 +35,8 @@ const BODY_BYTES_MAX: usize = 32 << 20;
 /// How many bodies are read at once. Waiting for a target to begin its answer, such as the seconds of a CPU profile, does not count.
 const BODIES_MAX: usize = 8;
 
-/// How long a connection to a target may take to open.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How much of a target's error goes into the log.
 const ERROR_TEXT_BYTES_MAX: usize = 200;
-
-/// How many redirects are followed.
-const REDIRECTS_MAX: usize = 3;
 
 /// Why a scrape gave no profile.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +60,7 @@ pub struct Scraper {
 
 #[derive(Debug)]
 struct Shared {
-    http: reqwest::Client,
+    targets: Targets,
     client: Client,
     bodies: Semaphore,
     scrapes: Scrapes,
@@ -80,15 +75,10 @@ impl Scraper {
     /// All that is wrong with the file, one sentence each.
     pub fn new(file: &File, client: Client, metrics: &Metrics) -> Result<Self, Vec<String>> {
         let endpoints = file.plan()?;
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("afterglow-agent/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::limited(REDIRECTS_MAX))
-            .build()
-            .map_err(|error| vec![format!("HTTP cannot be set up: {error}")])?;
+        let targets = Targets::new(endpoints.iter().map(|endpoint| &endpoint.tls)).map_err(|problem| vec![problem])?;
         let scrapes = Scrapes::new(metrics);
         metrics.register(|registry| registry.register_collector(Box::new(Uploads(client.clone()))));
-        let shared = Arc::new(Shared { http, client, bodies: Semaphore::new(BODIES_MAX), scrapes });
+        let shared = Arc::new(Shared { targets, client, bodies: Semaphore::new(BODIES_MAX), scrapes });
         Ok(Self { endpoints, shared })
     }
 
@@ -134,7 +124,7 @@ async fn run_endpoint(endpoint: Endpoint, shared: Arc<Shared>) {
 async fn scrape(endpoint: &Endpoint, shared: &Shared) -> Result<(), Error> {
     #[expect(clippy::disallowed_methods, reason = "a profile is of the scraper's machine, and so is its time")]
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let fetched = tokio::time::timeout(endpoint.timeout, fetch(&endpoint.url, shared)).await;
+    let fetched = tokio::time::timeout(endpoint.timeout, fetch(endpoint, shared)).await;
     let pprof = fetched.map_err(|_| Error::Timeout(endpoint.timeout))??;
     let profile = Profile {
         id: Ulid::generate().to_string(),
@@ -152,8 +142,9 @@ async fn scrape(endpoint: &Endpoint, shared: &Shared) -> Result<(), Error> {
 }
 
 /// Gets a body of limited size.
-async fn fetch(url: &str, shared: &Shared) -> Result<Bytes, Error> {
-    let mut response = shared.http.get(url).send().await.map_err(unreachable)?;
+async fn fetch(endpoint: &Endpoint, shared: &Shared) -> Result<Bytes, Error> {
+    let http = shared.targets.client(&endpoint.tls).await;
+    let mut response = http.get(&endpoint.url).send().await.map_err(unreachable)?;
     let _body = shared.bodies.acquire().await.expect("the semaphore is never closed");
     let status = response.status();
     if response.content_length().is_some_and(|length| length > BODY_BYTES_MAX as u64) {

@@ -16,6 +16,7 @@ use super::Caller;
 use crate::listen::Peer;
 use crate::stack::RequestId;
 use crate::tenant;
+use crate::tls::ClientCertificate;
 
 /// How many refusals are written down in a second.
 const LINES_MAX: u32 = 20;
@@ -23,7 +24,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Bounds the lines about refusals.
 #[derive(Debug, Default)]
-pub(super) struct Audit {
+pub(crate) struct Audit {
     state: Mutex<State>,
 }
 
@@ -45,11 +46,26 @@ impl Audit {
             event = "refused",
             reason,
             token,
+            certificate = certificate(extensions),
             tenant = request.headers().get(tenant::HEADER).and_then(|value| value.to_str().ok()),
             method = %request.method(),
             path = request.uri().path(),
             peer = extensions.get::<Peer>().map(tracing::field::display),
             request_id = extensions.get::<RequestId>().map(RequestId::as_str),
+            left_out,
+            "access refused"
+        );
+    }
+
+    /// Writes down that a connection was turned away for the certificate that its client presented.
+    pub(crate) fn certificate_refused(&self, peer: Peer, error: &str) {
+        let Some(left_out) = self.room(Instant::now()) else { return };
+        tracing::warn!(
+            target: "audit",
+            event = "refused",
+            reason = "bad_certificate",
+            error,
+            peer = %peer,
             left_out,
             "access refused"
         );
@@ -76,6 +92,7 @@ pub fn downloaded(extensions: &Extensions, tenant: &str, id: &str, bytes: usize)
         target: "audit",
         event = "downloaded",
         token = extensions.get::<Caller>().map(Caller::name),
+        certificate = certificate(extensions),
         tenant,
         id,
         bytes,
@@ -86,18 +103,23 @@ pub fn downloaded(extensions: &Extensions, tenant: &str, id: &str, bytes: usize)
 }
 
 /// Writes down that something was done with the role admin.
-pub(super) fn administered(caller: &Caller, request: &Request) {
+pub(super) fn administered(caller: Option<&Caller>, request: &Request) {
     let extensions = request.extensions();
     tracing::info!(
         target: "audit",
         event = "administered",
-        token = caller.name(),
+        token = caller.map(Caller::name),
+        certificate = certificate(extensions),
         method = %request.method(),
         path = request.uri().path(),
         peer = extensions.get::<Peer>().map(tracing::field::display),
         request_id = extensions.get::<RequestId>().map(RequestId::as_str),
         "admin action"
     );
+}
+
+fn certificate(extensions: &Extensions) -> Option<&str> {
+    extensions.get::<ClientCertificate>().map(ClientCertificate::name)
 }
 
 #[cfg(test)]

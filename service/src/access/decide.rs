@@ -13,6 +13,9 @@ use crate::{Failure, Kind, tenant};
 /// In which browsers say whose page made them ask (Fetch Metadata, "Sec-Fetch-Site").
 const FETCH_SITE: &str = "sec-fetch-site";
 
+/// The reason for which a request without a certificate is refused.
+const NO_CERTIFICATE: &str = "no_certificate";
+
 /// Who asks, among the extensions of a request that was let in by a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -51,6 +54,17 @@ impl Caller {
 impl Refused {
     fn new(reason: &'static str, kind: Kind, message: impl Into<String>) -> Self {
         Self { reason, token: None, failure: Failure::new(kind, message.into()) }
+    }
+
+    /// Refuses a request whose connection began without a certificate, where one is needed.
+    pub(super) fn without_certificate() -> Self {
+        let message = "a client certificate is needed: present one of an authority that this server trusts \
+                       (--tls.client-ca-file)";
+        Self::new(NO_CERTIFICATE, Kind::Unauthenticated, message)
+    }
+
+    pub(super) fn is_without_certificate(&self) -> bool {
+        self.reason == NO_CERTIFICATE
     }
 
     fn of(self, token: &Arc<Token>) -> Self {

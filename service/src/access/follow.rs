@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::tokens::{self, Error};
-use super::{Guard, Outcome};
+use super::{Outcome, Tokens};
 
 /// How often the file is looked at. It is small, and a token that was taken back should not live long.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -25,19 +25,19 @@ pub(super) enum Seen {
 }
 
 /// Follows the file; never returns.
-pub(super) async fn follow(guard: &Guard) {
+pub(super) async fn follow(held: &Tokens) {
     let mut seen = Seen::Start;
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        look(guard, &mut seen).await;
+        look(held, &mut seen).await;
     }
 }
 
 /// Looks once, and takes the tokens where they have changed.
-pub(super) async fn look(guard: &Guard, seen: &mut Seen) {
-    let file = guard.file.clone();
+pub(super) async fn look(held: &Tokens, seen: &mut Seen) {
+    let file = held.file.clone();
     let read = tokio::task::spawn_blocking(move || tokens::read_contents(&file)).await;
     // It fails where the runtime is at its end.
     let Ok(read) = read else { return };
@@ -50,21 +50,21 @@ pub(super) async fn look(guard: &Guard, seen: &mut Seen) {
     }
     let is_first = *seen == Seen::Start;
     *seen = now;
-    match read.and_then(|contents| tokens::parse(&guard.file, &contents)) {
+    match read.and_then(|contents| tokens::parse(&held.file, &contents)) {
         // Most likely what was read at the start; it may have changed since.
-        Ok(table) if is_first => guard.replace(table),
+        Ok(table) if is_first => held.replace(table),
         Ok(table) => {
-            tracing::info!(file = %guard.file.display(), tokens = table.len(), "took the changed tokens");
-            guard.replace(table);
-            guard.counters.is_stale.set(0);
-            guard.counters.reads.get_or_create(&Outcome { outcome: "ok" }).inc();
+            tracing::info!(file = %held.file.display(), tokens = table.len(), "took the changed tokens");
+            held.replace(table);
+            held.counters.is_stale.set(0);
+            held.counters.reads.get_or_create(&Outcome { outcome: "ok" }).inc();
         }
-        Err(error) => failed(guard, &error),
+        Err(error) => failed(held, &error),
     }
 }
 
-fn failed(guard: &Guard, error: &Error) {
+fn failed(held: &Tokens, error: &Error) {
     tracing::error!(error = %error, "cannot use the changed tokens; those read before stay in force");
-    guard.counters.is_stale.set(1);
-    guard.counters.reads.get_or_create(&Outcome { outcome: "failed" }).inc();
+    held.counters.is_stale.set(1);
+    held.counters.reads.get_or_create(&Outcome { outcome: "failed" }).inc();
 }

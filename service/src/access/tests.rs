@@ -243,38 +243,37 @@ async fn the_file_is_followed() {
     tokens.write(old);
 
     let metrics = Metrics::new(PROGRAM);
-    let access = Access::open(&tokens.options(), Vec::new(), &metrics).expect("tokens");
-    let guard = access.guard.expect("a guard");
-    let known = |guard: &Guard| {
+    let held = super::Tokens::open(tokens.file(), Vec::new(), &metrics).expect("tokens");
+    let known = |held: &super::Tokens| {
         let knows = |table: &Table, name: &str| {
             let bearer = tokens.bearer(name);
             table.find(&Digest::of(bearer.strip_prefix("Bearer ").expect("a bearer token").as_bytes())).is_some()
         };
-        ["old", "new"].map(|name| knows(&guard.table(), name))
+        ["old", "new"].map(|name| knows(&held.table(), name))
     };
     let metric = |name: &str| {
         let text = metrics.text().expect("text");
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned))
     };
     let mut seen = Seen::default();
-    look(&guard, &mut seen).await;
-    assert_eq!(known(&guard), [true, false]);
+    look(&held, &mut seen).await;
+    assert_eq!(known(&held), [true, false]);
     tokens.write(new);
-    look(&guard, &mut seen).await;
-    assert_eq!(known(&guard), [false, true]);
+    look(&held, &mut seen).await;
+    assert_eq!(known(&held), [false, true]);
     for broken in ["[[token]]\nname = \"half", "", "[[token]]\nname = 1\n"] {
         tokens.write(broken);
-        look(&guard, &mut seen).await;
-        assert_eq!((known(&guard), metric("afterglow_access_file_stale").as_deref()), ([false, true], Some("1")));
+        look(&held, &mut seen).await;
+        assert_eq!((known(&held), metric("afterglow_access_file_stale").as_deref()), ([false, true], Some("1")));
     }
     std::fs::remove_file(tokens.file()).expect("a file");
-    look(&guard, &mut seen).await;
-    assert_eq!(known(&guard), [false, true]);
-    look(&guard, &mut seen).await;
+    look(&held, &mut seen).await;
+    assert_eq!(known(&held), [false, true]);
+    look(&held, &mut seen).await;
     assert_eq!(metric("afterglow_access_file_reads_total{outcome=\"failed\"}").as_deref(), Some("4"), "once a change");
     tokens.write(&text);
-    look(&guard, &mut seen).await;
-    assert_eq!((known(&guard), metric("afterglow_access_file_stale").as_deref()), ([true, true], Some("0")));
+    look(&held, &mut seen).await;
+    assert_eq!((known(&held), metric("afterglow_access_file_stale").as_deref()), ([true, true], Some("0")));
 }
 
 /// Goal: what the process makes for itself works beside the file, writes only, and outlives a change of the file.
@@ -282,13 +281,12 @@ async fn the_file_is_followed() {
 async fn the_process_has_a_token_of_its_own() {
     let tokens = Tokens::of(&[("reader", &[Role::Read], &["a"])]);
     let (secret, own) = own_token("self", Role::Write, tenant::ANONYMOUS);
-    let access = Access::open(&tokens.options(), vec![own], &Metrics::new(PROGRAM)).expect("tokens");
-    let guard = access.guard.expect("a guard");
+    let held = super::Tokens::open(tokens.file(), vec![own], &Metrics::new(PROGRAM)).expect("tokens");
     let headers = http::HeaderMap::from_iter([(
         http::header::AUTHORIZATION,
         format!("Bearer {}", secret.reveal()).parse().expect("a header"),
     )]);
-    let decide = |role| decide::decide(&guard.table(), Need::Role(role), &http::Method::POST, &headers);
+    let decide = |role| decide::decide(&held.table(), Need::Role(role), &http::Method::POST, &headers);
     let granted = decide(Role::Write).expect("let in");
     assert_eq!(
         (granted.caller.name(), granted.tenant.expect("a tenant").as_bytes()),
@@ -296,7 +294,7 @@ async fn the_process_has_a_token_of_its_own() {
     );
     assert_eq!(decide(Role::Read).expect_err("not its role").failure.kind().http_status(), StatusCode::FORBIDDEN);
     tokens.write(&std::fs::read_to_string(tokens.file()).expect("a file").replace("reader", "renamed"));
-    look(&guard, &mut Seen::default()).await;
+    look(&held, &mut Seen::default()).await;
     assert!(decide(Role::Write).is_ok());
 }
 
@@ -339,18 +337,21 @@ fn an_open_address_needs_tokens_or_a_word() {
         .map(|address| address.parse::<SocketAddr>().expect("an address"));
     let insecure = Options { insecure: true, tokens_file: None };
     for address in [loopback, loopback6] {
-        assert_eq!(none.problems(address), [""; 0]);
+        assert_eq!(none.problems(address, false), [""; 0]);
     }
     for address in [all, one] {
         for good in [&insecure, &tokens.options()] {
-            assert_eq!(good.problems(address), [""; 0]);
+            assert_eq!(good.problems(address, false), [""; 0]);
         }
     }
     insta::assert_snapshot!(
-        none.problems(all).join("\n"),
-        @"listen 0.0.0.0:4100 can be reached by others, and nothing says who may: give --auth.tokens-file FILE (see `afterglow token --help`), or --listen 127.0.0.1:4100, or --insecure where the network lets in nobody else"
+        none.problems(all, false).join("\n"),
+        @"listen 0.0.0.0:4100 can be reached by others, and nothing says who may: give --auth.tokens-file FILE (see `afterglow token --help`), or --tls.client-ca-file FILE, or --listen 127.0.0.1:4100, or --insecure where the network lets in nobody else"
     );
-    assert_eq!(Options { insecure: true, ..tokens.options() }.problems(loopback).len(), 1);
+    assert_eq!(Options { insecure: true, ..tokens.options() }.problems(loopback, false).len(), 1);
+    // A certificate says who may.
+    assert_eq!(none.problems(all, true), [""; 0]);
+    assert_eq!(insecure.problems(loopback, true).len(), 1);
     tokens.write("");
-    assert!(tokens.options().problems(loopback)[0].contains("has no [[token]]"));
+    assert!(tokens.options().problems(loopback, false)[0].contains("has no [[token]]"));
 }

@@ -7,22 +7,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::Response;
+use http::Extensions;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
+use super::door::Threshold;
 use super::greeting::Greeting;
+use super::handshake::{Begun, Handshakes};
 use super::{Drained, Limits, Options};
+use crate::access::Inside;
 use crate::stack::Closing;
-use crate::{Health, Metrics};
+use crate::{Failure, Health, Kind, Metrics};
 
 /// The address at the other end of a request's connection, among the request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,18 +85,28 @@ impl Counters {
     }
 }
 
+/// Where connections come from, and how they begin.
+pub(super) struct Entrance {
+    pub(super) listener: TcpListener,
+    /// Where the process itself comes in.
+    pub(super) threshold: Threshold,
+    pub(super) handshakes: Handshakes,
+}
+
 /// Serves until `stop`, then drains as [`Server::run`](super::Server::run) says.
 pub(super) async fn serve(
-    listener: TcpListener,
+    entrance: Entrance,
     router: Router,
     options: &Options,
     health: &Health,
     metrics: &Metrics,
     stop: CancellationToken,
 ) -> Drained {
+    let Entrance { listener, threshold, handshakes } = entrance;
     let connections = Arc::new(Connections {
         builder: builder(&options.limits),
         router,
+        handshakes,
         limits: options.limits.clone(),
         drain_timeout: options.drain.timeout,
         places: Arc::new(Semaphore::new(options.limits.connections_max.min(Semaphore::MAX_PERMITS))),
@@ -108,7 +124,7 @@ pub(super) async fn serve(
     };
     tokio::select! {
         () = drain => {}
-        () = connections.accept(listener) => {}
+        () = connections.accept(listener, threshold) => {}
     }
 
     connections.draining.cancel();
@@ -150,6 +166,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 struct Connections {
     builder: auto::Builder<TokioExecutor>,
     router: Router,
+    handshakes: Handshakes,
     limits: Limits,
     drain_timeout: Duration,
     places: Arc<Semaphore>,
@@ -162,12 +179,25 @@ struct Connections {
 // === impl Connections ===
 
 impl Connections {
-    async fn accept(self: &Arc<Self>, listener: TcpListener) {
+    async fn accept(self: &Arc<Self>, listener: TcpListener, mut threshold: Threshold) {
         loop {
             // The place comes first: who cannot be served yet waits in the system's queue, not in our memory.
             let place = Arc::clone(&self.places).acquire_owned().await.expect("never closed");
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                stream = threshold.accept() => {
+                    let connections = Arc::clone(self);
+                    self.spawn(place, async move {
+                        // Nobody asks from where; it has to be an address.
+                        let mut marks = Extensions::new();
+                        marks.insert(Inside);
+                        connections.see_through(stream, Peer(([127, 0, 0, 1], 0).into()), marks).await;
+                    });
+                    continue;
+                }
+            };
+            let (stream, peer) = match accepted {
+                Ok((stream, peer)) => (stream, Peer(peer)),
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -175,34 +205,88 @@ impl Connections {
                 }
             };
             let connections = Arc::clone(self);
-            self.tasks.spawn(async move {
-                let _place = place;
-                connections.counters.total.inc();
-                connections.counters.open.inc();
-                connections.see_through(stream, Peer(peer)).await;
-                connections.counters.open.dec();
-            });
+            self.spawn(place, async move { connections.begin(stream, peer).await });
         }
     }
 
-    async fn see_through(&self, stream: TcpStream, peer: Peer) {
+    fn spawn(self: &Arc<Self>, place: OwnedSemaphorePermit, connection: impl Future<Output = ()> + Send + 'static) {
+        let counters = self.counters.clone();
+        self.tasks.spawn(async move {
+            let _place = place;
+            counters.total.inc();
+            counters.open.inc();
+            connection.await;
+            counters.open.dec();
+        });
+    }
+
+    async fn begin(&self, stream: TcpStream, peer: Peer) {
         // Answers are written whole; waiting to fill a packet would only delay them. Where it cannot be set, nothing is
         // lost.
         let _ = stream.set_nodelay(true);
+        let begun = tokio::select! {
+            begun = self.handshakes.begin(stream, peer) => begun,
+            // Nothing has been asked on it yet, so there is nothing to end well.
+            () = self.draining.cancelled() => return,
+        };
+        let mut marks = Extensions::new();
+        match begun {
+            None => {}
+            Some(Begun::Plain(stream)) => self.see_through(stream, peer, marks).await,
+            Some(Begun::Tls { stream, certificate }) => {
+                if let Some(certificate) = certificate {
+                    marks.insert(certificate);
+                }
+                self.see_through(stream, peer, marks).await;
+            }
+            Some(Begun::Misled(stream)) => self.turn_away(stream).await,
+        }
+    }
+
+    /// Tells a client that speaks plain text to a port that speaks TLS, in the protocol it speaks, and nothing else.
+    async fn turn_away(&self, stream: TcpStream) {
+        let (stream, greeting) = Greeting::watch(stream);
+        let told = CancellationToken::new();
+        let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+            told.cancel();
+            std::future::ready(Ok::<_, std::convert::Infallible>(speaks_tls(&request)))
+        });
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = greeting.missing(self.limits.header_timeout) => return,
+            () = sleep(self.limits.request_timeout) => return,
+            () = self.draining.cancelled() => return,
+            () = told.cancelled() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(self.limits.header_timeout, connection).await;
+    }
+
+    /// Serves a connection to its end; `marks` go into the extensions of each of its requests.
+    async fn see_through<S>(&self, stream: S, peer: Peer, mut marks: Extensions)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (stream, greeting) = Greeting::watch(stream);
         let closing = CancellationToken::new();
-        let marks = Closing::new(closing.clone(), self.draining.clone());
+        marks.insert(peer);
+        marks.insert(Closing::new(closing.clone(), self.draining.clone()));
         let router = self.router.clone();
         let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(marks.clone());
+            request.extensions_mut().extend(marks.clone());
             router.clone().call(request)
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
 
         let age = age_max(self.limits.connection_age_max);
         let grace = tokio::select! {
-            ended = connection.as_mut() => return log_end(peer, ended),
+            ended = connection.as_mut() => {
+                if greeting.is_of_tls() {
+                    self.handshakes.spoke_tls(peer);
+                }
+                return log_end(peer, ended);
+            }
             () = greeting.missing(self.limits.header_timeout) => {
                 tracing::debug!(%peer, "connection said nothing in time");
                 return;
@@ -226,6 +310,23 @@ impl Connections {
             () = over => { self.counters.cut.inc(); }
         }
     }
+}
+
+/// Answers a request that came in plain text to a port that speaks TLS.
+fn speaks_tls<B>(request: &http::Request<B>) -> Response {
+    let message = "this port speaks TLS: use https://";
+    let kind = if crate::http::is_grpc(request.headers()) {
+        // No fault of the message: what a client holds it may send again once it is set up rightly.
+        Kind::Unauthenticated
+    } else {
+        // As nginx and Go do.
+        Kind::Invalid
+    };
+    let mut response = Failure::new(kind, message).respond_to(request.headers());
+    if request.version() < http::Version::HTTP_2 {
+        response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Waits until a connection is old: `max` give or take a tenth, so that connections made together do not end together.

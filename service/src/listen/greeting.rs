@@ -6,11 +6,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::handshake::RECORD_OF_HANDSHAKE;
 
 /// The connection preface of HTTP/2 (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -19,6 +21,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Clone, Debug)]
 pub(super) struct Greeting {
     seen: Arc<AtomicUsize>,
+    /// It began as TLS does.
+    is_tls: Arc<AtomicBool>,
 }
 
 /// A stream whose first bytes are looked at as they pass.
@@ -32,7 +36,7 @@ pub(super) struct Watched<S> {
 
 impl Greeting {
     pub(super) fn watch<S>(stream: S) -> (Watched<S>, Self) {
-        let greeting = Self { seen: Arc::new(AtomicUsize::new(0)) };
+        let greeting = Self { seen: Arc::default(), is_tls: Arc::default() };
         (Watched { stream, greeting: greeting.clone() }, greeting)
     }
 
@@ -44,12 +48,20 @@ impl Greeting {
         }
     }
 
+    /// Returns whether what came was TLS, which nobody understands at this place.
+    pub(super) fn is_of_tls(&self) -> bool {
+        self.is_tls.load(Ordering::Relaxed)
+    }
+
     fn is_decided(&self) -> bool {
         self.seen.load(Ordering::Relaxed) == PREFACE.len()
     }
 
     fn look(&self, data: &[u8]) {
         let seen = self.seen.load(Ordering::Relaxed);
+        if seen == 0 && data.first() == Some(&RECORD_OF_HANDSHAKE) {
+            self.is_tls.store(true, Ordering::Relaxed);
+        }
         let expected = &PREFACE[seen..];
         let common = data.len().min(expected.len());
         // Only one task reads, so the count cannot change between load and store.
@@ -120,5 +132,14 @@ mod tests {
         assert!(decided(&[b"G"]));
         assert!(decided(&[b"P", b"OST / HTTP/1.1\r\n"]));
         assert!(decided(&[b"PRI * HTTP/1.1"]));
+    }
+
+    #[test]
+    fn tls_is_known_by_its_first_byte() {
+        for (data, is_tls) in [(&b"\x16\x03\x01"[..], true), (b"GET \x16", false), (b"P\x16", false), (b"", false)] {
+            let (_, greeting) = Greeting::watch(tokio::io::empty());
+            greeting.look(data);
+            assert_eq!(greeting.is_of_tls(), is_tls, "{data:?}");
+        }
     }
 }

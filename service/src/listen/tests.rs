@@ -1,10 +1,12 @@
 //! Goal: one port serves every protocol, keeps out what would exhaust it, and ends without losing what is under way.
 
 mod abuse;
+mod tls;
 
 use super::*;
 use crate::testing::{PATIENCE, Running, push};
 use afterglow_proto::v1::PushRequest;
+use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use http::{Request, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

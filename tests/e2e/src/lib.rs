@@ -9,6 +9,7 @@
     reason = "a test waits for programs that cannot wake it, and has its own environment"
 )]
 
+mod authority;
 mod golden;
 mod minio;
 mod profiles;
@@ -16,6 +17,7 @@ mod program;
 mod pusher;
 mod tiers;
 
+pub use authority::Authority;
 pub use golden::assert_merge_equals_pprof;
 pub use minio::MinIo;
 pub use profiles::{RealProfile, real_profiles, small_profile, tiny_profile};
