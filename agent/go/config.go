@@ -1,6 +1,7 @@
 package afterglow
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,7 +52,8 @@ const (
 
 // Config says what to profile and where to send it. Server and Service are required.
 type Config struct {
-	// Server is an ingester: http://HOST:PORT, or https://HOST:PORT verified against the system's roots. Without a scheme it is http.
+	// Server is an ingester: http://HOST:PORT, or https://HOST:PORT verified against the system's roots, or by TLS. Without a scheme it
+	// is http.
 	Server string
 	// Service is the label by which the program is found.
 	Service string
@@ -63,8 +65,13 @@ type Config struct {
 	Period time.Duration
 	// Tenant is who the profiles belong to, where the server has tenants.
 	Tenant string
-	// Token is a bearer token.
+	// Token is a bearer token. It goes over https://, or to this machine, unless TokenInClear.
 	Token string
+	// TokenInClear sends the token over http:// to other machines, too, where whoever is on the way can read it.
+	TokenInClear bool
+	// TLS is how an https:// server is verified (RootCAs) and what is presented to it (Certificates, or GetClientCertificate for one that
+	// is renewed); nil means the system's roots, and nothing.
+	TLS *tls.Config
 	// MutexFraction is for runtime.SetMutexProfileFraction, used only if Types has Mutex. 0 means: keep the program's own, else 100.
 	MutexFraction int
 	// BlockRate is for runtime.SetBlockProfileRate, in nanoseconds, used only if Types has Block; 0 means 10,000.
@@ -73,7 +80,7 @@ type Config struct {
 	QueueBytes int
 	// Logger hears of profiles that were refused or dropped; nil means slog.Default().
 	Logger *slog.Logger
-	// DialOptions come after the profiler's own, such as grpc.WithTransportCredentials for a private authority.
+	// DialOptions come after the profiler's own.
 	DialOptions []grpc.DialOption
 }
 
@@ -83,8 +90,16 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Service == "" {
 		problems = append(problems, errors.New("Service is empty"))
 	}
-	if _, _, err := dialTarget(c.Server); err != nil {
+	if target, transport, err := dialTarget(c.Server, c.TLS); err != nil {
 		problems = append(problems, err)
+	} else if transport.Info().SecurityProtocol != "tls" {
+		if c.Token != "" && !c.TokenInClear && !isThisMachine(target) {
+			problems = append(problems, fmt.Errorf(
+				"the token would go to %s in the clear, where whoever is on the way can read it: use https://, or set TokenInClear", c.Server))
+		}
+		if c.TLS != nil {
+			problems = append(problems, errors.New("TLS is set, but Server does not begin with https://"))
+		}
 	}
 	if c.Types == nil {
 		c.Types = []Type{CPU, Heap, Goroutine}
@@ -128,8 +143,15 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+// isThisMachine says whether what is sent to what grpc dials stays on this machine.
+func isThisMachine(target string) bool {
+	host, _, err := net.SplitHostPort(strings.TrimPrefix(target, "dns:///"))
+	ip := net.ParseIP(host)
+	return err == nil && (strings.EqualFold(host, "localhost") || (ip != nil && ip.IsLoopback()))
+}
+
 // dialTarget turns the server's URL into what grpc dials.
-func dialTarget(server string) (string, credentials.TransportCredentials, error) {
+func dialTarget(server string, config *tls.Config) (string, credentials.TransportCredentials, error) {
 	if server != "" && !strings.Contains(server, "://") {
 		server = "http://" + server
 	}
@@ -148,7 +170,7 @@ func dialTarget(server string) (string, credentials.TransportCredentials, error)
 		if port == "" {
 			port = "443"
 		}
-		return "dns:///" + net.JoinHostPort(address.Hostname(), port), credentials.NewTLS(nil), nil
+		return "dns:///" + net.JoinHostPort(address.Hostname(), port), credentials.NewTLS(config), nil
 	default:
 		return "", nil, fmt.Errorf("Server %q: the scheme is neither http nor https", server)
 	}

@@ -104,7 +104,7 @@ func (p *Profiler) Stats() Stats {
 }
 
 func dial(config Config) (*grpc.ClientConn, error) {
-	target, credentials, err := dialTarget(config.Server)
+	target, credentials, err := dialTarget(config.Server, config.TLS)
 	if err != nil {
 		return nil, err
 	}

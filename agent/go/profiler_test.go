@@ -4,7 +4,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
+	"math/big"
+	"net"
 	"regexp"
 	"runtime"
 	"runtime/pprof"
@@ -14,6 +21,8 @@ import (
 	"time"
 
 	"github.com/afterglow-profiler/afterglow/agent/go/afterglowv1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 )
 
 // Goal: a running profiler sends every type with the program's labels, and what pprof.Do says is in the CPU profile.
@@ -152,15 +161,89 @@ func TestServersAreDialledByTheirURL(t *testing.T) {
 		"http://[::1]:4100":   "dns:///[::1]:4100",
 		"http://profiles.lan": "dns:///profiles.lan:80",
 	} {
-		if got, _, err := dialTarget(server); err != nil || got != want {
+		if got, _, err := dialTarget(server, nil); err != nil || got != want {
 			t.Errorf("%s: %s, %v", server, got, err)
 		}
 	}
 	for _, server := range []string{"", "http://", "s3://bucket", "http://host:1/path", "http://bad host"} {
-		if got, _, err := dialTarget(server); err == nil {
+		if got, _, err := dialTarget(server, nil); err == nil {
 			t.Errorf("%q was taken as %s", server, got)
 		}
 	}
+}
+
+func TestATokenGoesInTheClearToThisMachineAloneUnlessThatIsMeant(t *testing.T) {
+	for _, server := range []string{"localhost:4100", "http://127.0.0.2:4100", "http://[::1]:4100", "https://profiles.example.com"} {
+		if _, err := (Config{Server: server, Service: "s", Token: "agw_1"}).withDefaults(); err != nil {
+			t.Errorf("%s: %v", server, err)
+		}
+	}
+	for _, server := range []string{"ingester:4100", "http://10.0.0.1:4100", "http://localhost.example.com"} {
+		_, err := (Config{Server: server, Service: "s", Token: "agw_1"}).withDefaults()
+		if err == nil || !strings.Contains(err.Error(), "TokenInClear") || strings.Contains(err.Error(), "agw_1") {
+			t.Errorf("%s: %v", server, err)
+		}
+		if _, err := (Config{Server: server, Service: "s", Token: "agw_1", TokenInClear: true}).withDefaults(); err != nil {
+			t.Errorf("%s: %v", server, err)
+		}
+		if _, err := (Config{Server: server, Service: "s"}).withDefaults(); err != nil {
+			t.Errorf("%s: %v", server, err)
+		}
+	}
+	if _, err := (Config{Server: "http://localhost", Service: "s", TLS: &tls.Config{}}).withDefaults(); err == nil {
+		t.Error("TLS without https was taken")
+	}
+}
+
+func TestAServerIsVerifiedByTLSAndGetsACertificate(t *testing.T) {
+	pair, roots := certificate(t)
+	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{pair}, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert,
+	})))
+	fake := &fake{script: func(int, *afterglowv1.Profile) act { return ack }, stored: map[string]*afterglowv1.Profile{}}
+	fake.changed = sync.NewCond(&fake.mu)
+	afterglowv1.RegisterIngestServiceServer(server, fake)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(listener) }()
+	defer server.Stop()
+	profiler, err := Start(Config{
+		Server: "https://" + listener.Addr().String(), Service: "s", Types: []Type{Goroutine}, Token: "agw_1",
+		TLS: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	profiler.Stop()
+	if stats := profiler.Stats(); stats.Acked == 0 {
+		t.Errorf("nothing was acknowledged: %+v", stats)
+	}
+}
+
+// certificate makes one for loopback, for servers and clients, that is its own authority.
+func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots
 }
 
 func TestIDsAreULIDs(t *testing.T) {
