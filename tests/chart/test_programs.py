@@ -36,19 +36,30 @@ def config_of(objects: list[dict], name: str) -> str:
     return found["data"]["agent.toml"]
 
 
+def certificates(folder: pathlib.Path) -> None:
+    """Makes what the Secrets of TLS hold, as they are mounted."""
+    for name in ("afterglow", "afterglow-client"):
+        (folder / name).mkdir()
+        pair = ["-keyout", folder / name / "tls.key", "-out", folder / name / "tls.crt"]
+        options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=test"]
+        subprocess.run(["openssl", "req", "-x509", *options, *pair], check=True, capture_output=True)
+    (folder / "afterglow/ca.crt").write_bytes((folder / "afterglow/tls.crt").read_bytes())
+
+
 def test_the_programs_take_every_flag(values: str, rendered: dict, tmp_path: pathlib.Path) -> None:
     tried = 0
+    certificates(tmp_path)
     for name, container in of_afterglow(pods(rendered[values])):
         args = list(container["args"])
         if args[0] not in ("ingester", "querier", "agent"):
             continue
         if args[0] == "agent":
             file = tmp_path / "agent.toml"
-            file.write_text(config_of(rendered[values], name))
+            file.write_text(config_of(rendered[values], name).replace("/etc/ssl/", f"{tmp_path}/"))
             args = [arg.replace("/etc/afterglow/agent.toml", str(file)) for arg in args]
         tokens = tmp_path / "tokens.toml"
         tokens.write_text(TOKENS)
-        args = [arg.replace("/etc/afterglow/auth/tokens.toml", str(tokens)) for arg in args]
+        args = [arg.replace("/etc/afterglow/auth/tokens.toml", str(tokens)).replace("/etc/ssl/", f"{tmp_path}/") for arg in args]
         env = {variable["name"]: variable.get("value", "from-a-secret") for variable in container.get("env", [])}
         done = subprocess.run([PROGRAM, *args, "--check-config"], env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         assert done.returncode == 0, f"{name}: {done.stderr}"

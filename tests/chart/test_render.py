@@ -125,7 +125,43 @@ def test_there_is_never_a_second_agent(rendered: dict) -> None:
     assert agent["spec"]["strategy"] == {"type": "Recreate"}
 
 
+def test_tls_goes_from_end_to_end(rendered: dict) -> None:
+    specs = pods(rendered["ha"])
+    for component in ("ingester", "querier", "maintainer"):
+        (container,) = specs[f"glow-afterglow-{component}"]["containers"]
+        assert "--tls.client-ca-file=/etc/ssl/afterglow/ca.crt" in container["args"]
+        # A certificate says who may: nothing has to be declared insecure.
+        assert "--insecure" not in container["args"]
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert container[probe]["httpGet"]["scheme"] == "HTTPS", (component, probe)
+    clients = [specs["glow-afterglow-agent"]["containers"][0], *containers(specs["glow-afterglow-test"])]
+    for container in clients:
+        assert any(arg.startswith("--server=https://") for arg in container["args"]), container
+        assert "--tls.cert-file=/etc/ssl/afterglow-client/tls.crt" in container["args"]
+    for name, spec in specs.items():
+        secrets = {volume["secret"]["secretName"]: volume["secret"] for volume in spec.get("volumes", []) if "secret" in volume}
+        is_server = "ingester" in name or "querier" in name or "maintainer" in name
+        # Nobody but a server gets at its key.
+        assert is_server or [item["key"] for item in secrets["glow-tls"]["items"]] == ["ca.crt"], name
+        assert ("glow-client-tls" in secrets) == (name.split("-")[-1] in ("querier", "agent", "test")), name
+    services = [parsed for parsed in rendered["ha"] if parsed["kind"] == "Service" and "agent" not in parsed["metadata"]["name"]]
+    assert {port.get("appProtocol") for parsed in services for port in parsed["spec"]["ports"]} == {"https", None}
+    (monitor,) = [parsed for parsed in rendered["ha"] if parsed["kind"] == "PodMonitor"]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["scheme"] == "https" and endpoint["relabelings"][0]["regex"] == "agent"
+
+
+def test_without_tls_nothing_speaks_of_it(rendered: dict) -> None:
+    for values in ("everything", "gateway", "ingress", "small", "trial"):
+        assert not [c for spec in pods(rendered[values]).values() for c in containers(spec) if "tls" in str(c.get("args"))], values
+    # The chart's own clients say that their tokens go in the clear, as everything does.
+    assert "--token-in-clear" in pods(rendered["everything"])["glow-agent"]["containers"][0]["args"]
+
+
 REFUSED = {
+    "tls.enabled=true": "tls.existingSecret is needed",
+    "tls.clientAuth.enabled=true": "tls.clientAuth.enabled needs tls.enabled",
+    "tls.enabled=true,tls.existingSecret=a,tls.clientAuth.enabled=true": "tls.clientAuth.existingSecret is needed",
     "unknown=1": "additional properties 'unknown' not allowed",
     "ingester.replica=3": "additional properties 'replica' not allowed",
     "ingester.replicas=many": "got string, want integer",

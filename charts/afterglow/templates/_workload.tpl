@@ -50,6 +50,10 @@ From (dict "root" $ "component" "ingester" "args" (list ...) "storage" true), wh
 {{- $mounts = append $mounts (dict "name" "tokens" "mountPath" "/etc/afterglow/auth" "readOnly" true) -}}
 {{- $volumes = append $volumes (dict "name" "tokens" "secret" (dict "secretName" $tokens "defaultMode" 288 "items" $items)) -}}
 {{- end -}}
+{{- $tls := dict "root" $root "isServer" .storage "isClient" (or (not .storage) (hasKey $values.settings "query.siblings")) -}}
+{{- $mounts = concat $mounts (include "afterglow.tlsVolumeMounts" $tls | fromYamlArray) -}}
+{{- $volumes = concat $volumes (include "afterglow.tlsVolumes" $tls | fromYamlArray) -}}
+{{- $scheme := ternary "HTTPS" "HTTP" (and .storage $root.Values.tls.enabled) -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -110,7 +114,18 @@ spec:
             {{- toYaml .args | nindent 12 }}
             {{- if .storage }}
             - {{ printf "--storage=%s" (include "afterglow.storageUrl" $root) | quote }}
-            - {{ ternary "--auth.tokens-file=/etc/afterglow/auth/tokens.toml" "--insecure" (ne (default "" $tokens) "") | quote }}
+            {{- if $tokens }}
+            - "--auth.tokens-file=/etc/afterglow/auth/tokens.toml"
+            {{- else if not (include "afterglow.tlsClientSecret" $root) }}
+            - "--insecure"
+            {{- end }}
+            {{- with include "afterglow.tlsServerFlags" (dict "root" $root "settings" $values.settings) | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
+            {{- else }}
+            {{- with include "afterglow.tlsClientFlags" $root | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
             {{- end }}
             - {{ printf "--listen=%s:%d" $root.Values.listenHost (int .port) | quote }}
             - {{ printf "--log-format=%s" $root.Values.logFormat | quote }}
@@ -153,18 +168,18 @@ spec:
             - {name: http, containerPort: {{ .port }}, protocol: TCP}
           # The storage is probed before the port opens: a start takes seconds where the storage is slow.
           startupProbe:
-            httpGet: {path: /healthz, port: http}
+            httpGet: {path: /healthz, port: http{{ if eq $scheme "HTTPS" }}, scheme: HTTPS{{ end }}}
             periodSeconds: 1
             timeoutSeconds: 5
             failureThreshold: 60
           # Whoever answers is alive. A storage that is gone makes a pod not ready, and never restarts it.
           livenessProbe:
-            httpGet: {path: /healthz, port: http}
+            httpGet: {path: /healthz, port: http{{ if eq $scheme "HTTPS" }}, scheme: HTTPS{{ end }}}
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 6
           readinessProbe:
-            httpGet: {path: /readyz, port: http}
+            httpGet: {path: /readyz, port: http{{ if eq $scheme "HTTPS" }}, scheme: HTTPS{{ end }}}
             periodSeconds: 2
             timeoutSeconds: 2
             failureThreshold: 2
@@ -245,7 +260,7 @@ spec:
       targetPort: http
       protocol: TCP
       {{- with $values.service.appProtocol }}
-      appProtocol: {{ . }}
+      appProtocol: {{ ternary "https" . (and $.root.Values.tls.enabled (eq . "kubernetes.io/h2c")) }}
       {{- end }}
 {{ end }}
 {{- end -}}
