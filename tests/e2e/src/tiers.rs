@@ -27,7 +27,12 @@ impl Tiers {
 
     /// Starts an ingester.
     pub fn ingester(&self) -> Program {
-        self.start("afterglow-ingester", &[])
+        self.ingester_with(&[])
+    }
+
+    /// Starts an ingester with these flags.
+    pub fn ingester_with(&self, flags: &[&str]) -> Program {
+        self.start("afterglow-ingester", flags)
     }
 
     /// Starts a querier.
