@@ -12,6 +12,8 @@ strip --strip-debug -o "$DEB_STAGE/afterglow" "$program"
 for shell in bash zsh fish; do
   "$program" completions "$shell" > "$DEB_STAGE/$shell"
 done
+"$program" man "$DEB_STAGE/man"
+gzip -9n "$DEB_STAGE"/man/*.1
 python3 packaging/sbom.py > "$DEB_STAGE/sbom.cdx.json"
 DEB_VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 DEB_ARCH=$(dpkg --print-architecture)

@@ -6,7 +6,7 @@
 //! | `ingester`, `querier`, `agent` | the tiers' own programs, from their crates |
 //! | `push`, `search`, `fetch`, `merge`, `diff`, `export`, `series`, `top`, `function`, `regressions`, `statistics`, `stats`, `labels` | `cli/`: a file each |
 //! | `maintain`, `verify`, `bucket`, `token` | `cli/`: a file each, too |
-//! | `completions` | for the shell |
+//! | `completions`, `man` | for the shell, and for `man` |
 
 mod cli;
 #[cfg(test)]
@@ -14,12 +14,14 @@ mod docs;
 mod serve;
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use afterglow_agent::debug::SelfProfiles;
 use afterglow_service::causes::Causes;
 use afterglow_service::config::{self, Settings};
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser};
 use clap_complete::Shell;
 use tikv_jemallocator::Jemalloc;
@@ -66,6 +68,13 @@ enum Command {
         /// The shell to complete in.
         #[arg(value_name = "SHELL")]
         shell: Shell,
+    },
+    /// Writes manual pages, one for each command
+    #[command(after_help = "Examples:\n  afterglow man ~/.local/share/man/man1 && man afterglow-push")]
+    Man {
+        /// The folder to write them into; it is made where it is missing.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
     },
 }
 
@@ -126,7 +135,15 @@ async fn run(command: Command) -> ExitCode {
             clap_complete::generate(shell, &mut Program::command(), "afterglow", &mut std::io::stdout());
             ExitCode::SUCCESS
         }
+        Command::Man { folder } => done(write_manual(&folder)),
     }
+}
+
+/// Writes a page for each command.
+fn write_manual(folder: &Path) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write manual pages into {}", folder.display());
+    std::fs::create_dir_all(folder).with_context(cannot)?;
+    clap_mangen::generate_to(Program::command(), folder).with_context(cannot)
 }
 
 /// The exit code of wrong usage, as clap has it.

@@ -1,7 +1,9 @@
 """The Debian package and its units: what is in it, that the units are what systemd takes and shut in, and that the program can live so."""
 
+import gzip
 import pathlib
 import re
+import shutil
 import subprocess
 import urllib.request
 
@@ -49,6 +51,21 @@ def test_the_program_of_the_package_runs(unpacked: pathlib.Path) -> None:
     done = run(unpacked / "usr/bin/afterglow", "--version")
     assert done.returncode == 0 and done.stdout.startswith("afterglow ")
     assert "_afterglow" in (unpacked / "usr/share/bash-completion/completions/afterglow").read_text()
+
+
+def test_each_command_has_a_manual_page(unpacked: pathlib.Path) -> None:
+    pages = {path.name: gzip.decompress(path.read_bytes()).decode() for path in (unpacked / "usr/share/man/man1").iterdir()}
+    commands = re.findall(r"^  ([a-z]+)  ", run(PROGRAM, "--help").stdout, re.MULTILINE)
+    assert len(commands) > 20 and "push" in commands
+    assert {f"afterglow-{command}.1.gz" for command in commands if command != "help"} | {"afterglow.1.gz"} <= pages.keys()
+    push = pages["afterglow-push.1.gz"]
+    for part in (".SH NAME", "Pushes pprof files", "tls.ca\\-file"):
+        assert part in push, push
+    # groff says what is wrong with a page; where it is missing, so is man.
+    if shutil.which("groff"):
+        for name, text in pages.items():
+            done = subprocess.run(["groff", "-man", "-ww", "-Tutf8", "-z"], input=text, capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (0, ""), name
 
 
 @pytest.mark.parametrize("name", UNITS)
