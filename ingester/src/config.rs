@@ -80,6 +80,9 @@ pub struct Limits {
     /// Most locations of a stack
     #[arg(long = "limits.max-stack-depth", value_name = "N", default_value_t = 4096)]
     pub stack_depth_max: u64,
+    /// Most locations in the stacks of all samples of a profile together
+    #[arg(long = "limits.max-stack-locations", value_name = "N", default_value_t = 16_000_000)]
+    pub stack_locations_max: u64,
     /// Longest string of a profile
     #[arg(long = "limits.max-string", value_name = "SIZE", default_value = "64KiB")]
     pub string_bytes_max: ByteSize,
@@ -197,6 +200,7 @@ impl Limits {
             inflate_ratio_max: self.inflate_ratio_max,
             samples_max: self.samples_max,
             stack_depth_max: self.stack_depth_max,
+            stack_locations_max: self.stack_locations_max,
             string_bytes_max: self.string_bytes_max.bytes(),
             sample_types_max: self.sample_types_max,
             mappings_max: self.mappings_max,
@@ -272,6 +276,7 @@ mod tests {
             ("max-inflate-ratio", |l| l.inflate_ratio_max),
             ("max-samples", |l| l.samples_max),
             ("max-stack-depth", |l| l.stack_depth_max),
+            ("max-stack-locations", |l| l.stack_locations_max),
             ("max-string", |l| l.string_bytes_max),
             ("max-sample-types", |l| l.sample_types_max),
             ("max-mappings", |l| l.mappings_max),

@@ -43,15 +43,12 @@ pub fn inflate<'a>(body: &'a [u8], limits: &Limits) -> Result<Cow<'a, [u8]>, Err
     let max = by_ratio.min(limits.inflated_bytes_max);
     let inflated = match inflate_single(body, max) {
         Some(inflated) => inflated,
-        None => inflate_stream(body, max)?,
-    };
-    if inflated.len() as u64 > max {
-        return Err(if max == limits.inflated_bytes_max {
+        None => inflate_stream(body, max)?.ok_or(if max == limits.inflated_bytes_max {
             Error::Inflated { limit: max }
         } else {
             Error::InflateRatio { bytes, ratio: limits.inflate_ratio_max }
-        });
-    }
+        })?,
+    };
     if inflated.is_empty() {
         return Err(Error::Empty);
     }
@@ -98,15 +95,20 @@ fn inflate_single(body: &[u8], max: u64) -> Option<Vec<u8>> {
     (len == inflated.len() && libdeflater::crc32(&inflated) == crc).then_some(inflated)
 }
 
-/// Inflates all members of a body, and at most one byte more than `max`.
-fn inflate_stream(body: &[u8], max: u64) -> Result<Vec<u8>, Error> {
-    let mut decoder = MultiGzDecoder::new(body);
-    let mut inflated = Vec::new();
-    match decoder.by_ref().take(max + 1).read_to_end(&mut inflated) {
-        Ok(_) => Ok(inflated),
+/// Inflates all members of a body; `None` where that is more than `max` bytes.
+///
+/// Counted first and kept then: what is refused takes no memory, and what is kept no more than it needs, whatever its trailer says.
+fn inflate_stream(body: &[u8], max: u64) -> Result<Option<Vec<u8>>, Error> {
+    let mut counted = MultiGzDecoder::new(body);
+    let len = match std::io::copy(&mut counted.by_ref().take(max + 1), &mut std::io::sink()) {
+        Ok(len) if len > max => return Ok(None),
+        Ok(len) => len,
         // What went wrong inside (a code, the CRC, the end) does not help the sender; where may.
-        Err(_) => Err(Error::Gzip { byte: body.len() - decoder.into_inner().len() }),
-    }
+        Err(_) => return Err(Error::Gzip { byte: body.len() - counted.into_inner().len() }),
+    };
+    let mut inflated = Vec::with_capacity(usize::try_from(len).expect("the limit fits into memory"));
+    MultiGzDecoder::new(body).read_to_end(&mut inflated).expect("it was read before");
+    Ok(Some(inflated))
 }
 
 #[cfg(test)]

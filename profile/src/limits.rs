@@ -16,6 +16,8 @@ pub struct Limits {
     pub samples_max: u64,
     /// The most locations in the stack of one sample.
     pub stack_depth_max: u64,
+    /// The most locations in the stacks of all samples together.
+    pub stack_locations_max: u64,
     /// The most bytes of one string.
     pub string_bytes_max: u64,
     /// The most sample types. Real profiles have one to four.
@@ -47,6 +49,7 @@ impl Default for Limits {
             inflate_ratio_max: 200,
             samples_max: 1_000_000,
             stack_depth_max: 4096,
+            stack_locations_max: 16_000_000,
             string_bytes_max: 64 << 10,
             sample_types_max: 64,
             mappings_max: 65_536,

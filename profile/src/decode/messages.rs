@@ -42,7 +42,10 @@ impl<'a, 'l> Decoder<'a, 'l> {
         profile.samples.shapes.reserve_exact(counts.samples);
         // Each value takes a byte at least; stacks are most of a sample, with up to two bytes for each location.
         profile.samples.values.reserve_exact((counts.samples * counts.sample_types).min(counts.sample_bytes));
-        profile.samples.locations.reserve(counts.sample_bytes / 2);
+        // Stacks beyond the limits are refused, so nothing is kept for more than the one that is too much.
+        let Limits { stack_depth_max: depth, stack_locations_max: all, .. } = *limits;
+        let most = (counts.samples as u64).saturating_mul(depth).min(all.saturating_add(depth));
+        profile.samples.locations.reserve((counts.sample_bytes / 2).min(usize::try_from(most).unwrap_or(usize::MAX)));
         profile.mappings.reserve_exact(counts.mappings);
         profile.locations.reserve_exact(counts.locations);
         profile.lines.reserve(counts.locations);
@@ -195,13 +198,19 @@ impl<'a, 'l> Decoder<'a, 'l> {
         let i = samples.len();
         let values_max = self.counts.sample_types;
         let depth_max = usize::try_from(self.limits.stack_depth_max).unwrap_or(usize::MAX);
+        // What is too much is counted for the refusal, not kept.
+        let (mut locations_left_out, mut values_left_out) = (0, 0);
         let mut keys = Keys::default();
         while let Some(key) = reader.key() {
             match key {
                 0x08 => {
                     keys.run(key);
                     let id = reader.varint()?;
-                    self.profile.samples.locations.push(self.to_locations.slot(id));
+                    if self.profile.samples.locations.len() - stack_start > depth_max {
+                        locations_left_out += 1;
+                    } else {
+                        self.profile.samples.locations.push(self.to_locations.slot(id));
+                    }
                 }
                 0x0a => {
                     keys.once(key);
@@ -214,7 +223,12 @@ impl<'a, 'l> Decoder<'a, 'l> {
                 }
                 0x10 => {
                     keys.run(key);
-                    self.profile.samples.values.push(reader.varint()? as i64);
+                    let value = reader.varint()? as i64;
+                    if self.profile.samples.values.len() - values_start > values_max {
+                        values_left_out += 1;
+                    } else {
+                        self.profile.samples.values.push(value);
+                    }
                 }
                 0x12 => {
                     keys.once(key);
@@ -239,11 +253,15 @@ impl<'a, 'l> Decoder<'a, 'l> {
             }
         }
         let samples = &self.profile.samples;
-        let depth = samples.locations.len() - stack_start;
+        let depth = samples.locations.len() - stack_start + locations_left_out;
         if depth > depth_max {
             return Err(self.too_deep(i, depth));
         }
-        let values = samples.values.len() - values_start;
+        let (locations, most) = (samples.locations.len() as u64, self.limits.stack_locations_max);
+        if locations > most {
+            return Err(exceeded("locations of stacks".to_owned(), locations, most, "max_stack_locations"));
+        }
+        let values = samples.values.len() - values_start + values_left_out;
         if values != values_max {
             return Err(self.wrong_values(i, values));
         }

@@ -381,6 +381,10 @@ fn limits_are_named_with_their_settings() {
             "sample[0] stack depth 3 exceeds max_stack_depth 2 (--limits.max-stack-depth)",
         ),
         (
+            Limits { stack_locations_max: 2, ..limits() },
+            "locations of stacks 3 exceeds max_stack_locations 2 (--limits.max-stack-locations)",
+        ),
+        (
             Limits { string_bytes_max: 10, ..limits() },
             "string_table[2] length 11 exceeds max_string 10 (--limits.max-string)",
         ),

@@ -54,6 +54,7 @@ pub(super) fn no_limits() -> Limits {
         inflate_ratio_max: u64::MAX,
         samples_max: u64::MAX,
         stack_depth_max: u64::MAX,
+        stack_locations_max: u64::MAX,
         string_bytes_max: u64::MAX,
         sample_types_max: u64::MAX,
         mappings_max: u64::MAX,

@@ -106,7 +106,7 @@ impl Columns {
     /// duration of its row, in nanoseconds, and `raw` its bytes.
     ///
     /// # Errors
-    /// The bytes rebuilt from the columns would not be `raw`. Then the columns are good for nothing, and `interner` has what they needed.
+    /// The bytes rebuilt from the columns would not be `raw`, or its stacks are too many. Then the columns are good for nothing, and `interner` has what they needed.
     pub(crate) fn fill(
         &mut self,
         profile: &Profile<'_>,
@@ -123,7 +123,7 @@ impl Columns {
             time_delta: profile.time_nanos.wrapping_sub(row_times.0),
             duration_delta: profile.duration_nanos.wrapping_sub(row_times.1),
         };
-        self.fill_stacks(profile, places, interner);
+        self.fill_stacks(profile, places, interner)?;
         self.fill_labels(profile, places, interner);
         self.fill_values(profile);
         // From here on the samples are those that a reader of the block will read.
@@ -160,10 +160,10 @@ impl Columns {
         Ok(())
     }
 
-    fn fill_stacks(&mut self, profile: &Profile<'_>, places: &Places, interner: &mut Interner) {
+    fn fill_stacks(&mut self, profile: &Profile<'_>, places: &Places, interner: &mut Interner) -> Result<(), Damage> {
         self.stacks.clear();
         let (mut delta, out) = (Delta::default(), &mut self.stacks);
-        interner.stacks(&profile.samples, &places.locations, |stack| delta.put(out, stack.into()));
+        interner.stacks(&profile.samples, &places.locations, |stack| delta.put(out, stack.into()))
     }
 
     fn fill_labels(&mut self, profile: &Profile<'_>, places: &Places, interner: &mut Interner) {

@@ -9,7 +9,7 @@
 
 use std::hash::BuildHasher;
 
-use super::intern::Index;
+use super::intern::{Cursors, Index};
 use super::{Function, Header, Interner, Label, Line, Location, Mapping, NONE, Node, Symbols, ValueType, callers_node};
 use crate::block::varint::Damage;
 
@@ -39,11 +39,13 @@ struct Entities {
     taken: Vec<u64>,
     /// Where the next is expected.
     expected: u32,
+    /// How far copies there are taken.
+    cursors: Cursors,
 }
 
 impl Entities {
     fn new(len: usize) -> Self {
-        Self { places: vec![NONE; len], taken: Vec::new(), expected: 0 }
+        Self { places: vec![NONE; len], taken: Vec::new(), expected: 0, cursors: Cursors::default() }
     }
 
     fn place(&self, entry: u32) -> Option<u32> {
@@ -73,7 +75,10 @@ impl Entities {
         hash: impl FnOnce() -> u64,
         equal: impl Fn(u32) -> bool,
     ) -> (u32, bool) {
-        match index.find_free(self.expected, |place| self.is_free(place), hash, equal) {
+        let mut cursors = std::mem::take(&mut self.cursors);
+        let found = index.find_free(self.expected, &mut cursors, |place| self.is_free(place), hash, equal);
+        self.cursors = cursors;
+        match found {
             Ok(place) => (self.set(entry, place), true),
             Err(missing) => (self.set(entry, index.add(missing)), false),
         }

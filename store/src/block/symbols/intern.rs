@@ -6,7 +6,8 @@
 //!
 //! What one profile defines twice (two functions that differ in nothing but their id) must stay two entries. [`Index`] remembers which
 //! entries the present profile has taken, and an entry is taken once a profile. Equal entries are copies of the first of them; of the
-//! copies that are free, the earliest is taken, so that equal profiles make equal tables.
+//! copies that are free, the earliest is taken, so that equal profiles make equal tables. [`Cursors`] keep a profile that defines one thing a
+//! million times from costing the square of that.
 
 use std::hash::BuildHasher;
 
@@ -16,6 +17,7 @@ use rustc_hash::FxHashMap;
 
 use super::stacks::Stacks;
 use super::{Function, Header, Label, Line, Location, Mapping, NONE, Symbols, ValueType};
+use crate::block::varint::Damage;
 
 /// The tables of a service while profiles are added to them.
 #[derive(Debug, Default)]
@@ -75,7 +77,12 @@ pub(super) struct Index {
     profile: u32,
     /// Where the next entry of the present profile is expected.
     expected: u32,
+    /// How far its copies are taken.
+    cursors: Cursors,
 }
+
+/// How far the copies of entries are taken: by the first of them, one before which none is free.
+pub(super) type Cursors = FxHashMap<u32, u32>;
 
 /// What is known of an entry that is not there.
 #[derive(Clone, Copy, Debug)]
@@ -92,23 +99,29 @@ impl Index {
     fn begin(&mut self) {
         self.profile += 1;
         self.expected = 0;
+        self.cursors.clear();
     }
 
     /// Returns the entry that `equal` accepts and that the present profile has not taken, if any, and takes it.
     #[inline]
     fn take(&mut self, hash: impl FnOnce() -> u64, equal: impl Fn(u32) -> bool) -> Result<u32, Missing> {
         let free = |i: u32| self.taken[i as usize] != self.profile;
-        let found = self.find_free(self.expected, free, hash, equal)?;
+        let mut cursors = std::mem::take(&mut self.cursors);
+        let found = self.find_free(self.expected, &mut cursors, free, hash, equal);
+        self.cursors = cursors;
+        let found = found?;
         self.taken[found as usize] = self.profile;
         self.expected = found + 1;
         Ok(found)
     }
 
-    /// Returns the entry that `equal` and `free` accept, if any: that at `expected`, else the earliest copy.
+    /// Returns the entry that `equal` and `free` accept, if any: that at `expected`, else the earliest copy. What is not `free` must not
+    /// become so before the `cursors` are cleared.
     #[inline]
     pub(super) fn find_free(
         &self,
         expected: u32,
+        cursors: &mut Cursors,
         free: impl Fn(u32) -> bool,
         hash: impl FnOnce() -> u64,
         equal: impl Fn(u32) -> bool,
@@ -117,22 +130,33 @@ impl Index {
             return Ok(expected);
         }
         let hash = hash();
-        let mut copy = self.table.find(hash, |&i| equal(i)).copied();
-        let mut last_copy = None;
-        while let Some(i) = copy {
-            if free(i) {
-                return Ok(i);
-            }
-            last_copy = copy;
-            copy = self.copies.get(&i).copied();
+        let Some(&first) = self.table.find(hash, |&i| equal(i)) else {
+            return Err(Missing { hash, last_copy: None });
+        };
+        if free(first) {
+            return Ok(first);
         }
-        Err(Missing { hash, last_copy })
+        let mut last = cursors.get(&first).copied().unwrap_or(first);
+        let found = loop {
+            match self.copies.get(&last) {
+                Some(&copy) => last = copy,
+                None => break Err(Missing { hash, last_copy: Some(last) }),
+            }
+            if free(last) {
+                break Ok(last);
+            }
+        };
+        if last != first {
+            cursors.insert(first, last);
+        }
+        found
     }
 
     /// Returns the entry that `equal` accepts, if any; the present profile may have it several times.
     #[inline]
     fn find(&mut self, hash: impl FnOnce() -> u64, equal: impl Fn(u32) -> bool) -> Result<u32, Missing> {
-        let found = self.find_free(self.expected, |_| true, hash, equal)?;
+        // All are free, so nobody needs to know how far.
+        let found = self.find_free(self.expected, &mut Cursors::default(), |_| true, hash, equal)?;
         self.expected = found + 1;
         Ok(found)
     }
@@ -163,6 +187,7 @@ impl Index {
             }
         }
         self.copies.retain(|_, next| (*next as usize) < len);
+        self.cursors.clear();
         self.hashes.truncate(len);
         self.taken.truncate(len);
     }
@@ -340,8 +365,11 @@ impl Interner {
     }
 
     /// Finds or adds the stacks of all samples of a profile whose locations lie at `places`, and gives each to `found`.
-    pub(crate) fn stacks(&mut self, samples: &Samples, places: &[u32], found: impl FnMut(u32)) {
-        self.stacks.find_all(&mut self.symbols, samples, places, found);
+    ///
+    /// # Errors
+    /// They need too many nodes.
+    pub(crate) fn stacks(&mut self, samples: &Samples, places: &[u32], found: impl FnMut(u32)) -> Result<(), Damage> {
+        self.stacks.find_all(&mut self.symbols, samples, places, found)
     }
 
     /// Finds or adds a set of labels.

@@ -11,6 +11,7 @@ use afterglow_profile::model::Samples;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{NONE, Node, Symbols, callers_node};
+use crate::block::varint::Damage;
 
 /// The index of the stacks in the tables of a service.
 #[derive(Debug, Default)]
@@ -35,15 +36,23 @@ pub(super) struct Stacks {
 /// How far ahead in the history a stack is looked for that was not the next: so many stacks may be missing between two profiles.
 const SKIPPED_MAX: usize = 4;
 
+/// How many nodes one profile may add. Each takes about 40 bytes here, four in the profile and as few as one in what was sent; real ones
+/// add at most some hundred thousand.
+const NODES_MAX: usize = 1 << 21;
+
 impl Stacks {
     /// Finds or adds the stacks of all samples of a profile whose locations lie at `places`, and gives each to `found`.
+    ///
+    /// # Errors
+    /// They need more than [`NODES_MAX`] nodes that were not there.
     pub(super) fn find_all(
         &mut self,
         symbols: &mut Symbols,
         samples: &Samples,
         places: &[u32],
         mut found: impl FnMut(u32),
-    ) {
+    ) -> Result<(), Damage> {
+        let nodes_max = symbols.nodes.len() + NODES_MAX;
         let mut before: &[u32] = &[];
         let mut next = 0;
         // What this profile adds to the history must not be taken for what came before it.
@@ -65,6 +74,9 @@ impl Stacks {
                     stack
                 }
             };
+            if symbols.nodes.len() > nodes_max {
+                return Err(Damage("stacks share too little"));
+            }
             self.history.push(stack);
             found(stack);
             before = locations;
@@ -73,6 +85,7 @@ impl Stacks {
         for (&stack, at) in self.history[end..].iter().zip(end as u32..) {
             self.last_at[stack as usize] = at;
         }
+        Ok(())
     }
 
     /// Returns where in the history to go on behind `stack`.

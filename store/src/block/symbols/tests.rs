@@ -20,7 +20,7 @@ fn intern(interner: &mut Interner, raw: &[u8]) -> (Places, Vec<u32>) {
     let profile = decode::decode(raw, &Limits::default()).expect("it decodes");
     let (mut places, mut stacks) = (Places::default(), Vec::new());
     interner.entities(&profile, &mut places);
-    interner.stacks(&profile.samples, &places.locations, |stack| stacks.push(stack));
+    interner.stacks(&profile.samples, &places.locations, |stack| stacks.push(stack)).expect("they are few");
     (0..profile.samples.len()).for_each(|i| _ = interner.sample_labels(profile.samples.labels(i), &places));
     interner.header(&profile, &places);
     interner.pattern(b"some order");
