@@ -338,6 +338,8 @@ async fn raw_grpc() {
     let framed = |message: &[u8]| [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
     let label = [bytes(1, "dc"), bytes(2, [0xff])].concat();
     let not_utf8 = bytes(1, bytes(3, label));
+    // A flag, and what inflates to more than any message may have.
+    let inflates = [&[1][..], &framed(&pprof::gzip_best(vec![0; 40 << 20]))[1..]].concat();
     for (name, method, encoding, body) in [
         ("label that is not UTF-8, by a call", "PushProfile", "identity", framed(&not_utf8)),
         ("message that is no protobuf, by a call", "PushProfile", "identity", framed(b"<html>")),
@@ -348,6 +350,8 @@ async fn raw_grpc() {
         ("message that ends early, on a stream", "Push", "identity", framed(b"abcdef")[..8].to_vec()),
         ("frame that announces 4 GiB, by a call", "PushProfile", "identity", vec![0, 0xff, 0xff, 0xff, 0xff, 1]),
         ("frame that announces 4 GiB, on a stream", "Push", "identity", vec![0, 0xff, 0xff, 0xff, 0xff, 1]),
+        ("message of 40 MiB in 40 KiB, by a call", "PushProfile", "gzip", inflates.clone()),
+        ("message of 40 MiB in 40 KiB, on a stream", "Push", "gzip", inflates),
         ("grpc-encoding snappy", "PushProfile", "snappy", framed(b"")),
     ] {
         let (outcome, headers) = raw(&server, method, encoding, body).await;

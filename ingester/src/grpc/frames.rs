@@ -22,6 +22,7 @@ use std::task::{Context, Poll, ready};
 
 use afterglow_proto::v1::PushRequest;
 use afterglow_service::Failure;
+use afterglow_service::config::ByteSize;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -166,8 +167,21 @@ impl Permits {
 
 /// Corrects what tonic says of a message that it cannot read.
 pub(crate) fn blame(status: Status) -> Status {
-    if status.code() == Code::Internal { Failure::invalid(status.message().to_owned()).into() } else { status }
+    let message = status.message();
+    match status.code() {
+        Code::Internal => Failure::invalid(message.to_owned()).into(),
+        // The only number in its text is the limit, in bytes: max_body and what may be around it.
+        Code::ResourceExhausted if message.ends_with(INFLATES) => {
+            let limit = message.chars().filter(char::is_ascii_digit).collect::<String>().parse().map(ByteSize);
+            let limit = limit.map_or_else(|_| "what it may".to_owned(), |limit| limit.to_string());
+            Failure::too_large(format!("message inflates beyond {limit} (--limits.max-body)")).into()
+        }
+        _ => status,
+    }
 }
+
+/// How tonic ends when it says that a compressed message inflates too far.
+const INFLATES: &str = "exceeded while decompressing message";
 
 // === impl State ===
 
