@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 /// The kernel's clock ticks a second in `/proc/<pid>/stat`: fixed at 100 by its ABI on every platform we run on.
@@ -24,12 +25,50 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
 /// # Errors
 /// What reading `/proc` gives; `InvalidData` when the kernel does not say.
 pub fn peak_rss(pid: u32) -> io::Result<u64> {
+    memory(pid, "VmHWM:")
+}
+
+/// Returns the memory that the process holds resident, in bytes.
+///
+/// # Errors
+/// What reading `/proc` gives; `InvalidData` when the kernel does not say.
+pub fn rss(pid: u32) -> io::Result<u64> {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, line: &str) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        .find_map(|text| text.strip_prefix(line)?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
         .map(|kib| kib * 1024)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no VmHWM"))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no {line}")))
+}
+
+/// Returns how many files and sockets the process has open.
+///
+/// # Errors
+/// What reading `/proc` gives.
+pub fn open_files(pid: u32) -> io::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// Sums the sizes of all files below a folder, where files may vanish meanwhile.
+///
+/// # Errors
+/// What listing gives.
+pub fn folder_bytes(folder: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        sum += match entry.metadata() {
+            Ok(kind) if kind.is_dir() => folder_bytes(&entry.path())?,
+            Ok(kind) => kind.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(sum)
 }
 
 #[cfg(test)]

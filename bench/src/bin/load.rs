@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use afterglow_bench::fleet::{Fleet, Item, Options};
-use afterglow_bench::process::{cpu_time, peak_rss};
+use afterglow_bench::process::{cpu_time, folder_bytes, peak_rss};
 use afterglow_e2e::Program;
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use afterglow_proto::v1::push_request::Part;
@@ -215,15 +215,4 @@ async fn puts(url: &str) -> anyhow::Result<f64> {
         .filter(|l| l.starts_with("afterglow_store_requests_total") && l.contains("operation=\"put\""))
         .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
         .sum())
-}
-
-/// Sums the sizes of all files below a folder.
-fn folder_bytes(folder: &std::path::Path) -> std::io::Result<u64> {
-    let mut sum = 0;
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let kind = entry.metadata()?;
-        sum += if kind.is_dir() { folder_bytes(&entry.path())? } else { kind.len() };
-    }
-    Ok(sum)
 }

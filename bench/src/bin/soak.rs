@@ -1,0 +1,184 @@
+//! Soak: whether memory and file descriptors of a server stay flat under hours of pushes and questions.
+//!
+//! It starts `afterglow serve` over a temporary folder, pushes a fleet's profiles at a steady rate with the time of now, and asks by turns
+//! for searches, merges of the last minutes in every form, series and tables. Retention is minutes and the grace is seconds, so that
+//! everything a server does in a month - merging through the levels, deleting, collecting - is done many times over, and what is stored
+//! stays as large as it is. A line of CSV every `--every` seconds, and in the end the slope of memory over the second half.
+
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use afterglow_bench::fleet::{Fleet, Item, Options};
+use afterglow_bench::process::{cpu_time, folder_bytes, open_files, rss};
+use afterglow_e2e::Program;
+use afterglow_proto::Timestamp;
+use afterglow_proto::v1::PushProfileRequest;
+use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
+use afterglow_store::clock::{Clock as _, SystemClock};
+use anyhow::Context as _;
+use clap::Parser;
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// What is asked, by turns.
+const QUESTIONS: [&str; 7] = [
+    "/api/v1/search?start=-5m&limit=100",
+    "/api/v1/merge?start=-3m&type=cpu&format=pprof",
+    "/api/v1/merge?start=-3m&type=heap&format=flamegraph",
+    "/api/v1/series?start=-10m&type=cpu&by=service",
+    "/api/v1/top?start=-5m&type=cpu",
+    "/api/v1/services?start=-10m",
+    "/api/v1/diff?start=-2m&base_start=-4m&base_end=-2m&type=cpu&format=top",
+];
+
+/// Soaks a server.
+#[derive(Parser)]
+struct Args {
+    /// The program to start, as `afterglow serve`.
+    #[arg(long, default_value = "target/release/afterglow")]
+    program: PathBuf,
+    /// More arguments for it.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    program_arg: Vec<String>,
+    /// Folders of base profiles, `<server>-<type>-*.pb.gz`.
+    #[arg(long, default_value = "tests/fixtures/profiles")]
+    profiles: PathBuf,
+    /// How long, in seconds.
+    #[arg(long, default_value_t = 7_200)]
+    seconds: u64,
+    /// How often it is looked, in seconds.
+    #[arg(long, default_value_t = 10)]
+    every: u64,
+    /// How many profiles are pushed a second.
+    #[arg(long, default_value_t = 20.0)]
+    rate: f64,
+    /// How many questions are asked a second.
+    #[arg(long, default_value_t = 1.0)]
+    questions: f64,
+    /// How long profiles are kept.
+    #[arg(long, default_value = "10m")]
+    keep: String,
+}
+
+/// What was seen at one time.
+struct Sample {
+    hours: f64,
+    rss_bytes: u64,
+    files: usize,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let storage = tempfile::tempdir()?;
+    let mut command = Command::new(&args.program);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--storage", &format!("file://{}", storage.path().display())])
+        .args(["--retention.max-age", &args.keep, "--maintenance.grace", "30s"])
+        .args(&args.program_arg);
+    let server = Program::spawn("afterglow", command);
+    let began = Instant::now();
+    let end = began + Duration::from_secs(args.seconds);
+    let pushing = tokio::spawn(push(server.url(), items(&args.profiles)?, args.rate, end));
+    let asking = tokio::spawn(ask(server.url(), args.questions, end));
+
+    println!("minutes,rss_mib,files,cpu_seconds,stored_mib");
+    let mut samples = Vec::new();
+    while Instant::now() < end {
+        tokio::time::sleep(Duration::from_secs(args.every)).await;
+        let pid = server.pid();
+        let sample =
+            Sample { hours: began.elapsed().as_secs_f64() / 3600.0, rss_bytes: rss(pid)?, files: open_files(pid)? };
+        println!(
+            "{:.1},{:.1},{},{:.1},{:.1}",
+            sample.hours * 60.0,
+            sample.rss_bytes as f64 / MIB,
+            sample.files,
+            cpu_time(pid)?.as_secs_f64(),
+            folder_bytes(storage.path())? as f64 / MIB
+        );
+        samples.push(sample);
+    }
+    let (pushed, asked) = (pushing.await??, asking.await??);
+    let half = &samples[samples.len() / 2..];
+    let files = half.iter().map(|sample| sample.files);
+    println!(
+        "{:#}",
+        serde_json::json!({
+            "pushed": pushed,
+            "asked": asked,
+            "rss_mib_per_hour": slope(half) / MIB,
+            "rss_mib_max": samples.iter().map(|sample| sample.rss_bytes).max().unwrap_or_default() as f64 / MIB,
+            "files_min": files.clone().min(),
+            "files_max": files.max(),
+        })
+    );
+    Ok(())
+}
+
+/// Makes a few rounds of a fleet; they are sent again and again.
+fn items(folder: &Path) -> anyhow::Result<Vec<Item>> {
+    let options = Options { services: 6, instances: 4, noise: 0.1, seed: 1, start_nanos: SystemClock.unix_nanos() };
+    let mut fleet = Fleet::open(folder, options)?;
+    (0..2_000).map(|_| fleet.next_item()).collect()
+}
+
+/// Returns by how many bytes an hour memory grows: the least squares' line through the samples.
+fn slope(samples: &[Sample]) -> f64 {
+    let n = samples.len() as f64;
+    let mean = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / n;
+    let (x, y) = (mean(|s| s.hours), mean(|s| s.rss_bytes as f64));
+    let (mut covariance, mut variance) = (0.0, 0.0);
+    for sample in samples {
+        covariance += (sample.hours - x) * (sample.rss_bytes as f64 - y);
+        variance += (sample.hours - x).powi(2);
+    }
+    covariance / variance
+}
+
+/// Pushes at a rate; returns how many were acknowledged.
+async fn push(url: String, items: Vec<Item>, rate: f64, end: Instant) -> anyhow::Result<u64> {
+    let client = IngestServiceClient::connect(url).await.context("the server does not answer")?;
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
+    let mut calls = tokio::task::JoinSet::new();
+    let mut pushed = 0;
+    for item in items.iter().cycle() {
+        ticks.tick().await;
+        if Instant::now() > end {
+            break;
+        }
+        let nanos = SystemClock.unix_nanos();
+        let mut profile = item.profile.clone();
+        profile.time = Some(Timestamp { seconds: nanos / 1_000_000_000, nanos: (nanos % 1_000_000_000) as i32 });
+        let mut client = client.clone();
+        calls.spawn(async move { client.push_profile(PushProfileRequest { profile: Some(profile) }).await });
+        while let Some(done) = calls.try_join_next() {
+            done?.context("a profile was refused")?;
+            pushed += 1;
+        }
+    }
+    Ok(pushed + calls.join_all().await.into_iter().filter(Result::is_ok).count() as u64)
+}
+
+/// Asks at a rate; returns how many were answered.
+async fn ask(url: String, rate: f64, end: Instant) -> anyhow::Result<u64> {
+    let client = reqwest::Client::new();
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
+    let mut asked = 0;
+    for question in QUESTIONS.iter().cycle() {
+        ticks.tick().await;
+        if Instant::now() > end {
+            break;
+        }
+        let answer = client.get(format!("{url}{question}")).send().await?;
+        // There is nothing to merge in the first moments.
+        if answer.status() != reqwest::StatusCode::NOT_FOUND {
+            answer.error_for_status()?.bytes().await?;
+            asked += 1;
+        }
+    }
+    Ok(asked)
+}
