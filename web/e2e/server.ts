@@ -3,10 +3,11 @@
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, openSync, readFileSync, rmSync, existsSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 
 import { record } from "./incident";
+import { ENVIRONMENT, PROGRAM } from "./program";
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -17,9 +18,6 @@ declare module "vitest" {
   }
 }
 
-const ROOT = resolve(import.meta.dirname, "../..");
-/** The program under test; another build is named by the variable. */
-const PROGRAM = resolve(process.env["AFTERGLOW_PROGRAM"] ?? join(ROOT, "target/debug/afterglow"));
 /** How long it may take until it listens: a loaded machine with cold caches. */
 const START_MILLIS = 60_000;
 
@@ -34,7 +32,7 @@ export default async function setup(project: TestProject): Promise<() => void> {
   try {
     const url = await listening(server, join(folder, "log"));
     const push = (files: string[], ...words: string[]): string =>
-      execFileSync(PROGRAM, ["push", "--server", url, ...words, ...files], { encoding: "utf8" });
+      execFileSync(PROGRAM, ["push", "--server", url, ...words, ...files], { encoding: "utf8", env: ENVIRONMENT });
     project.provide("url", url);
     project.provide("hostile", record(folder, push));
   } catch (error) {
@@ -47,7 +45,7 @@ export default async function setup(project: TestProject): Promise<() => void> {
 function start(folder: string): ChildProcess {
   const log = openSync(join(folder, "log"), "w");
   const words = ["serve", "--listen", "127.0.0.1:0", "--storage", `file://${folder}/data`, "--no-self-profile"];
-  return spawn(PROGRAM, words, { stdio: ["ignore", log, log], env: { ...process.env, AFTERGLOW_LOG_FORMAT: "json" } });
+  return spawn(PROGRAM, words, { stdio: ["ignore", log, log], env: { ...ENVIRONMENT, AFTERGLOW_LOG_FORMAT: "json" } });
 }
 
 async function listening(server: ChildProcess, log: string): Promise<string> {
