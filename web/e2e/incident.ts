@@ -60,7 +60,16 @@ export function record(folder: string, push: Push): string {
     writeFileSync(file, stampedAt(readFileSync(join(FIXTURES, `parca-${type}-1795481626.pb.gz`)), now - 10 * 60e3));
     push([file], "--service", "storage", "--label", "version=0.9", "--type", type);
   }
+  mixed(files, push, now);
   return hostile(files, push, now);
+}
+
+/** A service whose profiles of the hostile one's type count something else: samples and no time, as those of Node do. */
+function mixed(folder: string, push: Push, now: number): void {
+  const file = join(folder, "worker.pb.gz");
+  const stacks = [{ stack: ["loop", "work"], value: 190 }];
+  writeFileSync(file, gzipSync(profile({ type: "samples", unit: "count", time: now - 5 * 60e3, stacks })));
+  push([file], "--service", "worker", "--label", "version=2", "--type", "wall");
 }
 
 /** A profile whose every text is markup or script, with labels alike. */

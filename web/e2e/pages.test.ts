@@ -37,6 +37,23 @@ test("the overview says what got slower since the version before, and leads to t
   ]);
 });
 
+test("services whose profiles do not merge stand beside each other on the overview, and are offered one by one", async () => {
+  const page = await open("/?type=wall", { expected: /400/ });
+  const worker = page.locator(".fleet").getByRole("row").filter({ has: page.getByRole("link", { name: "worker", exact: true }) });
+  await worker.getByText("190", { exact: true }).waitFor();
+  await worker.getByRole("img", { name: "wall of worker" }).waitFor();
+  await worker.getByText("2", { exact: true }).waitFor();
+  // What costs most is said of each part by itself, and led to within it.
+  const functions = page.getByRole("region", { name: "Functions of worker" });
+  await functions.getByRole("link", { name: "work", exact: true }).click();
+  await page.getByRole("region", { name: "Called by" }).getByRole("link", { name: "loop", exact: true }).waitFor();
+  await page.goto(inject("url") + link("/explore", { type: "wall", start: "-24h" }));
+  await page.getByRole("alert").getByText("Choose one service").first().waitFor();
+  await page.getByRole("navigation", { name: "Services" }).getByRole("link", { name: "worker", exact: true }).click();
+  await page.getByRole("application").waitFor();
+  expect(new URL(page.url()).searchParams.get("query")).toBe('{service="worker"}');
+});
+
 test("of many services those in view are asked about, few at once", async () => {
   const page = await open("/file");
   const names = Array.from({ length: 60 }, (_, i) => `service-${String(i).padStart(2, "0")}`);

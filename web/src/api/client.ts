@@ -20,8 +20,14 @@ export class Refusal extends Error {
     this.name = "Refusal";
   }
 
+  /** Whether what was selected counts different things, which cannot be added up. */
+  get isMixed(): boolean {
+    return this.code === "INVALID_ARGUMENT" && this.message.startsWith("profiles that count different things");
+  }
+
   /** Returns what the reader can do about it. */
   get advice(): string {
+    if (this.isMixed) return "Choose one service, or what else the message names, in the selector.";
     switch (this.code) {
       case "UNREACHABLE":
         return "Is the server still running? The page asks again when you press “Try again”.";

@@ -2,8 +2,8 @@
 
 import { useMemo, useState } from "react";
 
-import type { NamesAnswer, SeriesAnswer } from "../api/answers";
-import { narrowed, selectionOf, parametersOf, START_DEFAULT, demanded, type Selection } from "../api/selection";
+import type { NamesAnswer, SeriesAnswer, ServicesAnswer } from "../api/answers";
+import { matchersOf, narrowed, selectionOf, parametersOf, START_DEFAULT, demanded, type Selection } from "../api/selection";
 import { moved, parsed, rfc3339 } from "../format/times";
 import { States, useAnswer } from "./answer";
 import { Chart, LINES } from "./chart";
@@ -17,6 +17,9 @@ import { useTheme } from "./theme";
 
 /** How many lines a chart has at most: more cannot be told apart. */
 const LINES_MAX = LINES.length;
+
+/** How many services are offered by a press. */
+const SERVICES_MAX = 30;
 
 export function Explore() {
   const { params } = usePlace();
@@ -37,6 +40,7 @@ export function Explore() {
         <NoType types={typesAsked} />
       ) : (
         <>
+          {demanded(selection.query, "service") === undefined ? <Services selection={selection} refresh={refresh} /> : null}
           <SeriesCard selection={selection} by={params.get("by") ?? ""} refresh={refresh} />
           <div className="tabs" role="tablist" aria-label="What of the selection">
             <Tab id="graph" name="Flame graph" tab={tab} />
@@ -50,6 +54,31 @@ export function Explore() {
         </>
       )}
     </main>
+  );
+}
+
+/** Where no service is selected: the ones there are. Profiles of one are what most readers are after, and those of all need not merge. */
+function Services({ selection, refresh }: { selection: Selection; refresh: number }) {
+  const window = { query: selection.query, start: selection.start || START_DEFAULT, end: selection.end };
+  const services = useAnswer<ServicesAnswer>("/api/v1/services", window, refresh).data?.services ?? [];
+  const { params } = usePlace();
+  const names = services.filter(({ types }) => types.includes(selection.type)).map(({ name }) => name);
+  if (names.length < 2 || matchersOf(selection.query) === undefined) return null;
+  return (
+    <nav className="choices" aria-label="Services">
+      <span className="hint">Only</span>
+      {names.slice(0, SERVICES_MAX).map((name) => (
+        <Link
+          key={name}
+          to="/explore"
+          className="label"
+          params={changed(params, { query: narrowed(selection.query, "service", name), zoom: undefined })}
+        >
+          {name}
+        </Link>
+      ))}
+      {names.length > SERVICES_MAX ? <span className="hint">and {names.length - SERVICES_MAX} more: write one in the selector</span> : null}
+    </nav>
   );
 }
 
