@@ -102,7 +102,7 @@ function useKeys(onHelp: () => void): void {
   useEffect(() => {
     const onKeyDown = (event: KeyboardEvent): void => {
       const at = event.target;
-      const isWriting = at instanceof HTMLInputElement || at instanceof HTMLTextAreaElement || at instanceof HTMLSelectElement;
+      const isWriting = (at instanceof HTMLInputElement && at.type !== "checkbox") || at instanceof HTMLTextAreaElement || at instanceof HTMLSelectElement;
       if (isWriting && event.key === "Escape") at.blur();
       if (isWriting || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
       if (event.timeStamp - chord.current < CHORD_MILLIS) {

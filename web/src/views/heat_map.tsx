@@ -89,7 +89,7 @@ export function HeatMap({ lines, times, format, theme, onCell }: HeatMapProps) {
       />
       <p className="hint" role="status">
         {cell === undefined
-          ? "Darker is more. A cell leads to its profiles."
+          ? `${theme === "dark" ? "Lighter" : "Darker"} is more. A cell leads to its profiles.`
           : `${lines[cell.row].name}, ${moment(1e3 * times[cell.column])}: ${value === null ? "no profile" : format(value)}`}
       </p>
     </div>

@@ -6,15 +6,19 @@ const OUTLIER = 3.5;
 /** What makes a median deviation comparable with a standard deviation. */
 const NORMAL = 0.6745;
 
+/** The same of a mean deviation, for where more than half of the rows are equal and the median one is nothing. */
+const NORMAL_OF_MEAN = 1 / 1.253314;
+
 /** Orders rows by their distance from the median, which a few outliers do not move. */
 export function rankedOf(means: number[]): { index: number; median: number; isOutlier: boolean }[] {
   const median = medianOf(means);
-  const deviation = medianOf(means.map((mean) => Math.abs(mean - median)));
-  return means
-    .map((mean, index) => {
-      const score = deviation === 0 ? 0 : (NORMAL * Math.abs(mean - median)) / deviation;
-      return { index, median, isOutlier: score > OUTLIER, distance: Math.abs(mean - median) };
-    })
+  const distances = means.map((mean) => Math.abs(mean - median));
+  const deviation = medianOf(distances);
+  const meanDeviation = distances.reduce((sum, distance) => sum + distance, 0) / Math.max(1, distances.length);
+  const scoreOf = (distance: number): number =>
+    deviation > 0 ? (NORMAL * distance) / deviation : meanDeviation > 0 ? (NORMAL_OF_MEAN * distance) / meanDeviation : 0;
+  return distances
+    .map((distance, index) => ({ index, median, isOutlier: scoreOf(distance) > OUTLIER, distance }))
     .sort((a, b) => b.distance - a.distance);
 }
 

@@ -101,7 +101,11 @@ function Rows({ selection, by, refresh }: { selection: Selection; by: string; re
                         <th scope="row">
                           <Link
                             to="/explore"
-                            params={paramsOf({ ...selection, query: narrowed(selection.query, by, answer.series[index].labels[by] ?? "") })}
+                            params={changed(
+                              paramsOf({ ...selection, query: narrowed(selection.query, by, answer.series[index].labels[by] ?? "") }),
+                              // What is odd is looked at one by one.
+                              { tab: isOutlier ? "profiles" : "" },
+                            )}
                           >
                             {charted.lines[index].name}
                           </Link>
