@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { completed, contextAt } from "./completion";
+import { besides, completed, contextAt } from "./completion";
 
 /** The text with a caret `|`. */
 function at(marked: string): { text: string; caret: number } {
@@ -31,4 +31,17 @@ test("values are completed where a value stands, with their quotes", () => {
 
 test("nothing is said where nothing can follow", () => {
   expect(contextAt(`{service="api"}`, 15)).toBeUndefined();
+});
+
+test("a value is compared as it is meant, and what is suggested goes with the other conditions", () => {
+  const text = '{service="a\\"b", version="1", dc!="eu"}';
+  const context = contextAt(text, text.indexOf("1") + 1);
+  expect(context).toMatchObject({ is: "value", label: "version", typed: "1" });
+  expect(context && besides(text, context)).toBe('{service="a\\"b", dc!="eu"}');
+  const odd = contextAt('{service="it\\"', 14);
+  expect(odd).toMatchObject({ is: "value", typed: 'it"' });
+  expect(odd && completed('{service="it\\"', odd, 'it"s').text).toBe('{service="it\\"s"}');
+  const name = contextAt('{service="a", ver', 17);
+  expect(name && besides('{service="a", ver', name)).toBe('{service="a"}');
+  expect(besides("{", { is: "name", typed: "", start: 1, end: 1 })).toBe("");
 });

@@ -1,12 +1,13 @@
 // The selector with completion: names of labels after `{` and `,`, values after an operator and a quote, both from what is stored in the
-// window. A combobox as ARIA has it: arrows choose, Enter or Tab takes, Escape closes; Enter with nothing chosen asks.
+// window and meets the selector's other conditions. A combobox as ARIA has it: arrows choose, Enter or Tab takes, Escape closes; Enter with
+// nothing chosen asks.
 
 import { useEffect, useId, useRef, useState } from "react";
 
 import type { NamesAnswer, ValuesAnswer } from "../api/answers";
 import { ask } from "../api/client";
 import { START_DEFAULT } from "../api/selection";
-import { contextAt, completed, type Context } from "./completion";
+import { besides, contextAt, completed, type Context } from "./completion";
 
 /** How many suggestions are shown at most. */
 const SHOWN_MAX = 50;
@@ -33,18 +34,20 @@ export function SelectorInput({ value, start, end, label, onChange }: SelectorIn
     setText(value);
   }
 
-  const key = context === undefined ? undefined : context.is === "name" ? "" : `/${encodeURIComponent(context.label)}/values`;
+  const path = context === undefined ? undefined : context.is === "name" ? "" : `/${encodeURIComponent(context.label)}/values`;
+  const others = context === undefined ? "" : besides(text, context);
+  const key = path === undefined ? undefined : `${path} ${others}`;
   useEffect(() => {
-    if (key === undefined) return;
+    if (key === undefined || path === undefined) return;
     const gone = new AbortController();
     const window = { start: start === "" ? START_DEFAULT : start, end };
-    ask<Partial<NamesAnswer & ValuesAnswer>>(`/api/v1/labels${key}`, window, { signal: gone.signal }).then(
+    ask<Partial<NamesAnswer & ValuesAnswer>>(`/api/v1/labels${path}`, { ...window, query: others }, { signal: gone.signal }).then(
       (answer) => setAnswers({ key, words: answer.values ?? answer.names ?? [] }),
       // Without suggestions the field still works.
       () => setAnswers({ key, words: [] }),
     );
     return () => gone.abort();
-  }, [key, start, end]);
+  }, [key, path, others, start, end]);
 
   const typed = context?.typed.toLowerCase() ?? "";
   const words = context === undefined || answers?.key !== key ? [] : (answers?.words ?? []);
