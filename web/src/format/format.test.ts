@@ -105,8 +105,24 @@ describe("commands", () => {
   });
 
   test("a comparison is asked for with its base marked for pprof", () => {
-    const [curl, , pprof] = diffCommandsOf({ query: "{}", base_start: "-25h", base_end: "-24h", limit: 5 }, "http://h:4100");
-    expect(curl.line).toBe("curl -s 'http://h:4100/api/v1/diff?query=%7B%7D&base_start=-25h&base_end=-24h&format=pprof' -o diff.pb.gz");
+    const now = Date.parse("2026-11-24T12:00:00Z");
+    const asked = { query: "{}", type: "heap", base_query: `{a="it's"}`, base_start: "-25h", base_end: "-24h", limit: 5, normalize: true };
+    const [curl, , pprof, grpcurl, afterglow] = diffCommandsOf({ ...asked, sample_type: "alloc_space" }, "http://h:4100", now);
+    const base = "base_query=%7Ba%3D%22it%27s%22%7D&base_start=-25h&base_end=-24h";
+    expect(curl.line).toBe(
+      `curl -s 'http://h:4100/api/v1/diff?query=%7B%7D&type=heap&${base}&normalize=true&sample_type=alloc_space&format=pprof' -o diff.pb.gz`,
+    );
+    expect(pprof.line).toContain("-sample_index=alloc_space 'http://");
     expect(pprof.line).toContain("mark_base=true");
+    expect(JSON.parse(/-d '(.*)' h:4100 afterglow.v1.QueryService\/Diff$/.exec(grpcurl.line)?.[1].replaceAll(`'\\''`, "'") ?? "")).toEqual({
+      selection: { query: "{}", type: "heap", start: "2026-11-24T11:00:00Z", end: "2026-11-24T12:00:00Z" },
+      base: { query: `{a="it's"}`, type: "heap", start: "2026-11-23T11:00:00Z", end: "2026-11-23T12:00:00Z" },
+      sample_type: "alloc_space",
+      normalize: true,
+      format: "MERGE_FORMAT_TOP",
+    });
+    expect(afterglow.line).toBe(
+      `afterglow diff '{}' --type heap '--base={a="it'\\''s"}' --base-from=-25h --base-to=-24h --normalize --server http://h:4100 -o diff.pb.gz`,
+    );
   });
 });

@@ -28,7 +28,7 @@ export function diffSource(parameters: Parameters): Source {
   return {
     path: "/api/v1/diff",
     parameters: { ...parameters, format: "pprof", limit: undefined },
-    commands: () => diffCommandsOf(parameters, location.origin),
+    commands: (now) => diffCommandsOf(parameters, location.origin, now),
   };
 }
 
