@@ -85,6 +85,8 @@ test("a function has a history by version, callers and callees", async () => {
   const page = await open(link("/function", { name: "regexp.MustCompile", query: '{service="checkout"}', type: "cpu", start: "-24h" }));
   await page.getByRole("img", { name: "History of regexp.MustCompile" }).waitFor();
   await page.getByRole("region", { name: "Called by" }).getByText("example.com/checkout/coupon.pattern").waitFor();
+  await page.getByRole("region", { name: "Called by" }).getByText(/^pattern_v15\.go:\d+$/).waitFor();
+  await page.getByRole("region", { name: "Calls", exact: true }).getByText(/^regexp\.go:\d+$/).first().waitFor();
   await page.getByRole("region", { name: "By version" }).getByRole("rowheader", { name: "1.5" }).waitFor();
   await picture(page, "function");
 });

@@ -20,6 +20,8 @@ import { useTheme } from "./theme";
 
 /** By what the history may be split. */
 const BY = ["service", "version", "instance"];
+/** How large a tree is asked for to know where neighbours are: the heaviest, which are those that are listed. */
+const ORIGINS_MAX = 200;
 
 export function FunctionPage() {
   const { params } = usePlace();
@@ -36,17 +38,16 @@ export function FunctionPage() {
     name,
     by,
   });
-  // The table of one function has no line; the smallest tree of it has.
+  // The table of one function has no lines; the trees of it have, of itself and of its neighbours.
   const isFound = answer.data?.history.some(({ total }) => total !== "0") === true;
-  const origin = useAnswer<MergeAnswer>(isFound ? "/api/v1/merge" : undefined, {
-    ...parametersOf(selection),
-    sample_type: selection.sampleType,
-    format: "flamegraph",
-    view: "callees",
-    function: name,
-    limit: 2,
-  }).data?.flamegraph;
-  const place = useMemo(() => (origin === undefined ? undefined : treeOf(origin).origins.get(name)), [origin, name]);
+  const trees = { ...parametersOf(selection), sample_type: selection.sampleType, format: "flamegraph", function: name, limit: ORIGINS_MAX };
+  const callees = useAnswer<MergeAnswer>(isFound ? "/api/v1/merge" : undefined, { ...trees, view: "callees" }).data?.flamegraph;
+  const callers = useAnswer<MergeAnswer>(isFound ? "/api/v1/merge" : undefined, { ...trees, view: "callers" }).data?.flamegraph;
+  const origins = useMemo(
+    () => new Map([callers, callees].flatMap((tree) => (tree === undefined ? [] : [...treeOf(tree).origins]))),
+    [callers, callees],
+  );
+  const place = origins.get(name);
   const source = sourceOf(selection);
   const { urlOf } = useSource(source);
   const charted = useMemo(
@@ -159,8 +160,8 @@ export function FunctionPage() {
                     </tbody>
                   </table>
                 </section>
-                <Neighbours title="Called by" rows={data.callers} unit={unit} params={params} urlOf={urlOf} />
-                <Neighbours title="Calls" rows={data.callees} unit={unit} params={params} urlOf={urlOf} />
+                <Neighbours title="Called by" rows={data.callers} unit={unit} params={params} origins={origins} urlOf={urlOf} />
+                <Neighbours title="Calls" rows={data.callees} unit={unit} params={params} origins={origins} urlOf={urlOf} />
               </div>
             </>
           );
@@ -175,12 +176,17 @@ interface NeighboursProps {
   rows: TopFunction[];
   unit: string;
   params: URLSearchParams;
+  /** Where functions are, by their names. */
+  origins: ReadonlyMap<string, Origin>;
   urlOf: Sourced;
 }
 
-function Neighbours({ title, rows, unit, params, urlOf }: NeighboursProps) {
-  // Rows of tables know their file and not their line.
-  const originOf = ({ file }: TopFunction): Origin => ({ file, line: 0, mapping: "" });
+function Neighbours({ title, rows, unit, params, origins, urlOf }: NeighboursProps) {
+  const originOf = ({ name, file }: TopFunction): Origin => {
+    const origin = origins.get(name);
+    // Functions of one name in several files are rows of their own; a row knows its file and not its line.
+    return origin?.file === file ? origin : { file, line: 0, mapping: "" };
+  };
   return (
     <section className="card" aria-label={title}>
       <h2>{title}</h2>
