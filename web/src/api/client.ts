@@ -75,13 +75,30 @@ export interface Listening {
 /** Asks a question by GET and returns its JSON answer. Throws `Refusal`. */
 export async function ask<T>(path: string, parameters: Parameters = {}, listening: Listening = {}): Promise<T> {
   const response = await fetched(urlOf(path, parameters), { headers: { accept: "application/json" } }, listening.signal);
-  const text = await read(response, listening.onProgress);
-  return JSON.parse(text) as T;
+  const text = await whole(() => read(response, listening.onProgress), listening.signal);
+  try {
+    return JSON.parse(text) as T;
+  } catch {
+    throw new Refusal(response.status, "UNKNOWN", `${location.host} answered with something else than JSON: is it a proxy's?`);
+  }
 }
 
 /** Fetches a file. Throws `Refusal`. */
-export async function download(path: string, parameters: Parameters = {}): Promise<Blob> {
-  return (await fetched(urlOf(path, parameters), {}, undefined)).blob();
+export async function download(path: string, parameters: Parameters = {}, { signal, onProgress }: Listening = {}): Promise<Blob> {
+  const response = await fetched(urlOf(path, parameters), {}, signal);
+  const { body } = response;
+  if (body === null || onProgress === undefined) return whole(() => response.blob(), signal);
+  return whole(() => new Response(body.pipeThrough(counting(onProgress))).blob(), signal);
+}
+
+/** Reads what a server answers. Throws `Refusal` where it breaks off. */
+async function whole<T>(read: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    if (signal?.aborted === true) throw error;
+    throw new Refusal(0, "UNREACHABLE", `the answer of ${location.host} broke off`);
+  }
 }
 
 /** Stores a pprof and returns its id. Throws `Refusal`; a querier alone takes no profiles. */
