@@ -165,6 +165,7 @@ test("profiles are listed, picked and opened one by one", async () => {
   await picture(page, "profiles");
   await page.locator("table.list tbody a").first().click();
   await page.getByRole("heading", { name: /^Profile / }).waitFor();
+  await page.getByRole("group", { name: "Whose profile" }).getByText(/^instance=checkout-[ab]$/).waitFor();
   await page.getByRole("application").waitFor();
   await page.locator("main select").first().selectOption("samples");
   await expect.poll(() => page.locator(".summary").textContent()).toMatch(/samples/);
@@ -180,14 +181,23 @@ test("the selector completes labels and values by the keyboard", async () => {
   await page.keyboard.type("serv");
   await suggestions.getByRole("option", { name: "service" }).waitFor();
   await page.keyboard.press("ArrowDown");
-  await page.keyboard.press("Enter");
-  await page.keyboard.type("chec");
-  await suggestions.getByRole("option", { name: "checkout" }).waitFor();
+  // Key upon key, as by a fast writer: what is written goes behind what was taken.
+  await Promise.all([page.keyboard.press("Enter"), page.keyboard.type("chec")]);
+  await expect.poll(() => suggestions.getByRole("option").allTextContents()).toEqual(["checkout"]);
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("Enter");
   expect(await field.inputValue()).toBe('{service="checkout"}');
   await page.keyboard.press("Enter");
   await expect.poll(() => new URL(page.url()).searchParams.get("query")).toBe('{service="checkout"}');
+});
+
+test("the selector suggests what goes with its other conditions", async () => {
+  const page = await open("/explore?start=-24h");
+  const field = page.getByRole("combobox", { name: "Selector" });
+  await page.getByRole("application").waitFor();
+  await field.fill('{service="storage", version="');
+  const options = page.getByRole("listbox", { name: "Suggestions" }).getByRole("option");
+  await expect.poll(() => options.allTextContents()).toEqual(["0.9"]);
 });
 
 describe("a file", () => {

@@ -3,6 +3,7 @@
 // nothing chosen asks.
 
 import { useEffect, useId, useRef, useState } from "react";
+import { flushSync } from "react-dom";
 
 import type { NamesAnswer, ValuesAnswer } from "../api/answers";
 import { ask } from "../api/client";
@@ -63,12 +64,13 @@ export function SelectorInput({ value, start, end, label, onChange }: SelectorIn
   const take = (word: string): void => {
     if (context === undefined) return;
     const next = completed(text, context, word);
-    setText(next.text);
-    setContext(undefined);
-    requestAnimationFrame(() => {
-      input.current?.setSelectionRange(next.caret, next.caret);
-      look();
+    // At once: a frame later a fast writer has gone on, and the caret would jump back before what was written since.
+    flushSync(() => {
+      setText(next.text);
+      setContext(undefined);
     });
+    input.current?.setSelectionRange(next.caret, next.caret);
+    look();
   };
   const submit = (): void => {
     setContext(undefined);
