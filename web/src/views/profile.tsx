@@ -3,18 +3,21 @@
 
 import { useMemo } from "react";
 
-import type { Answer } from "../api/answers";
+import type { Answer, SearchAnswer } from "../api/answers";
 import { download } from "../api/client";
 import { selectionOf } from "../api/selection";
 import { flameGraphOf, indexOf, profileOf, type Profile } from "../format/pprof";
-import { moment } from "../format/times";
+import { moment, rfc3339 } from "../format/times";
 import { count } from "../format/values";
-import { States, useFetched } from "./answer";
+import { States, useAnswer, useFetched } from "./answer";
 import { ExportMenu, mergeSource } from "./export_menu";
 import { GraphPanel } from "./graph_panel";
 import { MergedGraph, titleOf } from "./merged_graph";
 import { change, changed, Link, paramsOf, usePlace } from "./place";
 import { sourceOf } from "./source";
+
+/** Among how many profiles of its moment one is looked for. */
+const MOMENT_MAX = 1_000;
 
 export function ProfilePage() {
   const { params } = usePlace();
@@ -39,11 +42,30 @@ export function ProfilePage() {
   );
 }
 
+/** Says whose profile it is: a pprof does not know, the server does, which lists what is of its moment. */
+function Whose({ id, time }: { id: string; time: number }) {
+  const window = { start: rfc3339(time - 1_000), end: rfc3339(time + 2_000), limit: MOMENT_MAX };
+  const found = useAnswer<SearchAnswer>(time > 0 ? "/api/v1/profiles" : undefined, window).data?.profiles.find((one) => one.id === id);
+  if (found === undefined) return null;
+  return (
+    <p aria-label="Whose profile" role="group">
+      {found.service} · {found.type}{" "}
+      {Object.entries(found.labels)
+        .filter(([name]) => name !== "service")
+        .map(([name, value]) => (
+          <span className="label" key={name}>
+            {name}={value}
+          </span>
+        ))}
+    </p>
+  );
+}
+
 function Single({ id }: { id: string }) {
   const { params } = usePlace();
   const selection = selectionOf(params);
-  const asked = useFetched<Answer & { profile: Profile }>(`/api/v1/profiles/${id}`, async () => ({
-    profile: await profileOf(await download(`/api/v1/profiles/${encodeURIComponent(id)}`)),
+  const asked = useFetched<Answer & { profile: Profile }>(`/api/v1/profiles/${id}`, async (listening) => ({
+    profile: await profileOf(await download(`/api/v1/profiles/${encodeURIComponent(id)}`, {}, listening)),
   }));
   const profile = asked.data?.profile;
   const index = profile === undefined ? 0 : indexOf(profile, selection.sampleType);
@@ -52,6 +74,7 @@ function Single({ id }: { id: string }) {
     <States asked={asked} what="the profile">
       {({ profile }) => (
         <>
+          <Whose id={id} time={profile.time} />
           <p>
             {profile.time > 0 ? `${moment(profile.time)}, ` : ""}
             {count(profile.samples.length, "sample")}{" "}
