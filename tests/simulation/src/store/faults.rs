@@ -31,6 +31,8 @@ pub struct Faults {
     pub brown_out: f64,
     /// F12: a delete is done later than it is acknowledged, or is done and said to have failed.
     pub odd_delete: f64,
+    /// F16: nothing is done, and the answer is a success whose body is an error document.
+    pub error_body: f64,
     /// How likely a request whose sender no longer waits is carried out all the same.
     pub orphan_lives: f64,
     /// Nothing is done, and the answer says that it was. No store may; it shows that the oracle sees it.
@@ -43,7 +45,7 @@ pub struct Faults {
 pub type Set = fn(&mut Faults);
 
 /// The names of faults, and what each alone looks like.
-pub const FAULTS: [(&str, Set); 12] = [
+pub const FAULTS: [(&str, Set); 13] = [
     ("F1 fails", |faults| faults.fail = 0.2),
     ("F2 the answer is lost", |faults| faults.lose_answer = 0.2),
     ("F3 lands later", |faults| faults.later = 0.2),
@@ -55,6 +57,7 @@ pub const FAULTS: [(&str, Set); 12] = [
     ("F11 stalls", |faults| faults.stall = 0.05),
     ("F11 brown-outs", |faults| faults.brown_out = 0.005),
     ("F12 odd deletes", |faults| faults.odd_delete = 0.3),
+    ("F16 errors said as successes", |faults| faults.error_body = 0.2),
     ("orphans live", |faults| faults.orphan_lives = 0.5),
 ];
 
@@ -83,7 +86,7 @@ impl Faults {
         }
     }
 
-    fn all_mut(&mut self) -> [&mut f64; 13] {
+    fn all_mut(&mut self) -> [&mut f64; 14] {
         [
             &mut self.fail,
             &mut self.lose_answer,
@@ -97,6 +100,7 @@ impl Faults {
             &mut self.stall,
             &mut self.brown_out,
             &mut self.odd_delete,
+            &mut self.error_body,
             &mut self.orphan_lives,
         ]
     }
@@ -123,6 +127,8 @@ pub(super) enum Answer {
     Success,
     /// This HTTP status, whatever happened.
     Status(u16),
+    /// A success whose body is an error document.
+    ErrorBody,
     /// The connection breaks.
     Broken,
     /// There is no connection.
@@ -183,6 +189,9 @@ impl Fate {
                 Answer::Never,
             ];
             return Self { done_after: None, orphaned_after: None, answer: *chance.choose(&answers), ..good };
+        }
+        if chance.is(faults.error_body) {
+            return Self { done_after: None, orphaned_after: None, answer: Answer::ErrorBody, ..good };
         }
         let lost = [Answer::Status(500), Answer::Status(503), Answer::Broken, Answer::Never];
         if !is_write {

@@ -30,6 +30,10 @@ use tokio::time::{Instant, sleep};
 use self::faults::{Answer, BROWN_OUT, Fate, Faults};
 use crate::world::{Chance, World};
 
+/// What some stores, and proxies before them, send behind the status 200.
+const ERROR_BODY: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>InternalError</Code><Message>We encountered an internal \
+    error. Please try again.</Message></Error>";
+
 /// The keys of a page of a listing: few, so that small runs have several pages.
 const PAGE_KEYS: usize = 16;
 
@@ -219,6 +223,11 @@ impl SimStore {
             Answer::Status(status) => Some(refusal(status, key)),
             Answer::Broken => Some(broken(HttpErrorKind::Interrupted, "connection reset")),
             Answer::Unreachable => Some(broken(HttpErrorKind::Connect, "connection refused")),
+            // What the client makes of it: a write has no ETag, a range is not partial, a listing or a list of what was deleted is none.
+            Answer::ErrorBody => Some(object_store::Error::Generic {
+                store: "simulated",
+                source: "the answer is an error document".into(),
+            }),
             // A truth that never came to be is an answer that never comes.
             Answer::Truth | Answer::Success | Answer::Never => None,
         }
@@ -281,6 +290,18 @@ fn meta(key: &Path, object: &Object) -> ObjectMeta {
         size: object.bytes.len() as u64,
         e_tag: Some(e_tag(object.version)),
         version: None,
+    }
+}
+
+/// Returns the answer to who asks for a whole object.
+fn got(key: &Path, object: &Object, body: Vec<Result<Bytes>>) -> GetResult {
+    let meta = meta(key, object);
+    GetResult {
+        payload: GetResultPayload::Stream(futures::stream::iter(body).boxed()),
+        range: 0..meta.size,
+        meta,
+        attributes: Attributes::default(),
+        extensions: Extensions::default(),
     }
 }
 
@@ -347,6 +368,13 @@ impl ObjectStore for SimStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let what = if options.head { "head" } else { "get" };
         let fate = self.draw(what, location, false, false);
+        if fate.answer == Answer::ErrorBody && !options.head && options.range.is_none() && self.state().chance.is(0.5) {
+            // Where the proxy made up an ETag as well, the document is the object for all that the client can tell, also where there is none.
+            sleep(fate.answer_after).await;
+            let bytes = Bytes::from_static(ERROR_BODY.as_bytes());
+            let modified = self.shared.world.now();
+            return Ok(got(location, &Object { bytes: bytes.clone(), modified, version: 0 }, vec![Ok(bytes)]));
+        }
         self.wait(&fate, location).await?;
         let object = self.state().objects.get(location).cloned();
         sleep(fate.answer_after).await;
@@ -365,13 +393,7 @@ impl ObjectStore for SimStore {
             let whole = || vec![Ok(object.bytes.slice(range.start as usize..range.end as usize))];
             self.damage(&object.bytes, &range).unwrap_or_else(whole)
         };
-        Ok(GetResult {
-            payload: GetResultPayload::Stream(futures::stream::iter(body).boxed()),
-            meta,
-            range,
-            attributes: Attributes::default(),
-            extensions: Extensions::default(),
-        })
+        Ok(GetResult { range, ..got(location, &object, body) })
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

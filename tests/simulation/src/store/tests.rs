@@ -116,6 +116,34 @@ async fn f12_a_delete_is_not_what_its_answer_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f16_a_success_may_be_an_error() {
+    let store = always(|faults| faults.error_body = 1.0);
+    let (key, other) = (Path::from(KEY), Path::from("v1/t/anonymous/l0/y"));
+    store
+        .apply(&Write::Put { key: other.clone(), bytes: "there".into(), mode: PutMode::Overwrite })
+        .expect("no condition");
+    assert!(store.put(&key, "one".into()).await.is_err() && create(&store).await.is_err());
+    assert!(!store.was_written(&key));
+    assert!(store.delete(&other).await.is_err() && store.objects() == 1);
+    assert!(store.head(&other).await.is_err() && store.get_range(&other, 0..2).await.is_err());
+    assert!(store.list(None).collect::<Vec<_>>().await.iter().all(Result::is_err));
+    // Of what is there and of what is not, a whole read fails or is an error document.
+    for key in [key, other] {
+        let (mut failed, mut documents) = (0, 0);
+        for _ in 0..50 {
+            match store.get(&key).await {
+                Ok(got) => {
+                    assert_eq!(got.bytes().await.expect("a body"), ERROR_BODY);
+                    documents += 1;
+                }
+                Err(_) => failed += 1,
+            }
+        }
+        assert!(failed > 0 && documents > 0, "{failed} {documents}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_dead_sender_wrote_lands_or_not_by_chance() {
     let store = always(|faults| faults.orphan_lives = 0.5);
     for n in 0..100 {
