@@ -226,6 +226,11 @@ pub fn frame_name<'p>(profile: &'p Profile<'_>, function: u32, mapping: u32) -> 
     if name.is_empty() { mapping_name(profile, mapping).into() } else { String::from_utf8_lossy(name) }
 }
 
+/// Returns whether a frame may be shown as `name` that has no function, or one without a name: where that is so depends on mappings.
+pub fn may_be_no_function(name: &str) -> bool {
+    name == UNKNOWN || name.starts_with('[')
+}
+
 /// Returns the name of a frame without a function: the file name of its mapping, in brackets.
 fn mapping_name(profile: &Profile<'_>, mapping: u32) -> String {
     let file = if mapping == NONE { b"" } else { profile.string(profile.mappings[mapping as usize].file) };

@@ -249,6 +249,11 @@ impl Calls {
         }
     }
 
+    /// Returns what it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Returns its source file, empty where none is known; the first in the alphabet where there are several.
     pub fn file(&self) -> &str {
         &self.file

@@ -2,7 +2,7 @@
 //!
 //! It changes nothing and trusts nothing but the formats: every commit is replayed from the first that is there, every live block must
 //! lie where its commit says, with as many bytes and profiles, and each id in one live block only, naming the same bytes wherever it occurs. `deep` reads every byte: each
-//! profile is rebuilt and compared with its SHA-256, each roll-up with the profiles it sums.
+//! profile is rebuilt and compared with its SHA-256, each roll-up with the profiles it sums, each filter with the functions it is of.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -207,16 +207,16 @@ impl Verifier<'_> {
                     Err(error) => return Err(error.into()),
                 }
             }
-            match block.check_rollups().await {
-                Ok(checked) => looked.rollups += checked as u64,
-                // Profiles that are damaged were named above.
-                Err(error) if error.is_corrupt() => {
-                    let text = error.to_string();
-                    if !looked.wrong.contains(&text) {
-                        looked.wrong.push(text);
-                    }
+            let rollups = block.check_rollups().await;
+            looked.rollups += *rollups.as_ref().unwrap_or(&0) as u64;
+            for error in [rollups.err(), block.check_filters().await.err()].into_iter().flatten() {
+                // Profiles and tables that are damaged were named above.
+                let text = error.to_string();
+                if !error.is_corrupt() {
+                    return Err(error.into());
+                } else if !looked.wrong.contains(&text) {
+                    looked.wrong.push(text);
                 }
-                Err(error) => return Err(error.into()),
             }
         }
         Ok(looked)

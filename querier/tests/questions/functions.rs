@@ -220,6 +220,42 @@ async fn samples_are_read_once_for_all_groups() {
     assert_eq!(reads() - before, 3 * merge);
 }
 
+/// Goal: who asks for a function of one service among many reads that service alone, once blocks say what functions they have, and the
+/// answer is what it was.
+#[tokio::test]
+async fn services_without_the_function_are_not_read() {
+    const SERVICES: u128 = 20;
+    let world = World::with(&["--query.range-cache=0"]).await;
+    let profile = |id: u128, service: u128| {
+        let (name, own) = (format!("s{service}"), format!("handle{service}"));
+        let labels: [(&str, &str); 1] = [("service", &name)];
+        let stacks: [(&[&str], &[i64]); 2] = [(&["main", &own], &[3]), (&["main", "idle"], &[1])];
+        small(id, "cpu", &labels, NOW_NANOS - 40 * SECOND + id as i64, &[("samples", "count")], &stacks)
+    };
+    for round in 0..2 {
+        let profiles: Vec<_> = (0..SERVICES).map(|service| profile(round * SERVICES + service + 1, service)).collect();
+        world.put(&profiles).await;
+    }
+    let asked = [("name", "handle7"), ("by", "service")];
+    let before = (ask_function(&world, &asked).await, ask(&world, &vec![("function", "handle7")]).await);
+    world.compact().await;
+    // The rows of new blocks are read once.
+    ask(&world, &vec![]).await;
+    let read = async |name: &str| {
+        let before = world.faults.bytes_in_ranges();
+        let answer = ask_function(&world, &[("name", name), ("by", "service")]).await;
+        (answer, world.faults.bytes_in_ranges() - before)
+    };
+    let ((everywhere, all), (_, nowhere)) = (read("main").await, read("absent").await);
+    let (after, own) = read("handle7").await;
+    assert_eq!((after, ask(&world, &vec![("function", "handle7")]).await), before);
+    assert_eq!(everywhere.groups.len(), SERVICES as usize);
+    // One of 64 services that lack a function is read in vain; which those are is decided by the names.
+    assert!(own * 10 <= all && nowhere * 10 <= all, "{all} bytes of all, {own} of one, {nowhere} of none");
+    // A name in brackets may be that of a mapping, of which filters say nothing.
+    assert_eq!(read("[libc.so]").await.1, all);
+}
+
 /// Goal: sums beyond 64 bits stand at the largest and are said, and units that convert are brought to the finer one.
 #[tokio::test]
 async fn units_convert_and_sums_stand_at_the_largest() {

@@ -8,6 +8,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::writer::SerializedFileWriter;
 
 use super::error::Error;
+use super::filters;
 use super::frame::Packer;
 use super::gather::Gathering;
 use super::rollups::{Rolled, Rollups};
@@ -26,6 +27,8 @@ pub(crate) struct Layout {
     file: SerializedFileWriter<Vec<u8>>,
     toc: Toc,
     rows: Vec<Row>,
+    /// The filters of the tables so far, if there are to be any.
+    filters: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for Layout {
@@ -35,12 +38,13 @@ impl fmt::Debug for Layout {
 }
 
 impl Layout {
-    /// Starts a block; its rows will be compressed with zstd's `level`, or not at all.
+    /// Starts a block, with filters of functions or without; its rows will be compressed with zstd's `level`, or not at all.
     ///
     /// # Errors
     /// Parquet does not take it.
-    pub(crate) fn new(level: Option<i32>) -> Result<Self, Error> {
-        Ok(Self { file: rows::begin(level)?, toc: Toc::default(), rows: Vec::new() })
+    pub(crate) fn new(level: Option<i32>, has_filters: bool) -> Result<Self, Error> {
+        let filters = has_filters.then(Vec::new);
+        Ok(Self { file: rows::begin(level)?, toc: Toc::default(), rows: Vec::new(), filters })
     }
 
     /// Returns how many bytes there are so far.
@@ -64,6 +68,9 @@ impl Layout {
             frame.shifted(start)
         });
         let section = self.section(kind::SYMBOLS, &bytes)?;
+        if let Some(filters) = &mut self.filters {
+            filters::put(symbols, filters);
+        }
         self.toc.symbols.push(SymbolTables { section, frames });
         Ok(self.toc.symbols.len() as u32 - 1)
     }
@@ -133,6 +140,9 @@ impl Layout {
     /// # Errors
     /// The rows cannot be written.
     pub(crate) fn finish(mut self, packer: &mut Packer) -> Result<Bytes, Error> {
+        if let Some(filters) = self.filters.take() {
+            self.section(kind::FUNCTIONS, &filters)?;
+        }
         let start = self.len();
         if !self.rows.is_empty() {
             rows::write(&mut self.file, &self.rows, &self.toc)?;

@@ -10,6 +10,7 @@
 //! - `order`, `pattern`, `rebuild`, `sink`: a profile's exact protobuf bytes from both;
 //! - `gather`, `rows`, `toc`, `layout`: the profiles of a dataset together, what is known of a profile and a block without either, and where everything lies;
 //! - `sums`, `rollups`: what profiles add up to, and the sums that lie beside them hour by hour;
+//! - `filters`: which functions the tables of a service have, in a few bits a name;
 //! - [`SegmentWriter`] writes a block of level 0, [`Merge`] makes larger ones of several, [`Block`] reads one of any level,
 //!   [`Aggregate`] is the sum of many profiles, [`Grouped`] their values group by group.
 //!
@@ -20,6 +21,7 @@ mod aggregate;
 pub(crate) mod chunk;
 pub(crate) mod columns;
 mod error;
+pub(crate) mod filters;
 mod frame;
 mod gather;
 mod grouped;

@@ -14,6 +14,7 @@ use super::aggregate::{Aggregate, SampleTypes, Summing};
 use super::chunk::{self, Needed, Profiles, Unpacked};
 use super::columns::Samples;
 use super::error::Error;
+use super::filters::Filters;
 use super::frame::Frame;
 use super::grouped::{Grouped, Grouping, Wanted};
 use super::layout::{MAGIC, TRAILER_BYTES};
@@ -44,6 +45,8 @@ pub struct Block {
     /// What decoding the rows takes, until that is done.
     undecoded: Mutex<Option<Arc<Undecoded>>>,
     rows: OnceCell<Arc<Vec<Row>>>,
+    /// Once they were asked for; none where the block has none.
+    filters: OnceCell<Option<Filters>>,
 }
 
 /// The rows as they were read: many times the size of what becomes of them.
@@ -93,7 +96,7 @@ impl Block {
         let metadata = opening.footer().await?;
         let toc = opening.toc(&metadata).await?;
         let undecoded = Mutex::new(Some(Arc::new(Undecoded { metadata, tail: opening.tail })));
-        Ok(Self { store, path, size, toc, undecoded, rows: OnceCell::new() })
+        Ok(Self { store, path, size, toc, undecoded, rows: OnceCell::new(), filters: OnceCell::new() })
     }
 
     /// Returns the key of the object.
@@ -124,6 +127,15 @@ impl Block {
     /// The object cannot be read or its rows are damaged.
     pub async fn rows(&self) -> Result<Arc<Vec<Row>>, Error> {
         self.rows.get_or_try_init(|| self.read_rows()).await.cloned()
+    }
+
+    /// Returns the filters of functions, if the block has any: one GET, the first time.
+    pub(super) async fn filters(&self) -> Result<Option<&Filters>, Error> {
+        let read = async || match self.filters_section() {
+            Some(section) => self.read_filters(section).await.map(Some),
+            None => Ok(None),
+        };
+        self.filters.get_or_try_init(read).await.map(Option::as_ref)
     }
 
     async fn read_rows(&self) -> Result<Arc<Vec<Row>>, Error> {

@@ -52,6 +52,8 @@ pub(crate) mod kind {
     pub(crate) const ROWS: u32 = 3;
     /// The roll-ups of a dataset.
     pub(crate) const ROLLUPS: u32 = 4;
+    /// The filters of the functions of all tables.
+    pub(crate) const FUNCTIONS: u32 = 5;
 }
 
 /// The version in which sections of a kind are written, and the newest that is read; older ones are read too.
@@ -167,7 +169,7 @@ impl Toc {
                 }
             }
         }
-        for (part, kind) in [("rows", kind::ROWS), ("roll-ups", kind::ROLLUPS)] {
+        for (part, kind) in [("rows", kind::ROWS), ("roll-ups", kind::ROLLUPS), ("filters", kind::FUNCTIONS)] {
             let sections = self.sections.iter().filter(|section| section.kind == kind);
             parts.insert(part, sections.map(|section| section.length).sum());
         }

@@ -191,7 +191,7 @@ impl SegmentWriter {
         let mut entries = std::mem::take(&mut self.entries);
         let (profiles, columns) = (entries.len(), entries.iter().filter(|entry| entry.row.columns).count());
         entries.sort_by(|a, b| a.order().cmp(&b.order()));
-        let mut layout = Layout::new((profiles >= ROWS_COMPRESSED_MIN).then_some(ROWS_ZSTD_LEVEL))?;
+        let mut layout = Layout::new((profiles >= ROWS_COMPRESSED_MIN).then_some(ROWS_ZSTD_LEVEL), false)?;
         let mut entries = entries.into_iter().peekable();
         while let Some(Entry { service, .. }) = entries.peek() {
             let service = *service;

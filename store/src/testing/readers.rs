@@ -7,6 +7,7 @@
 use crate::block::Toc;
 use crate::block::chunk::{Profiles, Unpacked};
 use crate::block::columns::{Multiple, Samples};
+use crate::block::filters::Filters;
 use crate::block::symbols::frames;
 use crate::block::values::Form;
 use crate::commit::Commit;
@@ -48,6 +49,12 @@ pub fn columns(profiles: usize, stacks: Vec<u8>, labels: Vec<u8>, values: Vec<Ve
     let Ok(mut read) = Profiles::new(&chunk, &NUMBERS) else { return false };
     let mut samples = Samples::default();
     (0..profiles).all(|position| read.read(position, &mut samples).is_ok_and(|head| read.meta(position, &head).is_ok()))
+}
+
+/// Reads the filters of functions of so many tables, and looks for a name in each.
+pub fn filters(bytes: Vec<u8>, tables: u32) -> bool {
+    let Ok(filters) = Filters::read(bytes.into(), tables as usize) else { return false };
+    (0..tables).all(|at| filters.may_have(at, "main").is_ok())
 }
 
 /// Reads a commit.

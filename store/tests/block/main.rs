@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod damage;
+mod filters;
 mod merge;
 mod odd;
 mod real;

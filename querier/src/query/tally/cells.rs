@@ -101,6 +101,10 @@ impl Tally for FunctionTally {
         }
     }
 
+    fn function(&self) -> Option<&str> {
+        Some(self.calls.name())
+    }
+
     fn memory(&self) -> usize {
         self.calls.memory() + self.sums.len() * size_of::<Sums>()
     }

@@ -38,6 +38,11 @@ pub(super) trait Tally: Send + 'static {
     /// Adds the samples of a dataset; `stacks` are theirs, by their numbers.
     fn add(&mut self, stacks: &Stacks, grouped: &Grouped);
 
+    /// Returns the name of the only function whose stacks count, if there is one: who has none of that name adds nothing.
+    fn function(&self) -> Option<&str> {
+        None
+    }
+
     /// Returns how many bytes of memory it holds, about.
     fn memory(&self) -> usize;
 }
@@ -95,7 +100,10 @@ pub(super) async fn read<T: Tally>(
         return Err(Error::TooManyProfiles { profiles, max });
     }
     let filter = Arc::new(filter);
-    let parts = plan(matches, groups, shown);
+    let mut parts = plan(matches, groups, shown);
+    if let Some(name) = tally.function() {
+        parts = with_function(parts, name, limits.merge_reads).await;
+    }
     let largest = parts.iter().map(|part| part.estimate).max().unwrap_or_default();
     let reading = largest * limits.merge_reads.min(parts.len()) as u64;
     record(engine, question, matches, &parts, reading);
@@ -191,6 +199,23 @@ fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
         part
     };
     parts.into_values().zip(largest.into_values()).map(finish).collect()
+}
+
+/// Leaves out the parts that have no function called `name`, as far as their blocks say that in short. Where a block has profiles of one
+/// service only, whoever asks has mostly seen the function there, so it is not asked.
+async fn with_function(parts: Vec<Part>, name: &str, reads: usize) -> Vec<Part> {
+    let mut services: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for part in &parts {
+        let service = part.block.toc().datasets()[part.dataset].service();
+        services.entry(part.block.path().as_ref()).or_default().insert(service);
+    }
+    let asks = |part: &Part| services[part.block.path().as_ref()].len() > 1;
+    let looks: Vec<_> = parts
+        .iter()
+        .map(|part| async move { !asks(part) || part.block.may_have_function(part.dataset, name).await })
+        .collect();
+    let looks: Vec<bool> = stream::iter(looks).buffered(reads.max(1)).collect().await;
+    parts.into_iter().zip(looks).filter_map(|(part, may_have)| may_have.then_some(part)).collect()
 }
 
 /// Counts what is read, and notes it in the span.

@@ -50,6 +50,8 @@ pub struct MergeOptions {
     pub memory_max: u64,
     /// How long the steps of time are whose profiles are summed, in whole seconds; none for no roll-ups.
     pub rollup_step: Option<Duration>,
+    /// Whether blocks say in short which functions their services have.
+    pub function_filters: bool,
 }
 
 /// A block to be merged.
@@ -144,6 +146,9 @@ const TURN_BYTES: usize = 512 << 10;
 /// From which level on blocks have roll-ups: those below hold minutes, and live as long.
 const ROLLUP_LEVEL_MIN: u8 = 2;
 
+/// From which level on blocks have filters of functions, for the same reason: all that is new is asked for anyway.
+const FILTERS_LEVEL_MIN: u8 = 2;
+
 /// How long the steps of roll-ups are: what a block of level 2 holds.
 const ROLLUP_STEP: Duration = Duration::from_secs(3600);
 
@@ -165,6 +170,7 @@ impl MergeOptions {
             symbols_max: 1 << 21,
             memory_max: 128 << 20,
             rollup_step: (level >= ROLLUP_LEVEL_MIN).then_some(ROLLUP_STEP),
+            function_filters: level >= FILTERS_LEVEL_MIN,
         }
     }
 }

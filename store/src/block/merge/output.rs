@@ -85,7 +85,7 @@ struct Check {
 impl Output {
     /// Begins a block of one day.
     pub(super) fn new(day: Day, limits: Limits, options: &MergeOptions) -> Result<Self, Error> {
-        let layout = Layout::new(Some(options.zstd_level))?;
+        let layout = Layout::new(Some(options.zstd_level), options.function_filters)?;
         let rollup_step = options.rollup_step;
         Ok(Self {
             day,
