@@ -21,9 +21,10 @@ RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm
 -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares" \
   cargo build --locked --release --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$folder/target"
 
-# Small real profiles as seeds: as they were sent, and as protobuf behind the byte that says so.
+# Seeds: those that are committed, and small real profiles, as they were sent and as protobuf behind the byte that says so.
 seed() { # TARGET
   mkdir -p "$folder/$1/corpus" "$folder/$1/findings"
+  cp -t "$folder/$1/corpus" "fuzz/corpus/$1"/*
   case $1 in
     inflate) find tests/fixtures -name '*.pb.gz' -size -8k -exec cp --backup=numbered -t "$folder/$1/corpus" {} + ;;
     decode | views | merge | segment | compaction)
