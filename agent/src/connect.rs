@@ -99,6 +99,14 @@ pub enum Error {
         #[source]
         source: tonic::transport::Error,
     },
+    /// The server answers, but is not who it should be, as far as the authorities tell.
+    #[error("cannot verify {server}: {cause}")]
+    NotVerified {
+        /// The address as given.
+        server: String,
+        /// What TLS said.
+        cause: String,
+    },
     /// The server does not answer.
     #[error("cannot connect to {server}: {cause}")]
     Unreachable {
@@ -204,7 +212,8 @@ impl Target {
     /// Opens a new connection.
     ///
     /// # Errors
-    /// [`Error`] when the target is not valid, [`Error::Unreachable`] when the server does not answer within 5 s.
+    /// [`Error`] when the target is not valid, [`Error::Unreachable`] when the server does not answer within 5 s,
+    /// [`Error::NotVerified`] when it has no certificate that may be believed.
     pub async fn dial(&self) -> Result<Connection, Error> {
         let credentials = self.credentials()?;
         Ok(InterceptedService::new(self.connect().await?, credentials))
@@ -216,8 +225,14 @@ impl Target {
             Some(connector) => endpoint.connect_with_connector(connector.service()).await,
             None => endpoint.connect().await,
         };
-        connected
-            .map_err(|error| Error::Unreachable { server: self.server.clone(), cause: tls::explain(innermost(&error)) })
+        connected.map_err(|error| {
+            let (server, cause) = (self.server.clone(), tls::explain(innermost(&error)));
+            if tls::is_about_verification(&cause) {
+                Error::NotVerified { server, cause }
+            } else {
+                Error::Unreachable { server, cause }
+            }
+        })
     }
 
     /// Checks address, tenant, token, user agent and the files of TLS without connecting.

@@ -95,6 +95,11 @@ pub(super) fn explain(cause: String) -> String {
     format!("{cause}: {hint}")
 }
 
+/// Says whether TLS failed for the certificate that the server presented, as rustls words it.
+pub(super) fn is_about_verification(cause: &str) -> bool {
+    cause.starts_with("invalid peer certificate")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ use tonic::{Code, Status, Streaming};
 use super::outcome::{Broken, PushError, Verdict, judge, judge_stream, stream_retry_delay};
 use super::queue::Entry;
 use super::{Shared, add};
-use crate::connect::Target;
+use crate::connect::{self, Target};
 
 /// How often deadlines and delays are looked at while there is something to push.
 const TICK: Duration = Duration::from_millis(100);
@@ -225,6 +225,10 @@ impl<'a> Session<'a> {
     async fn run(&mut self, target: &Target) -> End {
         let connection = match while_expiring(self.shared, target.dial()).await {
             Ok(connection) => connection,
+            // No profile will fare better until somebody sees to the certificates: who waits is told at once.
+            Err(error @ connect::Error::NotVerified { .. }) => {
+                return End::NotOpened(Status::failed_precondition(error.to_string()));
+            }
             Err(error) => return End::NotOpened(Status::unavailable(error.to_string())),
         };
         add(&self.shared.counters.streams, 1);
