@@ -83,7 +83,7 @@ function hostile(folder: string, push: Push, now: number): string {
 }
 
 /** Returns a profile as of another time: of a field that stands twice, the last counts. */
-function stampedAt(pprof: Buffer, millis: number): Buffer {
+export function stampedAt(pprof: Buffer, millis: number): Buffer {
   const nanos = [(9 << 3) | 0, ...varint(BigInt(Math.round(millis)) * 1_000_000n)];
   return gzipSync(Buffer.concat([gunzipSync(pprof), Uint8Array.from(nanos)]), { level: 1 });
 }

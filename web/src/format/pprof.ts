@@ -9,6 +9,8 @@ import type { SampleType } from "../api/answers";
 
 /** The most bytes a file may have once unpacked, as the server's default limit. */
 export const UNPACKED_MAX = 64 * 2 ** 20;
+/** What a function is called of which nothing is known. */
+const UNKNOWN = "<unknown>";
 
 /** A pprof file as far as the page shows it. */
 export interface Profile {
@@ -29,7 +31,6 @@ export interface Profile {
 /** A location as the file has it: functions with their lines, the innermost first. */
 interface Location {
   lines: { function: number; line: number }[];
-  address: number;
   mapping: number;
 }
 
@@ -189,22 +190,23 @@ export function decoded(bytes: Uint8Array): Profile {
   if (sampleTypes.length === 0) throw new Error("this is not a pprof file: it has no sample types");
   const frames = new Map<number, string[]>();
   const origins = new Map<string, Origin>();
-  for (const [id, { lines, address, mapping }] of locations) {
+  for (const [id, { lines, mapping }] of locations) {
     const from = text(mappings.get(mapping) ?? 0);
-    const names = lines.map(({ function: id, line }) => {
-      const called = functions.get(id);
-      if (called === undefined) throw new Error(`the file is damaged: it has no function ${id}`);
-      const name = text(called.name);
-      const origin = { file: text(called.file), line: called.startLine > 0 ? called.startLine : line, mapping: from };
+    const note = (name: string, origin: Origin): string => {
       const known = origins.get(name);
       origins.set(name, known === undefined ? origin : firstOf(known, origin));
       return name;
+    };
+    const nameless = (): string => note(mappingName(from), { file: "", line: 0, mapping: from });
+    const names = lines.map(({ function: id, line }) => {
+      if (id === 0) return nameless();
+      const called = functions.get(id);
+      if (called === undefined) throw new Error(`the file is damaged: it has no function ${id}`);
+      const name = text(called.name);
+      if (name === "") return nameless();
+      return note(name, { file: text(called.file), line: called.startLine > 0 ? called.startLine : line, mapping: from });
     });
-    // Without symbols an address is all there is.
-    if (names.length === 0) {
-      names.push(`0x${(address < 0 ? address + 2 ** 64 : address).toString(16)}`);
-      origins.set(names[0], { file: "", line: 0, mapping: from });
-    }
+    if (names.length === 0) names.push(nameless());
     frames.set(id, names);
   }
   for (const { values } of samples) {
@@ -220,6 +222,12 @@ export function decoded(bytes: Uint8Array): Profile {
     frames,
     origins,
   };
+}
+
+/** What stands for a function without a name: the file name of the program or library, in brackets, as the server has it. */
+function mappingName(path: string): string {
+  if (path === "") return UNKNOWN;
+  return `[${path.replace(/\/+$/, "").split("/").at(-1) || "/"}]`;
 }
 
 /** Takes two places of a name together as the server does: the first file, its first line, the first mapping. */
@@ -262,11 +270,10 @@ function mapping(fields: Fields, into: Map<number, number>): void {
 
 function location(fields: Fields, into: Map<number, Location>): void {
   let id = 0;
-  const read: Location = { lines: [], address: 0, mapping: 0 };
+  const read: Location = { lines: [], mapping: 0 };
   while (fields.next()) {
     if (fields.field === 1) id = fields.varint();
     else if (fields.field === 2) read.mapping = fields.varint();
-    else if (fields.field === 3) read.address = fields.varint();
     else if (fields.field === 4) {
       const found = { function: 0, line: 0 };
       for (const line = fields.message(); line.next(); ) {
