@@ -26,11 +26,17 @@ const BLOCK_CACHE_SHARE: u64 = 8;
 /// The most that the cache takes where it is not set: some 200,000 profiles.
 const BLOCK_CACHE_MAX: ByteSize = ByteSize::mib(256);
 
-/// The share of the memory that parts of blocks take where it is not set.
-const RANGE_CACHE_SHARE: u64 = 8;
+/// The share of the memory that parts of blocks take where it is not set; what was decoded of them takes as much.
+const RANGE_CACHE_SHARE: u64 = 16;
 
 /// The most that they take where it is not set: the samples of some 100,000 profiles.
 const RANGE_CACHE_MAX: ByteSize = ByteSize::mib(256);
+
+/// The share of the memory that decoded tables and sums take where it is not set.
+const DECODED_CACHE_SHARE: u64 = 16;
+
+/// The most that they take where it is not set: the tables and a week of sums of some hundred services.
+const DECODED_CACHE_MAX: ByteSize = ByteSize::mib(256);
 
 /// All of these where the system does not say how much memory there is.
 const MEMORY_UNKNOWN: ByteSize = ByteSize::mib(128);
@@ -60,10 +66,14 @@ pub struct Config {
     /// of the memory, at most 256MiB]
     #[arg(long = "query.cache", value_name = "SIZE")]
     pub block_cache: Option<ByteSize>,
-    /// Memory for parts of blocks that were read, symbol tables and samples, so that they need not be read again; 0 keeps none [default: an
-    /// eighth of the memory, at most 256MiB]
+    /// Memory for parts of blocks that were read, symbol tables and samples, so that they need not be read again; 0 keeps none [default: a
+    /// sixteenth of the memory, at most 256MiB]
     #[arg(long = "query.range-cache", value_name = "SIZE")]
     pub range_cache: Option<ByteSize>,
+    /// Memory for what was decoded of them, symbol tables and sums of profiles, so that it need not be decoded again; 0 keeps none
+    /// [default: a sixteenth of the memory, at most 256MiB]
+    #[arg(long = "query.decoded-cache", value_name = "SIZE")]
+    pub decoded_cache: Option<ByteSize>,
     /// Other queriers over the same bucket, which do shares of heavy merges: host:port,host:port, or dns+host:port for all addresses of a
     /// name, such as that of a headless service
     #[arg(long = "query.siblings", value_name = "ADDRESSES")]
@@ -151,6 +161,11 @@ impl Config {
         is_on.then_some(Tls { ca, cert, key })
     }
 
+    /// Returns the memory for decoded tables and sums in effect.
+    pub fn decoded_cache(&self) -> ByteSize {
+        self.decoded_cache.unwrap_or_else(|| memory::share(DECODED_CACHE_SHARE, DECODED_CACHE_MAX, MEMORY_UNKNOWN))
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             timeout: self.answer_timeout,
@@ -167,6 +182,7 @@ impl Config {
             list_age_max: self.list_age_max,
             cache_bytes_max: self.block_cache().bytes(),
             ranges_bytes_max: self.range_cache().bytes(),
+            decoded_bytes_max: self.decoded_cache().bytes(),
             ..catalog::Options::default()
         }
     }
@@ -199,6 +215,9 @@ mod tests {
         assert!(config.merge_memory() <= MERGE_MEMORY_MAX && config.merge_memory().bytes() > 0);
         assert!(config.block_cache() <= BLOCK_CACHE_MAX && config.block_cache().bytes() > 0);
         assert!(config.range_cache() <= RANGE_CACHE_MAX && config.range_cache().bytes() > 0);
+        assert!(config.decoded_cache() <= DECODED_CACHE_MAX && config.decoded_cache().bytes() > 0);
+        let shares = [MERGE_MEMORY_SHARE, BLOCK_CACHE_SHARE, RANGE_CACHE_SHARE, DECODED_CACHE_SHARE];
+        assert_eq!(shares.iter().map(|share| 16 / share).sum::<u64>(), 8, "together half of the memory");
     }
 
     #[test]

@@ -129,6 +129,12 @@ pub struct Metrics {
     pub(crate) ranges_missed: Counter,
     /// The bytes that a cache of parts of blocks holds.
     pub(crate) ranges_bytes: Gauge,
+    /// Symbol tables and sums that were decoded already.
+    pub(crate) decoded_found: Counter,
+    /// Symbol tables and sums that had to be decoded.
+    pub(crate) decoded_missed: Counter,
+    /// The bytes that decoded symbol tables and sums take.
+    pub(crate) decoded_bytes: Gauge,
     /// Blocks that the catalog could not read.
     pub(crate) blocks_damaged: Counter,
     /// Segments that the catalogs hold.
@@ -176,6 +182,9 @@ impl Metrics {
             ranges_found: Counter::default(),
             ranges_missed: Counter::default(),
             ranges_bytes: Gauge::default(),
+            decoded_found: Counter::default(),
+            decoded_missed: Counter::default(),
+            decoded_bytes: Gauge::default(),
             blocks_damaged: Counter::default(),
             segments: Gauge::default(),
             duplicates: Counter::default(),
@@ -219,6 +228,11 @@ impl Metrics {
         cache.register("misses", "Parts of blocks that had to be read", m.ranges_missed.clone());
         let help = "Memory that parts of blocks take";
         cache.register_with_unit("memory", help, Unit::Bytes, m.ranges_bytes.clone());
+        let cache = registry.sub_registry_with_prefix("afterglow_decoded_cache");
+        cache.register("hits", "Symbol tables and sums that were decoded already", m.decoded_found.clone());
+        cache.register("misses", "Symbol tables and sums that had to be decoded", m.decoded_missed.clone());
+        let help = "Memory that decoded symbol tables and sums take";
+        cache.register_with_unit("memory", help, Unit::Bytes, m.decoded_bytes.clone());
         let commit = registry.sub_registry_with_prefix("afterglow_commit");
         commit.register("attempts", "Attempts to make a commit by how they ended", m.commits.clone());
         commit.register("snapshots_written", "Snapshots of the live blocks written", m.snapshots_written.clone());

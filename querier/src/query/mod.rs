@@ -395,6 +395,13 @@ impl Engine {
         self.0.catalog.forget(block.path());
     }
 
+    /// Counts roll-ups of a block that proved damaged, so that profiles were read instead: the answer is right, the block is not.
+    fn note_rollup_damage(&self, block: &Block) {
+        if block.take_rollup_damage() {
+            self.note_damage(block);
+        }
+    }
+
     /// Selects series of the tenant, and counts the profiles of each.
     async fn summary(&self, tenant: &TenantId, selection: &Selection) -> Result<Summary, Error> {
         let view = self.view(tenant, selection.freshness.clone()).await?;

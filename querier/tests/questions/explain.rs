@@ -46,7 +46,7 @@ async fn the_second_of_two_equal_merges_reads_nothing() {
 /// Goal: without a cache everything is read each time, and said so.
 #[tokio::test]
 async fn without_a_cache_everything_is_read_each_time() {
-    let world = World::with(&["--query.range-cache=0"]).await;
+    let world = World::with(&["--query.range-cache=0", "--query.decoded-cache=0"]).await;
     world.put(&[cpu(1, &[("service", "api")], 20)]).await;
     for _ in 0..2 {
         let explain = explained(&world, "/api/v1/merge", &[("format", "top")]).await;

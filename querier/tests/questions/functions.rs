@@ -204,7 +204,7 @@ async fn what_is_not_there_is_said() {
 /// Goal: each dataset is read once, whatever the groups are.
 #[tokio::test]
 async fn samples_are_read_once_for_all_groups() {
-    let world = World::with(&["--query.range-cache=0"]).await;
+    let world = World::with(&["--query.range-cache=0", "--query.decoded-cache=0"]).await;
     let profiles: Vec<_> = (0..40u128)
         .map(|id| cpu(id + 1, &[("service", "api"), ("pod", &format!("p{}", id % 20))], 40 - id as i64))
         .collect();

@@ -12,15 +12,15 @@ use smallvec::{SmallVec, smallvec};
 
 use super::chunk::{Needed, Profiles, Unpacked};
 use super::columns::{Head, Samples};
+use super::decoded::{SharedSums, Tables};
 use super::reader::Read;
 use super::rows::Row;
-use super::sums::{Group, Headers, Summed, Sums, check};
+use super::sums::{Group, Headers, Sum, Summed, Sums, check};
 use super::symbols::{Header, Symbols};
-use super::values;
 use super::varint::Damage;
 
 /// Which sample types of profiles are summed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SampleTypes {
     /// All of them.
     All,
@@ -126,9 +126,7 @@ fn default_sample_type(header: &Header, symbols: &Symbols) -> Option<usize> {
 /// Adds up the samples of a dataset.
 pub(crate) struct Summing {
     types: SampleTypes,
-    symbols: Arc<Symbols>,
-    /// The number of each label set.
-    numbers: Arc<[i64]>,
+    tables: Tables,
     headers: Headers,
     groups: Vec<Group>,
     apart: Vec<Aggregate>,
@@ -137,34 +135,45 @@ pub(crate) struct Summing {
 
 impl Summing {
     /// Starts with nothing added.
-    pub(crate) fn new(symbols: Arc<Symbols>, types: SampleTypes) -> Self {
-        let numbers = values::numbers(&symbols).into();
+    pub(crate) fn new(tables: Tables, types: SampleTypes) -> Self {
         let headers = Headers::default();
-        Self { types, symbols, numbers, headers, groups: Vec::new(), apart: Vec::new(), samples: Samples::default() }
+        Self { types, tables, headers, groups: Vec::new(), apart: Vec::new(), samples: Samples::default() }
     }
 
     /// Returns the place of the group of profiles with a header of the symbols.
     fn group(&mut self, header: u32) -> Result<usize, Damage> {
-        let at = self.headers.place(header, &self.symbols)?;
+        let symbols = &*self.tables.symbols;
+        let at = self.headers.place(header, symbols)?;
         if at == self.groups.len() {
             let header = self.headers.get(at);
             let types = header.sample_types.len();
-            let sample_type = self.types.of(types, || default_sample_type(header, &self.symbols))?;
-            self.groups.push(Group::new(types, sample_type, self.symbols.leaves.len()));
+            let sample_type = self.types.of(types, || default_sample_type(header, symbols))?;
+            self.groups.push(Group::new(types, sample_type, symbols.leaves.len()));
         }
         Ok(at)
     }
 
     /// Adds the samples of so many profiles; times are relative to `row`.
     fn add(&mut self, head: &Head, samples: &Samples, row: &Row, profiles: usize) -> Result<(), Damage> {
-        check(samples, &self.symbols)?;
-        let at = self.group(head.header)?;
+        check(samples, &self.tables.symbols)?;
+        let time_nanos = head.time_delta.wrapping_add(row.time_nanos);
+        let duration_nanos = head.duration_delta.wrapping_add(row.duration_nanos);
+        self.add_checked(head.header, samples, (time_nanos, duration_nanos), profiles)
+    }
+
+    /// Adds the samples of so many profiles, which refer to entries of the tables.
+    fn add_checked(
+        &mut self,
+        header: u32,
+        samples: &Samples,
+        (time_nanos, duration_nanos): (i64, i64),
+        profiles: usize,
+    ) -> Result<(), Damage> {
+        let at = self.group(header)?;
         let group = &mut self.groups[at];
         if samples.values.len() != group.types {
             return Err(Damage("has another number of values than sample types"));
         }
-        let time_nanos = head.time_delta.wrapping_add(row.time_nanos);
-        let duration_nanos = head.duration_delta.wrapping_add(row.duration_nanos);
         if !group.add(samples, (time_nanos, duration_nanos), profiles) {
             // A sum does not fit. Whoever merges has a rule for that, so these samples stay apart.
             let sample_type = group.sample_type;
@@ -176,14 +185,44 @@ impl Summing {
             };
             let keys = (0..).zip(&samples.stacks).map(|(i, &stack)| (stack, samples.set(i))).collect();
             let summed = Summed { profiles, time_nanos, duration_nanos, keys, values };
-            self.apart.push(sums(&self.symbols, self.headers.get(at), sample_type, summed));
+            self.apart.push(sums(&self.tables.symbols, self.headers.get(at), sample_type, summed));
         }
         Ok(())
     }
 
+    /// Adds profiles of a chunk, or a roll-up of so many, and returns whether their sum stands for them in any answer: where a value is
+    /// negative it does not, for whether sums fit would depend on the order.
+    pub(crate) fn add_all<'a>(
+        &mut self,
+        chunk: &Unpacked,
+        rows: impl Iterator<Item = (&'a Row, usize)>,
+    ) -> Result<bool, Damage> {
+        let numbers = Arc::clone(&self.tables.numbers);
+        let mut profiles = Profiles::new(chunk, &numbers)?;
+        let mut samples = std::mem::take(&mut self.samples);
+        let mut is_plain = true;
+        for (row, count) in rows {
+            let head = profiles.read(row.position as usize, &mut samples)?;
+            is_plain &= samples.values.iter().flatten().all(|&value| value >= 0);
+            self.add(&head, &samples, row, count)?;
+        }
+        self.samples = samples;
+        Ok(is_plain)
+    }
+
+    /// Returns what was added header by header; none where not all of it is in one sum.
+    pub(crate) fn into_sums(self) -> Option<SharedSums> {
+        let Self { headers, groups, apart, .. } = self;
+        let sum = |(at, group): (usize, Group)| {
+            let (types, sample_type) = (group.types, group.sample_type);
+            Sum::new(headers.first(at), types, sample_type, group.finish())
+        };
+        apart.is_empty().then(|| groups.into_iter().enumerate().map(sum).collect())
+    }
+
     /// Returns the sums, in the order of the headers.
     pub(crate) fn finish(self) -> Vec<Aggregate> {
-        let Self { symbols, headers, groups, mut apart, .. } = self;
+        let Self { tables: Tables { symbols, .. }, headers, groups, mut apart, .. } = self;
         let mut groups: Vec<(usize, Group)> = groups.into_iter().enumerate().collect();
         groups.sort_unstable_by_key(|&(at, _)| headers.first(at));
         let sum = |(at, group): (usize, Group)| {
@@ -236,23 +275,10 @@ impl Read<()> for Summing {
     }
 
     fn add_chunk(&mut self, chunk: &Unpacked, rows: &[(&Row, ())]) -> Result<(), Damage> {
-        let numbers = self.numbers.clone();
-        let mut profiles = Profiles::new(chunk, &numbers)?;
-        let mut samples = std::mem::take(&mut self.samples);
-        for (row, ()) in rows {
-            let head = profiles.read(row.position as usize, &mut samples)?;
-            self.add(&head, &samples, row, 1)?;
-        }
-        self.samples = samples;
-        Ok(())
+        self.add_all(chunk, rows.iter().map(|&(row, ())| (row, 1))).map(drop)
     }
 
-    fn add_rollup(&mut self, chunk: &Unpacked, row: &Row, (): (), profiles: usize) -> Result<(), Damage> {
-        let numbers = self.numbers.clone();
-        let mut samples = std::mem::take(&mut self.samples);
-        let head = Profiles::new(chunk, &numbers)?.read(0, &mut samples)?;
-        self.add(&head, &samples, row, profiles)?;
-        self.samples = samples;
-        Ok(())
+    fn add_sum(&mut self, sum: &Sum, (): ()) -> Result<(), Damage> {
+        self.add_checked(sum.header, &sum.samples, sum.times, sum.profiles)
     }
 }

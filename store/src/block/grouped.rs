@@ -14,11 +14,10 @@ use smallvec::SmallVec;
 use super::aggregate::{LACKS_A_TYPE, no_limits};
 use super::chunk::{Needed, Profiles, Unpacked};
 use super::columns::Samples;
+use super::decoded::Tables;
 use super::reader::Read;
 use super::rows::Row;
-use super::sums::{Headers, Summed, Sums, check};
-use super::symbols::Symbols;
-use super::values;
+use super::sums::{Headers, Sum, Summed, Sums, check};
 use super::varint::Damage;
 
 /// What is wanted of a profile.
@@ -87,9 +86,7 @@ fn numbers(samples: usize, types: usize) -> Vec<i64> {
 
 /// Takes the samples of a dataset.
 pub(crate) struct Grouping {
-    symbols: Arc<Symbols>,
-    /// The number of each label set.
-    numbers: Arc<[i64]>,
+    tables: Tables,
     headers: Headers,
     sets: Vec<Set>,
     apart: Vec<Grouped>,
@@ -112,15 +109,24 @@ struct Set {
 
 impl Grouping {
     /// Starts with nothing taken.
-    pub(crate) fn new(symbols: Arc<Symbols>) -> Self {
-        let numbers = values::numbers(&symbols).into();
+    pub(crate) fn new(tables: Tables) -> Self {
         let headers = Headers::default();
-        Self { symbols, numbers, headers, sets: Vec::new(), apart: Vec::new(), samples: Samples::default() }
+        Self { tables, headers, sets: Vec::new(), apart: Vec::new(), samples: Samples::default() }
+    }
+
+    /// Returns the samples of the profiles with a header of the symbols.
+    fn set(&mut self, header: u32) -> Result<&mut Set, Damage> {
+        let symbols = &*self.tables.symbols;
+        let at = self.headers.place(header, symbols)?;
+        if at == self.sets.len() {
+            self.sets.push(Set::new(symbols.leaves.len()));
+        }
+        Ok(&mut self.sets[at])
     }
 
     /// Returns what was taken.
     pub(crate) fn finish(self) -> Vec<Grouped> {
-        let Self { symbols, headers, sets, mut apart, .. } = self;
+        let Self { tables: Tables { symbols, .. }, headers, sets, mut apart, .. } = self;
         let grouped = |(place, Set { keys, parts, .. }): (usize, Set)| {
             let header = headers.get(place).clone();
             let values = numbers(keys.len(), header.sample_types.len());
@@ -156,22 +162,20 @@ impl Read<Wanted> for Grouping {
     }
 
     fn add_chunk(&mut self, chunk: &Unpacked, rows: &[(&Row, Wanted)]) -> Result<(), Damage> {
-        let mut profiles = Profiles::new(chunk, &self.numbers)?;
-        let samples = &mut self.samples;
+        let numbers = Arc::clone(&self.tables.numbers);
+        let mut profiles = Profiles::new(chunk, &numbers)?;
+        let mut samples = std::mem::take(&mut self.samples);
         for (row, wanted) in rows {
-            let head = profiles.read(row.position as usize, samples)?;
-            check(samples, &self.symbols)?;
-            let at = self.headers.place(head.header, &self.symbols)?;
-            if at == self.sets.len() {
-                self.sets.push(Set::new(self.symbols.leaves.len()));
-            }
-            self.sets[at].add(samples, wanted)?;
+            let head = profiles.read(row.position as usize, &mut samples)?;
+            check(&samples, &self.tables.symbols)?;
+            self.set(head.header)?.add(&samples, wanted)?;
         }
+        self.samples = samples;
         Ok(())
     }
 
-    fn add_rollup(&mut self, chunk: &Unpacked, row: &Row, wanted: Wanted, _profiles: usize) -> Result<(), Damage> {
-        self.add_chunk(chunk, &[(row, wanted)])
+    fn add_sum(&mut self, sum: &Sum, wanted: Wanted) -> Result<(), Damage> {
+        self.set(sum.header)?.add(&sum.samples, &wanted)
     }
 }
 

@@ -9,17 +9,18 @@
 //! - `values`, `sampling`: the values of a chunk, and what a sampling profiler makes of those it saw;
 //! - `order`, `pattern`, `rebuild`, `sink`: a profile's exact protobuf bytes from both;
 //! - `gather`, `rows`, `toc`, `layout`: the profiles of a dataset together, what is known of a profile and a block without either, and where everything lies;
-//! - `sums`, `rollups`: what profiles add up to, and the sums that lie beside them hour by hour;
+//! - `sums`, `rollups`: what profiles add up to, and the sums that lie beside them hour by hour; `decoded`: what questions keep of either;
 //! - `filters`: which functions the tables of a service have, in a few bits a name;
 //! - [`SegmentWriter`] writes a block of level 0, [`Merge`] makes larger ones of several, [`Block`] reads one of any level,
 //!   [`Aggregate`] is the sum of many profiles, [`Grouped`] their values group by group.
 //!
 //! Invariants: what is read is checked before it is used; a profile comes back as the bytes that were added, proven by their SHA-256.
-//! Must not enter: object keys, commits, caching between blocks, clocks.
+//! Must not enter: object keys, commits, clocks.
 
 mod aggregate;
 pub(crate) mod chunk;
 pub(crate) mod columns;
+mod decoded;
 mod error;
 pub(crate) mod filters;
 mod frame;
@@ -44,6 +45,7 @@ pub(crate) mod varint;
 mod writer;
 
 pub use aggregate::{Aggregate, SampleTypes};
+pub use decoded::Decoded;
 pub use error::Error;
 pub use grouped::{Grouped, Part, Wanted};
 pub use merge::{Input, Merge, MergeOptions, Merged, Stats, Summary};

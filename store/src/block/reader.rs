@@ -1,6 +1,7 @@
 //! Reads a block: the table of contents when it is opened, then only the ranges that answer a question.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +14,7 @@ use tokio::sync::OnceCell;
 use super::aggregate::{Aggregate, SampleTypes, Summing};
 use super::chunk::{self, Needed, Profiles, Unpacked};
 use super::columns::Samples;
+use super::decoded::{Decoded, OfBlock, Place, SharedSums, Tables, Vacant};
 use super::error::Error;
 use super::filters::Filters;
 use super::frame::Frame;
@@ -20,8 +22,9 @@ use super::grouped::{Grouped, Grouping, Wanted};
 use super::layout::{MAGIC, TRAILER_BYTES};
 use super::order::Orders;
 use super::rebuild::{self, Parts};
-use super::rollups::Choice;
+use super::rollups::{Choice, Rollup, Rollups};
 use super::rows::{self, Row, Window};
+use super::sums::Sum;
 use super::symbols::{Symbols, frames};
 use super::toc::{self, Chunk, Dataset, SEAL_BYTES, Toc, Values, kind};
 use super::values::{self, Form};
@@ -35,7 +38,8 @@ const FOOTER_BYTES_MAX: u64 = 256 << 20;
 
 /// A block in an object store. It is immutable, so what was read of it once stays true.
 ///
-/// What it remembers is the table of contents and the rows; samples and symbol tables are read anew for each question.
+/// What it remembers is the table of contents and the rows; samples and symbol tables are read anew for each question, unless it is
+/// one of a catalog that keeps what was decoded.
 #[derive(Debug)]
 pub struct Block {
     store: Arc<dyn ObjectStore>,
@@ -47,6 +51,10 @@ pub struct Block {
     rows: OnceCell<Arc<Vec<Row>>>,
     /// Once they were asked for; none where the block has none.
     filters: OnceCell<Option<Filters>>,
+    /// What is kept of what was decoded besides; none where nothing is.
+    decoded: Option<OfBlock>,
+    /// Whether a roll-up proved damaged of late.
+    is_rollup_damaged: AtomicBool,
 }
 
 /// The rows as they were read: many times the size of what becomes of them.
@@ -96,7 +104,28 @@ impl Block {
         let metadata = opening.footer().await?;
         let toc = opening.toc(&metadata).await?;
         let undecoded = Mutex::new(Some(Arc::new(Undecoded { metadata, tail: opening.tail })));
-        Ok(Self { store, path, size, toc, undecoded, rows: OnceCell::new(), filters: OnceCell::new() })
+        let is_rollup_damaged = AtomicBool::new(false);
+        Ok(Self {
+            store,
+            path,
+            size,
+            toc,
+            undecoded,
+            rows: OnceCell::new(),
+            filters: OnceCell::new(),
+            decoded: None,
+            is_rollup_damaged,
+        })
+    }
+
+    /// Keeps what is decoded of samples and symbol tables in `decoded`, and looks there first.
+    pub fn keeping(self, decoded: &Arc<Decoded>) -> Self {
+        Self { decoded: decoded.of_block(&self.path), ..self }
+    }
+
+    /// Returns whether a roll-up proved damaged since this was last asked, so that profiles were read instead.
+    pub fn take_rollup_damage(&self) -> bool {
+        self.is_rollup_damaged.swap(false, Ordering::Relaxed)
     }
 
     /// Returns the key of the object.
@@ -202,7 +231,7 @@ impl Block {
     /// The object cannot be read or is damaged.
     pub async fn aggregate(&self, dataset: usize, rows: &[usize], types: SampleTypes) -> Result<Vec<Aggregate>, Error> {
         let rows: Vec<(usize, ())> = rows.iter().map(|&row| (row, ())).collect();
-        Ok(self.read_rows_of(dataset, &rows, |symbols| Summing::new(symbols, types)).await?.finish())
+        Ok(self.read_rows_of(dataset, &rows, |()| types, |tables| Summing::new(tables, types)).await?.finish())
     }
 
     /// Returns the samples of `rows` of dataset `dataset`, each stack once for each distinct header, and the values that are wanted by
@@ -211,16 +240,35 @@ impl Block {
     /// # Errors
     /// The object cannot be read or is damaged.
     pub async fn by_group(&self, dataset: usize, rows: &[(usize, Wanted)]) -> Result<Vec<Grouped>, Error> {
-        Ok(self.read_rows_of(dataset, rows, Grouping::new).await?.finish())
+        let types = |wanted: Wanted| SampleTypes::One(wanted.column);
+        Ok(self.read_rows_of(dataset, rows, types, Grouping::new).await?.finish())
+    }
+
+    /// Returns how many samples are read, at most, to answer for `rows` of dataset `dataset`, each with what stands beside it: those of
+    /// roll-ups where these answer. Rows have to be decoded before; makes no request.
+    pub fn samples_to_read<T: Copy + PartialEq>(&self, dataset: usize, rows: &[(usize, T)]) -> u64 {
+        let (Some(all), Some(of)) = (self.rows.get(), self.toc.datasets.get(dataset)) else { return 0 };
+        let mut asked: Vec<(&Row, T)> = rows.iter().filter_map(|&(row, with)| Some((all.get(row)?, with))).collect();
+        asked.sort_by_key(|(row, _)| (row.chunk, row.position));
+        let Choice { rollups, rows } = of.rollups.choose(&all[of.rows()], asked);
+        let of_rollup = |rollup: &Rollup| match &rollup.chunk {
+            // The stack of a sample takes a byte at least.
+            Chunk::Columns { stacks, .. } => stacks.unpacked,
+            Chunk::Blob(_) => 0,
+        };
+        rollups.iter().map(|(_, rollup, _)| of_rollup(rollup)).sum::<u64>()
+            + rows.iter().map(|(row, _)| row.samples).sum::<u64>()
     }
 
     /// Hands the samples of `rows` (indices into [`Block::rows`], all of dataset `dataset`) to a reader that `start` makes, each with
-    /// what stands beside it. Where roll-ups say the same, it gets those instead; where one is damaged, the rows after all.
+    /// what stands beside it, by which `types` says what is summed of it. Where roll-ups say the same, it gets those instead; where one is
+    /// damaged, the rows after all.
     async fn read_rows_of<T: Copy + PartialEq, R: Read<T>>(
         &self,
         dataset: usize,
         rows: &[(usize, T)],
-        start: impl Fn(Arc<Symbols>) -> R,
+        types: impl Fn(T) -> SampleTypes,
+        start: impl Fn(Tables) -> R,
     ) -> Result<R, Error> {
         let all = self.rows().await?;
         let Some(of) = self.toc.datasets.get(dataset) else {
@@ -237,57 +285,75 @@ impl Block {
         asked.sort_by_key(|(row, _)| (row.chunk, row.position));
         let choice = of.rollups.choose(&all[of.rows()], asked.clone());
         let corrupt = |damage| Error::corrupt(&self.path, format!("roll-ups of dataset {dataset}"), damage);
-        match self.read_parts(of, &choice, &start).await? {
+        match self.read_parts(dataset, &choice, &types, &start).await? {
             Ok(reader) => Ok(reader),
             Err(damage) => {
                 tracing::error!(error = %corrupt(damage), "profiles are read instead of their sums");
+                self.is_rollup_damaged.store(true, Ordering::Relaxed);
                 let rows_alone = Choice { rollups: Vec::new(), rows: asked };
-                self.read_parts(of, &rows_alone, &start).await?.map_err(corrupt)
+                self.read_parts(dataset, &rows_alone, &types, &start).await?.map_err(corrupt)
             }
         }
     }
 
     /// Hands what was chosen of a dataset to a reader that `start` makes. In the inner result is what is wrong with a roll-up.
-    async fn read_parts<T: Copy, R: Read<T>>(
+    async fn read_parts<T: Copy + PartialEq, R: Read<T>>(
         &self,
-        of: &Dataset,
+        dataset: usize,
         Choice { rollups, rows }: &Choice<'_, '_, T>,
-        start: &impl Fn(Arc<Symbols>) -> R,
+        types: &impl Fn(T) -> SampleTypes,
+        start: &impl Fn(Tables) -> R,
     ) -> Result<Result<R, Damage>, Error> {
-        let by_chunk: Vec<&[(&Row, T)]> = rows.chunk_by(|(a, _), (b, _)| a.chunk == b.chunk).collect();
-        let mut ranges = vec![self.toc.symbols[of.symbols as usize].range()];
-        ranges.extend(rollups.iter().map(|(rollup, _)| rollup.chunk.range_to_merge()));
-        ranges.extend(by_chunk.iter().map(|rows| of.chunks[rows[0].0.chunk as usize].range_to_merge()));
-        let parts = self.get_ranges(&ranges).await?;
-        let (of_rollups, of_chunks) = parts[1..].split_at(rollups.len());
-        let mut reader = start(self.symbols(of, parts[0].clone())?);
-        let version = of.samples_version(&self.toc);
-        for (&(rollup, with), bytes) in rollups.iter().zip(of_rollups) {
-            let row = of.rollups.row(rollup);
-            let mut read = || -> Result<(), Damage> {
-                let mut unpacked = unpack_stacks(&rollup.chunk, bytes, version)?;
-                let needed = reader.needed(&unpacked, &[(&row, with)])?;
-                unpack_values(&rollup.chunk, bytes, &needed, &mut unpacked)?;
-                reader.add_rollup(&unpacked, &row, with, rollup.rows as usize)
-            };
-            if let Err(damage) = read() {
-                return Ok(Err(damage));
-            }
+        let of = &self.toc.datasets[dataset];
+        // What is not decoded already is read together.
+        let (mut ranges, decoded) = (Vec::new(), self.decoded.as_ref());
+        let tables = match decoded {
+            Some(decoded) => decoded.tables(of.symbols).await.map_err(Some),
+            None => Err(None),
+        };
+        if tables.is_err() {
+            ranges.push(self.toc.symbols[of.symbols as usize].range());
         }
-        for (rows, bytes) in by_chunk.into_iter().zip(of_chunks) {
-            let (row, with) = rows[0];
-            let corrupt = |damage| self.corrupt_row(row, damage);
-            let chunk = &of.chunks[row.chunk as usize];
-            match chunk {
-                Chunk::Blob(frame) => {
-                    reader.add_blob(frame.unpack(bytes).map_err(corrupt)?, with).map_err(corrupt)?;
+        let mut pieces = Vec::with_capacity(rollups.len());
+        let of_rollups = rollups
+            .iter()
+            .map(|&(number, rollup, with)| Piece::of_rollup(dataset, number, (rollup, &of.rollups), with));
+        let by_chunk = rows.chunk_by(|(a, _), (b, _)| a.chunk == b.chunk);
+        for piece in of_rollups.chain(by_chunk.map(|rows| Piece::of_rows(dataset, of, rows))) {
+            let sums = match (decoded, piece.place) {
+                (Some(decoded), Some(place)) => decoded.sums(place, types(piece.with)).await.map_err(Some),
+                _ => Err(None),
+            };
+            if sums.is_err() {
+                ranges.push(piece.chunk.range_to_merge());
+            }
+            pieces.push((piece, sums));
+        }
+        let mut parts = if ranges.is_empty() { Vec::new() } else { self.get_ranges(&ranges).await? }.into_iter();
+        let mut read = || parts.next().expect("there are as many parts as ranges");
+
+        let tables = match tables {
+            Ok(tables) => tables,
+            Err(vacant) => {
+                let tables = Tables::new(self.symbols(of, read())?);
+                if let Some(vacant) = vacant {
+                    vacant.keep_tables(&tables);
                 }
-                Chunk::Columns { .. } => {
-                    let mut unpacked = unpack_stacks(chunk, bytes, version).map_err(corrupt)?;
-                    let needed = reader.needed(&unpacked, rows).map_err(corrupt)?;
-                    unpack_values(chunk, bytes, &needed, &mut unpacked).map_err(corrupt)?;
-                    reader.add_chunk(&unpacked, rows).map_err(corrupt)?;
-                }
+                tables
+            }
+        };
+        let mut reader = start(tables.clone());
+        let version = of.samples_version(&self.toc);
+        for (piece, sums) in pieces {
+            let bytes = if sums.is_err() { read() } else { Bytes::new() };
+            let vacant = match sums {
+                Ok(sums) => Ok(sums),
+                Err(vacant) => Err((vacant, &bytes[..])),
+            };
+            match (piece.hand_over(vacant, version, &tables, types(piece.with), &mut reader), piece.content) {
+                (Ok(()), _) => {}
+                (Err(damage), Content::Rollup(..)) => return Ok(Err(damage)),
+                (Err(damage), Content::Rows(rows)) => return Err(self.corrupt_row(rows[0].0, damage)),
             }
         }
         Ok(Ok(reader))
@@ -338,9 +404,101 @@ pub(crate) trait Read<T> {
     /// Takes the profiles of `rows`, all of one chunk and in the order of their positions, with the value types that it needs.
     fn add_chunk(&mut self, chunk: &Unpacked, rows: &[(&Row, T)]) -> Result<(), Damage>;
 
-    /// Takes the sum of so many profiles, the only one of `chunk`, beside all of which the same stands. Its times are relative to `row`.
-    fn add_rollup(&mut self, chunk: &Unpacked, row: &Row, with: T, profiles: usize) -> Result<(), Damage>;
+    /// Takes the sum of profiles beside all of which the same stands, of the sample types that are needed at least.
+    fn add_sum(&mut self, sum: &Sum, with: T) -> Result<(), Damage>;
 }
+
+/// What is read of a dataset at once: a roll-up, or rows of one chunk.
+struct Piece<'a, 'r, T> {
+    chunk: &'a Chunk,
+    content: Content<'a, 'r, T>,
+    /// What stands beside the first of its rows.
+    with: T,
+    /// Where its sums are kept; none where rows do not lie one after the other, different things stand beside them, or it is a blob.
+    place: Option<Place>,
+}
+
+#[derive(Clone, Copy)]
+enum Content<'a, 'r, T> {
+    /// A roll-up of so many profiles, and what stands for its row.
+    Rollup(&'a Rollup, &'a Rollups),
+    /// In the order of their positions; there is one at least.
+    Rows(&'a [(&'r Row, T)]),
+}
+
+impl<'a, 'r, T: Copy + PartialEq> Piece<'a, 'r, T> {
+    fn of_rollup(dataset: usize, number: usize, (rollup, of): (&'a Rollup, &'a Rollups), with: T) -> Self {
+        let place = Some(Place::Rollup(dataset as u32, number as u32));
+        Self { chunk: &rollup.chunk, content: Content::Rollup(rollup, of), with, place }
+    }
+
+    fn of_rows(dataset: usize, of: &'a Dataset, rows: &'a [(&'r Row, T)]) -> Self {
+        let (first, with) = rows[0];
+        let chunk = &of.chunks[first.chunk as usize];
+        let is_run =
+            (first.position..).zip(rows).all(|(position, &(row, beside))| row.position == position && beside == with);
+        let is_kept = is_run && matches!(chunk, Chunk::Columns { .. });
+        let run = || Place::Run {
+            dataset: dataset as u32,
+            chunk: first.chunk,
+            first: first.position,
+            profiles: rows.len() as u32,
+        };
+        Self { chunk, content: Content::Rows(rows), with, place: is_kept.then(run) }
+    }
+
+    /// Hands its samples to a reader: the sums that were kept, or what `bytes` say, whose sums are kept then.
+    fn hand_over(
+        &self,
+        sums: Result<SharedSums, (Option<Vacant<'_>>, &[u8])>,
+        version: u32,
+        tables: &Tables,
+        types: SampleTypes,
+        reader: &mut impl Read<T>,
+    ) -> Result<(), Damage> {
+        let (vacant, bytes) = match sums {
+            Ok(sums) => return sums.iter().try_for_each(|sum| reader.add_sum(sum, self.with)),
+            Err(missing) => missing,
+        };
+        if let (Chunk::Blob(frame), _) = (self.chunk, &self.content) {
+            return reader.add_blob(frame.unpack(bytes)?, self.with);
+        }
+        let mut unpacked = unpack_stacks(self.chunk, bytes, version)?;
+        let mut alone = Summing::new(tables.clone(), types);
+        match (self.content, vacant) {
+            (Content::Rollup(rollup, of), vacant) => {
+                let row = of.row(rollup);
+                unpack_values(self.chunk, bytes, &alone.needed(&unpacked, &[(&row, ())])?, &mut unpacked)?;
+                let is_plain = alone.add_all(&unpacked, [(&row, rollup.rows as usize)].into_iter())?;
+                let sums = alone.into_sums().filter(|_| is_plain).ok_or(NO_SUM)?;
+                sums.iter().try_for_each(|sum| reader.add_sum(sum, self.with))?;
+                if let Some(vacant) = vacant {
+                    vacant.keep_sums(&sums);
+                }
+                Ok(())
+            }
+            (Content::Rows(rows), None) => {
+                unpack_values(self.chunk, bytes, &reader.needed(&unpacked, rows)?, &mut unpacked)?;
+                reader.add_chunk(&unpacked, rows)
+            }
+            (Content::Rows(rows), Some(vacant)) => {
+                let just_rows: Vec<(&Row, ())> = rows.iter().map(|&(row, _)| (row, ())).collect();
+                unpack_values(self.chunk, bytes, &alone.needed(&unpacked, &just_rows)?, &mut unpacked)?;
+                let is_plain = alone.add_all(&unpacked, rows.iter().map(|&(row, _)| (row, 1)))?;
+                match alone.into_sums().filter(|_| is_plain) {
+                    Some(sums) => {
+                        sums.iter().try_for_each(|sum| reader.add_sum(sum, self.with))?;
+                        vacant.keep_sums(&sums);
+                        Ok(())
+                    }
+                    None => reader.add_chunk(&unpacked, rows),
+                }
+            }
+        }
+    }
+}
+
+const NO_SUM: Damage = Damage("has what no sum has: a value below zero, or one stack twice beyond 64 bits");
 
 const SHORT: Damage = Damage("was not read in full");
 

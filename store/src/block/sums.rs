@@ -28,6 +28,19 @@ pub(super) struct Summed {
     pub(super) values: Vec<i64>,
 }
 
+/// What profiles of one header add up to, as the samples of one profile that stands for them.
+#[derive(Debug)]
+pub(crate) struct Sum {
+    /// The smallest number of a header that is theirs.
+    pub(super) header: u32,
+    /// The sample type that is summed; none for all. Columns of others are empty.
+    pub(super) sample_type: Option<usize>,
+    pub(super) profiles: usize,
+    /// The smallest of their times that is not 0, and the sum of their durations.
+    pub(super) times: (i64, i64),
+    pub(super) samples: Samples,
+}
+
 /// Sums with what is needed to name them.
 #[derive(Debug)]
 pub(super) struct Sums {
@@ -237,6 +250,34 @@ fn earliest(a: i64, b: i64) -> i64 {
     match (a, b) {
         (0, time) | (time, 0) => time,
         (a, b) => a.min(b),
+    }
+}
+
+// === impl Sum ===
+
+impl Sum {
+    /// Makes the sum of what a group came to, whose profiles have so many sample types.
+    pub(super) fn new(header: u32, types: usize, sample_type: Option<usize>, summed: Summed) -> Self {
+        let Summed { profiles, time_nanos, duration_nanos, keys, values } = summed;
+        let (width, mut columns) = (sample_type.map_or(types, |_| 1), vec![Vec::new(); types]);
+        for i in 0..width {
+            columns[sample_type.unwrap_or(i)] = values.iter().skip(i).step_by(width).copied().collect();
+        }
+        let has_labels = keys.iter().any(|&(_, set)| set != 0);
+        let samples = Samples {
+            stacks: keys.iter().map(|&(stack, _)| stack).collect(),
+            labels: if has_labels { keys.iter().map(|&(_, set)| set).collect() } else { Vec::new() },
+            values: columns,
+        };
+        Self { header, sample_type, profiles, times: (time_nanos, duration_nanos), samples }
+    }
+
+    /// Returns how many bytes of memory it takes.
+    pub(super) fn memory(&self) -> usize {
+        let Samples { stacks, labels, values } = &self.samples;
+        let values: usize =
+            values.iter().map(|column| size_of_val(column) + column.capacity() * size_of::<i64>()).sum();
+        size_of::<Self>() + (stacks.capacity() + labels.capacity()) * size_of::<u32>() + values
     }
 }
 

@@ -14,7 +14,8 @@
 //! Memory: a segment that is listed and not removed costs about 500 bytes, and 50 for each of its profiles and of its series, and
 //! [`Options::segments_max`] bounds their number. A compacted block costs about 250 bytes, and a removed segment 100 for a day; their
 //! profiles cost nothing until they are asked for. Opened blocks, with all that rows say, share [`Options::cache_bytes_max`] and are
-//! opened again when asked for; what questions read of their samples shares [`Options::ranges_bytes_max`]. Nothing happens unasked: a catalog that nobody asks makes no requests.
+//! opened again when asked for; what questions read of their samples shares [`Options::ranges_bytes_max`], and what
+//! they decoded of it [`Options::decoded_bytes_max`]. Nothing happens unasked: a catalog that nobody asks makes no requests.
 
 mod cover;
 mod dedupe;
@@ -58,6 +59,8 @@ pub struct Options {
     pub cache_bytes_max: u64,
     /// The bytes that parts of blocks may take that were read to answer questions; 0 keeps none.
     pub ranges_bytes_max: u64,
+    /// The bytes that symbol tables and sums may take that were decoded to answer questions; 0 keeps none.
+    pub decoded_bytes_max: u64,
     /// The most segments a tenant may have; a view of more is refused.
     pub segments_max: usize,
 }
@@ -72,6 +75,7 @@ impl Default for Options {
             opens_max: 64,
             cache_bytes_max: 256 << 20,
             ranges_bytes_max: 0,
+            decoded_bytes_max: 0,
             segments_max: 1_000_000,
         }
     }
@@ -152,7 +156,7 @@ struct Inner {
 impl Catalog {
     /// Makes a catalog of what `store` holds. Makes no request.
     pub fn new(store: Store, options: Options) -> Self {
-        let blocks = Arc::new(Blocks::new(store, options.cache_bytes_max, options.ranges_bytes_max));
+        let blocks = Arc::new(Blocks::new(store, &options));
         Self { inner: Arc::new(Inner { blocks, options, tenants: Cache::new(TENANTS_MAX) }) }
     }
 

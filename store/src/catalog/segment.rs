@@ -16,11 +16,11 @@ use quick_cache::sync::Cache;
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Problem;
 use super::stored::{self, CountedBlocks};
+use super::{Options, Problem};
 use crate::Store;
 use crate::bill::{self, Bill};
-use crate::block::{self, Block, Row, SampleType};
+use crate::block::{self, Block, Decoded, Row, SampleType};
 use crate::commit::BlockEntry;
 use crate::fault::Fault;
 use crate::paths::{BlockRef, SegmentName, TenantId};
@@ -176,9 +176,13 @@ impl OpenBlock {
         &self.rows
     }
 
-    async fn open(objects: Arc<dyn ObjectStore>, location: &Location) -> Result<Self, block::Error> {
+    async fn open(
+        objects: Arc<dyn ObjectStore>,
+        decoded: &Arc<Decoded>,
+        location: &Location,
+    ) -> Result<Self, block::Error> {
         // The listing told the length, which spares stores without requests for an object's end a question.
-        let block = Block::open_sized(objects, location.path.clone(), location.bytes).await?;
+        let block = Block::open_sized(objects, location.path.clone(), location.bytes).await?.keeping(decoded);
         let rows = block.rows().await?;
         let mut ids = Vec::new();
         if location.by_id {
@@ -221,6 +225,7 @@ pub(super) struct Blocks {
     pub(super) store: Store,
     /// The store's, with the parts of blocks that are kept.
     objects: Arc<Ranges>,
+    decoded: Arc<Decoded>,
     pub(super) counted: CountedBlocks,
     cache: Cache<Path, Arc<OpenBlock>, Bytes>,
 }
@@ -235,13 +240,16 @@ impl Weighter<Path, Arc<OpenBlock>> for Bytes {
 }
 
 impl Blocks {
-    pub(super) fn new(store: Store, bytes_max: u64, ranges_bytes_max: u64) -> Self {
+    pub(super) fn new(store: Store, options: &Options) -> Self {
+        let bytes_max = options.cache_bytes_max;
         // The most blocks there can be, which is all that this sizes.
         let blocks = usize::try_from(bytes_max).unwrap_or(usize::MAX) / (BLOCK_BYTES + DATASET_BYTES);
-        let objects = Arc::new(Ranges::new(store.objects(), ranges_bytes_max, store.metrics().clone()));
+        let objects = Arc::new(Ranges::new(store.objects(), options.ranges_bytes_max, store.metrics().clone()));
+        let decoded = Arc::new(Decoded::new(options.decoded_bytes_max, store.metrics().clone()));
         Self {
             store,
             objects,
+            decoded,
             counted: stored::counted_blocks(),
             cache: Cache::with_weighter(blocks, bytes_max, Bytes),
         }
@@ -251,18 +259,19 @@ impl Blocks {
         Arc::clone(&self.objects) as _
     }
 
-    /// Forgets what was read of the samples of a block.
+    /// Forgets what was read and decoded of the samples of a block.
     pub(super) fn forget(&self, path: &Path) {
         self.objects.forget(path);
+        self.decoded.forget(path);
     }
 
     /// Opens a block for the first time, on a task of its own: decoding is work that many cores can share.
     pub(super) async fn open(self: &Arc<Self>, location: &Location) -> Result<Arc<OpenBlock>, Unopened> {
         let (this, place) = (Arc::clone(self), location.clone());
         let opening = tokio::spawn(bill::carried(async move {
-            let open = match OpenBlock::open(this.objects(), &place).await {
+            let open = match OpenBlock::open(this.objects(), &this.decoded, &place).await {
                 // The damage may have happened on the way here.
-                Err(error) if error.is_corrupt() => OpenBlock::open(this.objects(), &place).await,
+                Err(error) if error.is_corrupt() => OpenBlock::open(this.objects(), &this.decoded, &place).await,
                 result => result,
             };
             let open = Arc::new(open?);
@@ -286,7 +295,7 @@ impl Blocks {
         let opening = tokio::spawn(bill::carried(async move {
             let open = async {
                 this.store.metrics().blocks_reopened.inc();
-                OpenBlock::open(this.objects(), &place).await.map(Arc::new)
+                OpenBlock::open(this.objects(), &this.decoded, &place).await.map(Arc::new)
             };
             this.cache.get_or_insert_async(&place.path, open).await
         }));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use afterglow_profile::encode::encode;
 use afterglow_profile::model::{Function, Line, Location, Mapping, Profile, SampleLabel, Samples, ValueType};
-use afterglow_store::block::{Block, MergeOptions, Options, Row, SampleTypes, SegmentWriter, Wanted};
+use afterglow_store::Metrics;
+use afterglow_store::block::{Block, Decoded, MergeOptions, Options, Row, SampleTypes, SegmentWriter, Wanted};
 use afterglow_store::testing::faults::Faulty;
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
@@ -191,6 +192,13 @@ async fn answers_are_the_same_with_and_without() {
         // A day starts where a step does; before 1970 as well.
         let start_nanos = ([20_000, -1][round % 2] * 24 + 20) * 60 * MINUTE_NANOS;
         let [with, without] = blocks(&profiles, start_nanos).await;
+        // Some of it fits, some is pushed out; or all of it fits.
+        let decoded = Arc::new(Decoded::new([40 << 10, 4 << 20][round % 2], Metrics::default()));
+        let kept = [counted(with.clone()).await.0.keeping(&decoded), counted(without.clone()).await.0];
+        let kept = {
+            let [one, other] = kept;
+            [one, other.keeping(&Arc::new(Decoded::new(1 << 20, Metrics::default())))]
+        };
         let [(with, read), (without, read_without)] = [counted(with).await, counted(without).await];
         let rows = with.rows().await.expect("a fresh block has rows");
         assert_eq!(rows, without.rows().await.expect("a fresh block has rows"));
@@ -222,6 +230,13 @@ async fn answers_are_the_same_with_and_without() {
                     assert!(ours.0 == theirs.0, "round {round}, selection {kind}, {types:?}: other bytes");
                     exact += 1;
                 }
+                for kept in &kept {
+                    for _ in 0..2 {
+                        let (said, meaning) = sums(kept, &chosen, types).await;
+                        assert!(meaning == theirs.1, "round {round}, selection {kind}, {types:?}: kept");
+                        assert!(is_odd || said == theirs.0, "round {round}, selection {kind}, {types:?}: kept");
+                    }
+                }
                 asked += 1;
                 less += usize::from(read.bytes_in_ranges() - before.0 < read_without.bytes_in_ranges() - before.1);
             }
@@ -230,7 +245,11 @@ async fn answers_are_the_same_with_and_without() {
             for group in groups {
                 let wanted = |&i: &usize| (i, Wanted { group: group(i), column: kind % 2, factor: 1 + kind as i128 });
                 let wanted: Vec<_> = chosen.iter().map(wanted).collect();
-                assert_eq!(by_group(&with, &wanted).await, by_group(&without, &wanted).await);
+                let theirs = by_group(&without, &wanted).await;
+                assert_eq!(by_group(&with, &wanted).await, theirs);
+                for kept in &kept {
+                    assert_eq!(by_group(kept, &wanted).await, theirs);
+                }
             }
         }
     }
@@ -267,6 +286,10 @@ async fn whole_steps_are_read_from_roll_ups() {
     };
     // Tables and roll-ups lie before everything else.
     let two = bytes(&of_hours(0..2)).await;
+    let to_read = |rows: &[usize]| block.samples_to_read(0, &rows.iter().map(|&row| (row, ())).collect::<Vec<_>>());
+    let samples: u64 = of_hours(0..2).iter().map(|&row| rows[row].samples).sum();
+    assert!(to_read(&of_hours(0..2)) * 16 < samples && to_read(&of_hours(0..2)) > 0, "of {samples}");
+    assert!(to_read(&of_hours(0..2)[1..]) * 4 > samples, "an hour is read profile by profile");
     assert!(two < rolled[0].range().end, "{two} bytes are more than tables and roll-ups");
     let all_but_one = bytes(&of_hours(0..2)[1..]).await;
     assert!(all_but_one > 2 * two, "{all_but_one} bytes beside {two}");
@@ -281,15 +304,21 @@ async fn a_damaged_roll_up_is_reported_and_alters_nothing() {
     let wanted: Vec<_> = all.iter().map(|&i| (i, Wanted { group: 0, column: 0, factor: 1 })).collect();
     let groups = by_group(&block, &wanted).await;
     let section = block.toc().sections().iter().find(|section| section.kind() == ROLLUPS).expect("there are roll-ups");
-    for bit in section.range().start * 8..section.range().end * 8 {
+    let (bits, mut noticed) = (section.range().start * 8..section.range().end * 8, 0);
+    for bit in bits.clone() {
         let mut bytes = with.to_vec();
         bytes[bit as usize / 8] ^= 1 << (bit % 8);
         let (damaged, _) = counted(bytes.into()).await;
         assert!(sums(&damaged, &all, SampleTypes::All).await.0 == whole, "bit {bit} changed a sum");
+        noticed += u64::from(damaged.take_rollup_damage());
+        assert!(!damaged.take_rollup_damage(), "it is told once");
         assert_eq!(by_group(&damaged, &wanted).await, groups);
         let looked = damaged.check_rollups().await;
         assert!(looked.is_err_and(|error| error.is_corrupt()), "nobody noticed bit {bit}");
     }
+    // What only exact copies need is not read for sums.
+    assert!(noticed * 2 > bits.end - bits.start, "{noticed} were told");
+    assert!(!block.take_rollup_damage());
 }
 
 #[tokio::test]

@@ -48,7 +48,16 @@ fn shares_make_the_answer_of_one_alone_whoever_dies() {
     let alone = tiers.querier();
     let mut siblings = [tiers.querier(), tiers.querier()];
     let names = siblings.iter().map(Program::address).collect::<Vec<_>>().join(",");
-    let shares = ["--query.siblings", &names, "--query.share-above", "1KiB", "--query.range-cache", "0"];
+    let shares = [
+        "--query.siblings",
+        &names,
+        "--query.share-above",
+        "1KiB",
+        "--query.range-cache",
+        "0",
+        "--query.decoded-cache",
+        "0",
+    ];
     let asked = tiers.querier_with(&shares);
     let expected = QUESTIONS.map(|question| ask(&alone, question));
     assert!(expected.iter().all(|answer| answer.len() > 1_000), "there is something to merge");

@@ -237,6 +237,7 @@ impl Merging<'_> {
         while let Some((part, sums)) = reads.next().await {
             match sums? {
                 Ok(sums) => {
+                    self.engine.note_rollup_damage(&part.block);
                     self.profiles += part.rows.len() as u64;
                     // What has another name must not reach the worker: it would not merge.
                     if !sums.iter().filter_map(Aggregate::sample_type).all(|shown| self.agrees(shown)) {

@@ -79,21 +79,23 @@ impl Part {
     fn new(found: &[&Match]) -> Self {
         let mut rows: Vec<usize> = found.iter().map(|found| found.row_index()).collect();
         rows.sort_unstable();
-        let estimate = estimate_of(found.iter().map(|found| found.row()));
-        Self { block: Arc::clone(found[0].block()), dataset: found[0].dataset_index(), rows: rows.into(), estimate }
+        let (block, dataset) = (Arc::clone(found[0].block()), found[0].dataset_index());
+        let estimate = estimate_of(&block, dataset, &rows, found.iter().map(|found| found.row()));
+        Self { block, dataset, rows: rows.into(), estimate }
     }
 
     /// Makes the part of these rows of a dataset, out of all `of` the block.
     pub(super) fn of_rows(block: Arc<Block>, dataset: usize, rows: Arc<[usize]>, of: &[Row]) -> Self {
-        let estimate = estimate_of(rows.iter().map(|&row| &of[row]));
+        let estimate = estimate_of(&block, dataset, &rows, rows.iter().map(|&row| &of[row]));
         Self { block, dataset, rows, estimate }
     }
 }
 
-/// Estimates the memory that the sums of a part take.
-fn estimate_of<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> u64 {
-    let samples: u64 = rows.clone().map(|row| row.samples).sum();
-    let largest = rows.map(|row| row.raw_bytes).max().unwrap_or_default();
+/// Estimates the memory that the sums of a part take: of what is read, which are sums already where roll-ups answer.
+fn estimate_of<'a>(block: &Block, dataset: usize, rows: &[usize], of: impl Iterator<Item = &'a Row>) -> u64 {
+    let rows: Vec<(usize, ())> = rows.iter().map(|&row| (row, ())).collect();
+    let samples = block.samples_to_read(dataset, &rows);
+    let largest = of.map(|row| row.raw_bytes).max().unwrap_or_default();
     samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE
 }
 

@@ -118,7 +118,10 @@ pub(super) async fn read<T: Tally>(
     while let Some(part) = reads.next().await {
         let (block, places, memory) = part?;
         match memory {
-            Ok(memory) => admitted.cover(reading + memory as u64)?,
+            Ok(memory) => {
+                engine.note_rollup_damage(&block);
+                admitted.cover(reading + memory as u64)?;
+            }
             Err(error) if error.is_corrupt() => {
                 engine.note_damage(&block);
                 tracing::error!(%error, "a dataset is left out of a tally");
@@ -190,12 +193,12 @@ fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
         let column = shown.column(found);
         part.rows.push((found.row_index(), Wanted { group, column: column.index, factor: column.factor }));
         part.places.push(place);
-        part.estimate += found.row().samples * BYTES_PER_SAMPLE;
         let largest = largest.entry(key).or_default();
         *largest = found.row().raw_bytes.max(*largest);
     }
     let finish = |(mut part, largest): (Part, u64)| {
-        part.estimate += largest * BYTES_PER_RAW_BYTE;
+        let samples = part.block.samples_to_read(part.dataset, &part.rows);
+        part.estimate = samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE;
         part
     };
     parts.into_values().zip(largest.into_values()).map(finish).collect()

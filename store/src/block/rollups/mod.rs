@@ -47,8 +47,8 @@ pub(crate) struct Rollup {
 /// What a question about rows of a dataset reads; each with what stands beside the rows.
 #[derive(Debug)]
 pub(crate) struct Choice<'a, 'r, T> {
-    /// The roll-ups that answer for all rows of their steps.
-    pub(crate) rollups: Vec<(&'a Rollup, T)>,
+    /// The roll-ups that answer for all rows of their steps, with their numbers in the list.
+    pub(crate) rollups: Vec<(usize, &'a Rollup, T)>,
     /// The other rows.
     pub(crate) rows: Vec<(&'r Row, T)>,
 }
@@ -136,8 +136,8 @@ impl Rollups {
         }
         // That the roll-ups sum as many as there are, a sound block need not be asked.
         steps.retain(|_, step| step.asked == step.rolled && step.there == step.rolled && !step.differ);
-        let answers = |rollup: &'a Rollup| Some((rollup, steps.get(&rollup.step)?.with?));
-        let rollups = self.list.iter().filter_map(answers).collect();
+        let answers = |(number, rollup): (usize, &'a Rollup)| Some((number, rollup, steps.get(&rollup.step)?.with?));
+        let rollups = self.list.iter().enumerate().filter_map(answers).collect();
         let is_left = |(row, _): &(&Row, T)| !row.columns || !steps.contains_key(&self.step_of(row));
         Choice { rollups, rows: asked.into_iter().filter(is_left).collect() }
     }
@@ -215,7 +215,7 @@ mod tests {
         let asked = asked.iter().map(|&(row, with)| (&rows[row], with)).collect();
         let Choice { rollups, rows } = rollups.choose(rows, asked);
         (
-            rollups.into_iter().map(|(rollup, with)| (rollup.step, with)).collect(),
+            rollups.into_iter().map(|(_, rollup, with)| (rollup.step, with)).collect(),
             rows.into_iter().map(|(row, _)| row.position).collect(),
         )
     }

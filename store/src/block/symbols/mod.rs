@@ -167,6 +167,23 @@ impl ByteTable {
 // === impl Symbols ===
 
 impl Symbols {
+    /// Returns how many bytes of memory the tables take, about.
+    pub(crate) fn memory(&self) -> usize {
+        fn of<T>(table: &Vec<T>) -> usize {
+            table.capacity() * size_of::<T>()
+        }
+        let bytes = |table: &ByteTable| of(&table.bytes) + of(&table.ends);
+        [&self.strings, &self.headers, &self.shapes, &self.patterns].into_iter().map(bytes).sum::<usize>()
+            + of(&self.functions)
+            + of(&self.mappings)
+            + of(&self.locations)
+            + of(&self.lines)
+            + of(&self.nodes)
+            + of(&self.leaves)
+            + of(&self.labels)
+            + of(&self.label_ends)
+    }
+
     /// Returns the lines of location `index`, innermost first.
     #[inline]
     pub(crate) fn lines_of(&self, index: u32) -> &[Line] {
