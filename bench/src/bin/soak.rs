@@ -102,13 +102,14 @@ async fn main() -> anyhow::Result<()> {
         );
         samples.push(sample);
     }
-    let (pushed, asked) = (pushing.await??, asking.await??);
+    let ((pushed, refused), asked) = (pushing.await??, asking.await??);
     let half = &samples[samples.len() / 2..];
     let files = half.iter().map(|sample| sample.files);
     println!(
         "{:#}",
         serde_json::json!({
             "pushed": pushed,
+            "refused": refused,
             "asked": asked,
             "rss_mib_per_hour": slope(half) / MIB,
             "rss_mib_max": samples.iter().map(|sample| sample.rss_bytes).max().unwrap_or_default() as f64 / MIB,
@@ -139,12 +140,13 @@ fn slope(samples: &[Sample]) -> f64 {
     covariance / variance
 }
 
-/// Pushes at a rate; returns how many were acknowledged.
-async fn push(url: String, items: Vec<Item>, rate: f64, end: Instant) -> anyhow::Result<u64> {
+/// Pushes at a rate; returns how many were acknowledged, and how many refused, as by a machine with other things to do.
+async fn push(url: String, items: Vec<Item>, rate: f64, end: Instant) -> anyhow::Result<(u64, u64)> {
     let client = IngestServiceClient::connect(url).await.context("the server does not answer")?;
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
     let mut calls = tokio::task::JoinSet::new();
-    let mut pushed = 0;
+    let (mut pushed, mut refused) = (0, 0);
+    let mut count = |outcome: Result<_, tonic::Status>| if outcome.is_ok() { pushed += 1 } else { refused += 1 };
     for item in items.iter().cycle() {
         ticks.tick().await;
         if Instant::now() > end {
@@ -156,11 +158,11 @@ async fn push(url: String, items: Vec<Item>, rate: f64, end: Instant) -> anyhow:
         let mut client = client.clone();
         calls.spawn(async move { client.push_profile(PushProfileRequest { profile: Some(profile) }).await });
         while let Some(done) = calls.try_join_next() {
-            done?.context("a profile was refused")?;
-            pushed += 1;
+            count(done?);
         }
     }
-    Ok(pushed + calls.join_all().await.into_iter().filter(Result::is_ok).count() as u64)
+    calls.join_all().await.into_iter().for_each(count);
+    Ok((pushed, refused))
 }
 
 /// Asks at a rate; returns how many were answered.
