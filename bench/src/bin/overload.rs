@@ -107,10 +107,10 @@ fn main() -> anyhow::Result<()> {
     if args.pin {
         bind(std::process::id(), "1-1023")?;
     }
-    tokio::runtime::Runtime::new()?.block_on(run(Arc::new(args)))
+    tokio::runtime::Runtime::new()?.block_on(run(args))
 }
 
-async fn run(args: Arc<Args>) -> anyhow::Result<()> {
+async fn run(args: Args) -> anyhow::Result<()> {
     let options =
         Options { services: 4, instances: 8, noise: 0.1, seed: 1, start_nanos: SystemClock.unix_nanos() - HOUR_NANOS };
     let mut fleet = Fleet::open(&args.profiles, options)?;
@@ -171,11 +171,7 @@ async fn push(mut client: IngestServiceClient<Channel>, item: &Item) -> Outcome 
 }
 
 /// Sends as much as is acknowledged.
-async fn closed(
-    args: &Arc<Args>,
-    clients: &[IngestServiceClient<Channel>],
-    items: &Arc<Vec<Item>>,
-) -> anyhow::Result<Sums> {
+async fn closed(args: &Args, clients: &[IngestServiceClient<Channel>], items: &Arc<Vec<Item>>) -> anyhow::Result<Sums> {
     let end = Instant::now() + Duration::from_secs(args.seconds);
     let mut senders = Vec::new();
     for n in 0..args.connections * args.window {
@@ -202,7 +198,7 @@ async fn closed(
 
 /// Sends at a rate, whatever the answers.
 async fn open(
-    args: &Arc<Args>,
+    args: &Args,
     clients: &[IngestServiceClient<Channel>],
     items: &Arc<Vec<Item>>,
     rate: f64,
