@@ -52,10 +52,6 @@ impl Entities {
         Some(self.places[entry as usize]).filter(|&place| place != NONE)
     }
 
-    fn is_free(&self, place: u32) -> bool {
-        self.taken.get(place as usize / 64).is_none_or(|bits| bits >> (place % 64) & 1 == 0)
-    }
-
     fn set(&mut self, entry: u32, place: u32) -> u32 {
         self.places[entry as usize] = place;
         let word = place as usize / 64;
@@ -75,10 +71,9 @@ impl Entities {
         hash: impl FnOnce() -> u64,
         equal: impl Fn(u32) -> bool,
     ) -> (u32, bool) {
-        let mut cursors = std::mem::take(&mut self.cursors);
-        let found = index.find_free(self.expected, &mut cursors, |place| self.is_free(place), hash, equal);
-        self.cursors = cursors;
-        match found {
+        let Self { taken, expected, cursors, .. } = self;
+        let is_free = |place: u32| taken.get(place as usize / 64).is_none_or(|bits| bits >> (place % 64) & 1 == 0);
+        match index.find_free(*expected, cursors, is_free, hash, equal) {
             Ok(place) => (self.set(entry, place), true),
             Err(missing) => (self.set(entry, index.add(missing)), false),
         }
