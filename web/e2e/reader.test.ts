@@ -14,6 +14,9 @@ import { stampedAt } from "./incident";
 const FIXTURES = resolve(import.meta.dirname, "../../tests/fixtures");
 const FILES = readdirSync(FIXTURES, { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".pb.gz"));
 
+/** A tenant of its own: its one service has profiles of all producers, which no page of the other tests should show. */
+const headers = { "X-Scope-OrgID": "reader" };
+
 /** What a tree says: the total and the self value of each stack, whatever the order. */
 function says(tree: Tree): Map<string, string> {
   const names = (node: number): string =>
@@ -33,12 +36,12 @@ test.each(FILES)("%s", async (path) => {
   const body = stampedAt(readFileSync(join(FIXTURES, path)), Date.now());
   const profile = await profileOf(new Blob([new Uint8Array(body)]));
   const url = inject("url");
-  const pushed = await fetch(`${url}/api/v1/profiles?service=reader`, { method: "POST", body: new Uint8Array(body) });
+  const pushed = await fetch(`${url}/api/v1/profiles?service=reader`, { method: "POST", headers, body: new Uint8Array(body) });
   expect(pushed.status).toBe(200);
   const { id } = (await pushed.json()) as { id: string };
   let stacks = 0;
   for (const [i, { type }] of profile.sampleTypes.entries()) {
-    const merged = await fetch(`${url}/api/v1/merge?ids=${id}&format=flamegraph&sample_type=${encodeURIComponent(type)}`);
+    const merged = await fetch(`${url}/api/v1/merge?ids=${id}&format=flamegraph&sample_type=${encodeURIComponent(type)}`, { headers });
     expect(merged.status).toBe(200);
     const { flamegraph } = (await merged.json()) as MergeAnswer;
     if (flamegraph === undefined) throw new Error("the answer has no flame graph");
