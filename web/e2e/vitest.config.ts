@@ -6,6 +6,8 @@ export default defineConfig({
     include: ["e2e/**/*.test.ts"],
     globalSetup: ["e2e/server.ts"],
     fileParallelism: false,
+    // A browser on a busy machine now and then loses an event. What fails three times in a row is a fault of ours; the report marks what was tried again.
+    retry: 2,
     testTimeout: 60_000,
     hookTimeout: 180_000,
   },
