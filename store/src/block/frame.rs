@@ -74,6 +74,11 @@ impl Packer {
         Self { zstd, level, buffer: Vec::new() }
     }
 
+    /// Returns whether it packs numbers by their bytes.
+    pub(crate) fn packs_by_bytes(&self) -> bool {
+        self.level >= PLANES_LEVEL_MIN
+    }
+
     /// Appends `bytes`, packed the way that takes the least, to `out`, and returns where they lie.
     pub(crate) fn pack(&mut self, out: &mut Vec<u8>, bytes: &[u8]) -> Frame {
         let offset = out.len();
@@ -109,7 +114,7 @@ impl Packer {
         let offset = out.len();
         let frame = self.pack(out, varints);
         // What is short or a run of one byte cannot become much smaller.
-        if self.level < PLANES_LEVEL_MIN || varints.len() < APART_MIN || frame.codec != Codec::Zstd {
+        if !self.packs_by_bytes() || varints.len() < APART_MIN || frame.codec != Codec::Zstd {
             return frame;
         }
         let Some(columns) = planes::split(varints) else { return frame };

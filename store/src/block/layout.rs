@@ -9,7 +9,7 @@ use parquet::file::writer::SerializedFileWriter;
 
 use super::error::Error;
 use super::filters;
-use super::frame::Packer;
+use super::frame::{Codec, Frame, Packer};
 use super::gather::Gathering;
 use super::rollups::{Rolled, Rollups};
 use super::rows::{self, Row};
@@ -63,11 +63,19 @@ impl Layout {
     /// Parquet does not take the bytes.
     pub(crate) fn symbols(&mut self, symbols: &Symbols, packer: &mut Packer) -> Result<u32, Error> {
         let (start, mut bytes) = (self.len(), Vec::new());
-        let frames = frames::encode(symbols).map(|columns| {
-            let frame = packer.pack_columns(&mut bytes, &columns);
-            frame.shifted(start)
-        });
+        let (labels, numbers) = numbers_apart(symbols, packer).unzip();
+        let columns = frames::encode(symbols, labels);
+        let mut frames: Vec<_> = columns.iter().map(|columns| packer.pack_columns(&mut bytes, columns)).collect();
+        let mut version = frames::PLAIN_VERSION;
+        if let Some(Numbers { frame, packed }) = numbers {
+            frames.push(frame.shifted(bytes.len() as u64));
+            bytes.extend_from_slice(&packed);
+            version = frames::NUMBERS_VERSION;
+        }
+        frames.iter_mut().for_each(|frame| *frame = frame.shifted(start));
         let section = self.section(kind::SYMBOLS, &bytes)?;
+        let of = &mut self.toc.sections[section as usize];
+        *of = of.of_version(version);
         if let Some(filters) = &mut self.filters {
             filters::put(symbols, filters);
         }
@@ -169,6 +177,24 @@ impl Layout {
         bytes[footer - 4..footer].copy_from_slice(&crc.to_le_bytes());
         Ok(bytes.into())
     }
+}
+
+/// Numbers of labels that lie apart, packed.
+struct Numbers {
+    frame: Frame,
+    packed: Vec<u8>,
+}
+
+/// Returns the columns of the label sets without the numbers that lie apart, and the frame of these: where there are such, and they take
+/// less by their bytes.
+fn numbers_apart(symbols: &Symbols, packer: &mut Packer) -> Option<(Vec<Vec<u8>>, Numbers)> {
+    if !packer.packs_by_bytes() {
+        return None;
+    }
+    let (labels, numbers) = frames::apart(symbols)?;
+    let mut packed = Vec::new();
+    let frame = packer.pack_numbers(&mut packed, &numbers);
+    (frame.codec == Codec::Planes).then_some((labels, Numbers { frame, packed }))
 }
 
 fn rows_error(error: io::Error) -> Error {

@@ -17,18 +17,21 @@ use rustc_hash::FxHashMap;
 
 use super::frame::Frame;
 use super::rollups::Rollups;
-use super::symbols::frames::{self, FRAMES};
+use super::symbols::frames;
 use super::varint::{self, Cursor, Damage, Delta};
 
 pub(crate) use self::chunks::{Chunk, Frames, Values};
 
 /// The version of the format that this code writes, and the newest it reads.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
+
+/// The version that brought numbers of sample labels that lie apart. A block that has any needs readers of this version.
+const NUMBERS_VERSION: u32 = 5;
 
 /// The version that brought roll-ups. A block that has any needs readers of this version.
 const ROLLUPS_VERSION: u32 = 4;
 
-/// The oldest version whose readers read what this code writes where there are no roll-ups.
+/// The oldest version whose readers read what this code writes where there is neither.
 const PLAIN_VERSION: u32 = 3;
 
 /// Keys in the metadata of the Parquet footer.
@@ -56,10 +59,11 @@ pub(crate) mod kind {
     pub(crate) const FUNCTIONS: u32 = 5;
 }
 
-/// The version in which sections of a kind are written, and the newest that is read; older ones are read too.
+/// The newest version in which sections of a kind are written and read; older ones are read too.
 fn section_version(kind: u32) -> u32 {
     match kind {
-        kind::SYMBOLS | kind::SAMPLES => 2,
+        kind::SYMBOLS => frames::NUMBERS_VERSION,
+        kind::SAMPLES => 2,
         _ => 1,
     }
 }
@@ -86,7 +90,8 @@ pub struct Section {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SymbolTables {
     pub(crate) section: u32,
-    pub(crate) frames: [Frame; FRAMES],
+    /// As many as the version of the section has.
+    pub(crate) frames: Vec<Frame>,
 }
 
 /// The profiles of one service and type in a block.
@@ -148,7 +153,12 @@ impl Toc {
     /// Returns the oldest version whose readers can read the block.
     pub(crate) fn reader_version(&self) -> u32 {
         let rolls = self.datasets.iter().any(|dataset| !dataset.rollups.is_empty());
-        if rolls { ROLLUPS_VERSION } else { PLAIN_VERSION }
+        let numbers = self.symbols.iter().any(|symbols| symbols.frames.len() > frames::FRAMES_MIN);
+        match (numbers, rolls) {
+            (true, _) => NUMBERS_VERSION,
+            (_, true) => ROLLUPS_VERSION,
+            _ => PLAIN_VERSION,
+        }
     }
 
     /// Returns what the block's bytes are spent on: the name of each part and how many bytes it takes, for all services and types together.
@@ -213,7 +223,7 @@ impl Toc {
         let sections = (0..count).map(|_| Section::read(from, end)).collect::<Result<Vec<_>, _>>()?;
         let count = from.count(1)?;
         let texts = (0..count).map(|_| read_text(from)).collect::<Result<Vec<_>, _>>()?;
-        let count = from.count(1 + FRAMES * 6)?;
+        let count = from.count(1 + frames::FRAMES_MIN * 6)?;
         let symbols = (0..count).map(|_| SymbolTables::read(from, &sections)).collect::<Result<Vec<_>, _>>()?;
         let count = from.count(10)?;
         let mut datasets: Vec<Dataset> = Vec::with_capacity(count);
@@ -282,9 +292,14 @@ impl<'a> Texts<'a> {
 // === impl Section ===
 
 impl Section {
-    /// Makes the section of this kind that ends where `file` ends now, and starts at `offset`.
+    /// Makes a section of this kind and its newest version, which starts at `offset`.
     pub(crate) fn new(kind: u32, offset: u64, bytes: &[u8]) -> Self {
         Self { kind, version: section_version(kind), offset, length: bytes.len() as u64, crc: crc32c::crc32c(bytes) }
+    }
+
+    /// Returns it as one of another version.
+    pub(crate) fn of_version(self, version: u32) -> Self {
+        Self { version, ..self }
     }
 
     /// Returns where it lies in the object.
@@ -323,14 +338,14 @@ pub(crate) fn read_section(from: &mut Cursor<'_>, sections: &[Section], kind: u3
 impl SymbolTables {
     /// Returns where its frames lie.
     pub(crate) fn range(&self) -> Range<u64> {
-        self.frames[0].offset..self.frames[FRAMES - 1].range().end
+        self.frames[0].offset..self.frames[self.frames.len() - 1].range().end
     }
 
     fn read(from: &mut Cursor<'_>, sections: &[Section]) -> Result<Self, Damage> {
         let (section, place) = read_section(from, sections, kind::SYMBOLS)?;
-        let mut frames = Frames::of(&place);
-        let list = (0..FRAMES).map(|_| frames.read(from)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { section, frames: list.try_into().expect("as many were read") })
+        let mut listings = Frames::of(&place);
+        let list = (0..frames::count(place.version)).map(|_| listings.read(from)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { section, frames: list })
     }
 }
 
@@ -504,7 +519,8 @@ mod tests {
 
     fn toc() -> Toc {
         let at = &mut 4;
-        let symbols = SymbolTables { section: 0, frames: std::array::from_fn(|_| frame(at, 5)) };
+        let frames = (0..frames::FRAMES_MIN).map(|_| frame(at, 5)).collect();
+        let symbols = SymbolTables { section: 0, frames };
         let symbols_end = *at;
         let blob = Chunk::Blob(frame(at, 9));
         let columns = Chunk::Columns {
@@ -577,6 +593,22 @@ mod tests {
         assert_eq!(toc.reader_version(), PLAIN_VERSION);
         assert_eq!(Toc::decode(&toc.encode(), 1000, PLAIN_VERSION), Ok(toc.clone()));
         assert!(Toc::decode(&toc.encode(), 1000, ROLLUPS_VERSION).is_err(), "the dataset would lack roll-ups");
+    }
+
+    /// Goal: tables without a ninth frame are those of the version before, whatever else is in the block.
+    #[test]
+    fn with_numbers_apart_it_needs_readers_that_know_of_them() {
+        let mut toc = toc();
+        let at = &mut toc.symbols[0].range().end;
+        toc.symbols[0].frames.push(frame(at, 0));
+        toc.sections[0].version = frames::NUMBERS_VERSION;
+        assert_eq!(toc.reader_version(), NUMBERS_VERSION);
+        for rollups in [toc.datasets[0].rollups.clone(), Rollups::default()] {
+            toc.datasets[0].rollups = rollups;
+            assert_eq!(Toc::decode(&toc.encode(), 1000, NUMBERS_VERSION), Ok(toc.clone()));
+        }
+        toc.sections[0].version = frames::NUMBERS_VERSION + 1;
+        assert!(Toc::decode(&toc.encode(), 1000, NUMBERS_VERSION).is_err(), "nobody knows such tables");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::block::values::Form;
 use crate::commit::Commit;
 use crate::commit::snapshot::Head;
 
-/// How many frames the tables of a service have.
+/// How many frames the tables of a service have at most; older versions leave the last ones empty.
 pub const TABLE_FRAMES: usize = frames::FRAMES;
 
 /// Where the table of contents lies in the block that is read: behind all its sections.

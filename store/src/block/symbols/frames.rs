@@ -1,4 +1,4 @@
-//! The SYM section: the tables as columns, in eight frames that are read and checked by themselves.
+//! The SYM section: the tables as columns, in eight or nine frames that are read and checked by themselves.
 //!
 //! | frame | holds |
 //! |---|---|
@@ -10,19 +10,32 @@
 //! | labels | sets of sample labels |
 //! | headers | shapes, headers |
 //! | exact | patterns, and the shape of each function, mapping, location, line and label |
+//! | numbers | those of sample labels that lie apart, see [`numbers`]; there is none where none do |
 //!
-//! Only an exact copy needs the last. Columns hold varints; an index into another table is written as how far it lies from where it is
+//! Only an exact copy needs the eighth. Columns hold varints; an index into another table is written as how far it lies from where it is
 //! expected, since entries are used first in the order in which they stand.
 
 use rustc_hash::FxHashMap;
 
+use super::numbers::{self, OfKey};
 use super::predict::{Newest, Recent};
 use super::{ByteTable, Function, Header, Label, Line, Location, Mapping, Node, Symbols};
 use crate::block::frame;
 use crate::block::varint::{self, Cursor, Damage, Delta};
 
-/// How many frames a SYM section has.
-pub(crate) const FRAMES: usize = 8;
+/// How many frames a SYM section has at most.
+pub(crate) const FRAMES: usize = 9;
+
+/// How many of them every section has.
+pub(crate) const FRAMES_MIN: usize = 8;
+
+/// The frame of label sets, and that of the numbers that lie apart from them.
+pub(crate) const LABELS: usize = 5;
+const NUMBERS: usize = 8;
+
+/// The version of a section without a ninth frame, and of one that has it.
+pub(crate) const PLAIN_VERSION: u32 = 2;
+pub(crate) const NUMBERS_VERSION: u32 = 3;
 
 /// What each frame is called.
 pub(crate) const NAMES: [&str; FRAMES] = [
@@ -34,20 +47,41 @@ pub(crate) const NAMES: [&str; FRAMES] = [
     "symbols: labels",
     "symbols: headers",
     "symbols: shapes",
+    "symbols: label numbers",
 ];
 
-/// Returns the columns of each frame.
-pub(crate) fn encode(symbols: &Symbols) -> [Vec<Vec<u8>>; FRAMES] {
+/// Returns how many frames a section of this version has.
+pub(crate) fn count(version: u32) -> usize {
+    if version < NUMBERS_VERSION { FRAMES_MIN } else { FRAMES }
+}
+
+/// Returns the columns of each frame; those of label sets are `apart`, where numbers lie apart.
+pub(crate) fn encode(symbols: &Symbols, apart: Option<Vec<Vec<u8>>>) -> [Vec<Vec<u8>>; FRAMES_MIN] {
     [
         byte_table(&symbols.strings).to_vec(),
         functions(symbols).to_vec(),
         mappings(symbols).to_vec(),
         locations(symbols).to_vec(),
         stacks(symbols).to_vec(),
-        labels(symbols).to_vec(),
+        apart.unwrap_or_else(|| labels(symbols, &by_key(&symbols.labels), false)),
         [byte_table(&symbols.shapes), byte_table(&symbols.headers)].concat(),
         exact(symbols),
     ]
+}
+
+/// Returns the columns of the frame of label sets, and the frame of the numbers that lie apart, if there are enough that differ.
+pub(crate) fn apart(symbols: &Symbols) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
+    let mut keys = by_key(&symbols.labels);
+    for (of_key, form) in &mut keys {
+        if numbers::is_apart(&symbols.labels, of_key) {
+            *form = numbers::Form::Deltas;
+        }
+    }
+    if keys.iter().all(|(_, form)| *form == numbers::Form::WithTexts) {
+        return None;
+    }
+    let apart = numbers::put(symbols, &mut keys);
+    Some((labels(symbols, &keys, true), apart))
 }
 
 /// Returns the columns of a table of byte strings: how many there are and what ends each, then all bytes. A byte that occurs in none of
@@ -346,43 +380,50 @@ fn read_stacks(
     Ok(())
 }
 
-fn labels(symbols: &Symbols) -> [Vec<u8>; 5] {
-    let [mut counts, mut keys, mut texts, mut numbers, mut units] = <[Vec<u8>; 5]>::default();
+fn labels(symbols: &Symbols, by_key: &[OfKey], with_forms: bool) -> Vec<Vec<u8>> {
+    let [mut counts, mut keys, mut texts, mut numbers, mut units, mut forms] = <[Vec<u8>; 6]>::default();
     varint::put(&mut counts, symbols.label_ends.len() as u64);
     for set in 0..symbols.label_ends.len() as u32 {
         varint::put(&mut counts, symbols.labels_of(set).len() as u64);
     }
     let mut key = Delta::default();
     symbols.labels.iter().for_each(|label| key.put(&mut keys, label.key.into()));
-    for of_key in by_key(&symbols.labels) {
+    for (of_key, form) in by_key {
         let [mut text, mut number, mut unit] = <[Delta; 3]>::default();
-        for label in of_key.into_iter().map(|i| &symbols.labels[i as usize]) {
+        for label in of_key.iter().map(|&i| &symbols.labels[i as usize]) {
             text.put(&mut texts, label.str.into());
-            number.put(&mut numbers, label.num as u64);
+            if *form == numbers::Form::WithTexts {
+                number.put(&mut numbers, label.num as u64);
+            }
             unit.put(&mut units, label.num_unit.into());
         }
+        varint::put(&mut forms, form.code());
     }
-    [counts, keys, texts, numbers, units]
+    let mut columns = vec![counts, keys, texts, numbers, units];
+    columns.extend(with_forms.then_some(forms));
+    columns
 }
 
 /// Returns the labels of each key, the keys in the order of their first label: what one key says is much alike.
-fn by_key(labels: &[Label]) -> Vec<Vec<u32>> {
-    let (mut places, mut groups): (FxHashMap<u32, usize>, Vec<Vec<u32>>) = Default::default();
+fn by_key(labels: &[Label]) -> Vec<OfKey> {
+    let (mut places, mut groups): (FxHashMap<u32, usize>, Vec<OfKey>) = Default::default();
     for (label, i) in labels.iter().zip(0..) {
         let place = *places.entry(label.key).or_insert(groups.len());
         if place == groups.len() {
-            groups.push(Vec::new());
+            groups.push((Vec::new(), numbers::Form::WithTexts));
         }
-        groups[place].push(i);
+        groups[place].0.push(i);
     }
     groups
 }
 
+/// Reads the label sets, and returns the labels of each key; their numbers are those that do not lie apart. The last column is empty
+/// before [`NUMBERS_VERSION`].
 fn read_labels(
-    [counts, keys, texts, numbers, units]: &mut [Cursor<'_>; 5],
+    [counts, keys, texts, numbers, units, forms]: &mut [Cursor<'_>; 6],
     symbols: &mut Symbols,
     version: u32,
-) -> Result<(), Damage> {
+) -> Result<Vec<OfKey>, Damage> {
     let strings = symbols.strings.len();
     let count = counts.count(1)?;
     let mut key = Delta::default();
@@ -395,20 +436,26 @@ fn read_labels(
         symbols.label_ends.push(symbols.labels.len() as u32);
     }
     // The first version had the labels one after the other, and numbers as they are.
-    let groups = match version {
-        1 => vec![(0..symbols.labels.len() as u32).collect()],
+    let mut groups = match version {
+        1 => vec![((0..symbols.labels.len() as u32).collect(), numbers::Form::WithTexts)],
         _ => by_key(&symbols.labels),
     };
-    for of_key in groups {
+    for (of_key, form) in &mut groups {
+        if version >= NUMBERS_VERSION {
+            *form = numbers::Form::read(forms)?;
+        }
         let [mut text, mut number, mut unit] = <[Delta; 3]>::default();
-        for i in of_key {
+        for &i in of_key.iter() {
             let label = &mut symbols.labels[i as usize];
             label.str = text.read_index(texts, strings)?;
-            label.num = if version == 1 { numbers.signed()? } else { number.read(numbers)? as i64 };
+            if *form == numbers::Form::WithTexts {
+                label.num = if version == 1 { numbers.signed()? } else { number.read(numbers)? as i64 };
+            }
             label.num_unit = unit.read_index(units, strings)?;
         }
     }
-    check_first_is_empty(symbols.label_ends.first().copied())
+    check_first_is_empty(symbols.label_ends.first().copied())?;
+    Ok(groups)
 }
 
 fn exact(symbols: &Symbols) -> Vec<Vec<u8>> {
@@ -456,9 +503,14 @@ fn read_exact(
 /// # Errors
 /// The name of the frame that no writer wrote, and what is wrong with it.
 pub(crate) fn decode(frames: &[Vec<u8>; FRAMES], version: u32) -> Result<Symbols, (&'static str, Damage)> {
-    let mut symbols = Symbols::default();
-    for ((frame, name), bytes) in NAMES.iter().enumerate().zip(frames) {
-        decode_frame(frame, bytes, &mut symbols, version).map_err(|damage| (*name, damage))?;
+    let (mut symbols, mut keys) = (Symbols::default(), Vec::new());
+    for ((frame, name), bytes) in NAMES.iter().enumerate().zip(frames).take(count(version)) {
+        let read = match frame {
+            LABELS => decode_labels(bytes, &mut symbols, version).map(|of| keys = of),
+            NUMBERS => numbers::read(&mut Cursor::new(bytes), &keys, &mut symbols),
+            _ => decode_frame(frame, bytes, &mut symbols),
+        };
+        read.map_err(|damage| (*name, damage))?;
     }
     Ok(symbols)
 }
@@ -473,7 +525,20 @@ fn columns<const N: usize>(
     columns.iter().try_for_each(Cursor::finish)
 }
 
-fn decode_frame(frame: usize, bytes: &[u8], symbols: &mut Symbols, version: u32) -> Result<(), Damage> {
+/// Reads the frame of label sets, and returns the labels of each key.
+fn decode_labels(bytes: &[u8], symbols: &mut Symbols, version: u32) -> Result<Vec<OfKey>, Damage> {
+    let mut columns: [Cursor<'_>; 6] = if version < NUMBERS_VERSION {
+        let [counts, keys, texts, numbers, units] = frame::split_columns(bytes)?;
+        [counts, keys, texts, numbers, units, Cursor::empty()]
+    } else {
+        frame::split_columns(bytes)?
+    };
+    let keys = read_labels(&mut columns, symbols, version)?;
+    columns.iter().try_for_each(Cursor::finish)?;
+    Ok(keys)
+}
+
+fn decode_frame(frame: usize, bytes: &[u8], symbols: &mut Symbols) -> Result<(), Damage> {
     match frame {
         0 => {
             columns(bytes, |[head, bytes]| {
@@ -486,7 +551,6 @@ fn decode_frame(frame: usize, bytes: &[u8], symbols: &mut Symbols, version: u32)
         2 => columns(bytes, |columns| read_mappings(columns, symbols)),
         3 => columns(bytes, |columns| read_locations(columns, symbols)),
         4 => columns(bytes, |columns| read_stacks(columns, symbols)),
-        5 => columns(bytes, |columns| read_labels(columns, symbols, version)),
         6 => {
             columns(bytes, |[shape_head, shapes, head, headers]| {
                 symbols.shapes = read_byte_table(shape_head.rest(), shapes.rest())?;

@@ -12,6 +12,7 @@
 mod adopt;
 pub(crate) mod frames;
 mod intern;
+mod numbers;
 mod predict;
 mod stacks;
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::path::Path;
 use afterglow_profile::{Limits, compress, decode};
 use proptest::prelude::*;
 
-use super::{Interner, NONE, Places, Symbols, frames};
+use super::{Interner, Label, NONE, Places, Symbols, frames};
 use crate::block::frame::{Frame, Packer};
 
 /// Returns the protobuf bytes of some fixtures, all of one program.
@@ -27,13 +27,21 @@ fn intern(interner: &mut Interner, raw: &[u8]) -> (Places, Vec<u32>) {
     (places, stacks)
 }
 
-fn unpacked(symbols: &Symbols) -> [Vec<u8>; frames::FRAMES] {
+/// Returns the unpacked frames, with numbers of labels apart or not; the ninth is empty where they are not.
+fn unpacked_as(symbols: &Symbols, apart: Option<(Vec<Vec<u8>>, Vec<u8>)>) -> [Vec<u8>; frames::FRAMES] {
     let mut packer = Packer::new(1);
-    frames::encode(symbols).map(|columns| {
+    let (labels, numbers) = apart.unzip();
+    let frames = frames::encode(symbols, labels).map(|columns| {
         let mut bytes = Vec::new();
         let frame: Frame = packer.pack_columns(&mut bytes, &columns);
         frame.unpack(&bytes).expect("what was just packed unpacks")
-    })
+    });
+    let mut all = frames.into_iter().chain(numbers);
+    std::array::from_fn(|_| all.next().unwrap_or_default())
+}
+
+fn unpacked(symbols: &Symbols) -> [Vec<u8>; frames::FRAMES] {
+    unpacked_as(symbols, None)
 }
 
 #[test]
@@ -133,11 +141,78 @@ fn check(symbols: &Symbols) {
     (0..symbols.headers.len() as u32).for_each(|header| drop(symbols.header(header).expect("headers are checked")));
 }
 
+/// Returns tables with these label sets, each a list of key and number; a text is that of its key.
+fn tables_of(sets: &[Vec<(u32, i64)>]) -> Symbols {
+    let mut interner = Interner::new();
+    interner.shape(b"");
+    for key in 1..6u8 {
+        interner.symbols.strings.push(&[key]);
+    }
+    for set in sets {
+        let label = |&(key, num)| Label { key, str: key % 2, num, num_unit: 0, shape: 0 };
+        interner.label_set(set.iter().map(label));
+    }
+    interner.symbols
+}
+
+#[test]
+fn what_a_sampler_of_threads_says_is_apart_as_steps() {
+    let mut time = 1_795_502_155_294_922_381;
+    let mut set = |i: i64| {
+        // Four threads one after the other, then a pause.
+        time += if i % 4 == 0 { 10_000_000 } else { 10_000 + i % 4 * 3000 } + i * i % 13;
+        vec![(1, i % 4), (2, 9), (3, time)]
+    };
+    let sets: Vec<_> = (0..2000).map(&mut set).collect();
+    let symbols = tables_of(&sets);
+    let apart = frames::apart(&symbols).expect("times differ");
+    assert!(apart.1.len() < 3 * 2000, "{} bytes of steps", apart.1.len());
+    assert!(frames::decode(&unpacked_as(&symbols, Some(apart)), frames::NUMBERS_VERSION) == Ok(symbols.clone()));
+    assert!(frames::decode(&unpacked(&symbols), frames::PLAIN_VERSION) == Ok(symbols));
+}
+
+#[test]
+fn numbers_that_are_few_or_repeat_are_not_apart() {
+    let apart = |sets: &[Vec<(u32, i64)>]| frames::apart(&tables_of(sets)).is_some();
+    assert!(!apart(&(0..511).map(|i| vec![(1, i)]).collect::<Vec<_>>()));
+    assert!(apart(&(0..512).map(|i| vec![(1, i)]).collect::<Vec<_>>()));
+    // The second label tells the sets apart; the first has half as many numbers.
+    assert!(!apart(&(0..511).flat_map(|i| [vec![(1, i / 2)], vec![(1, i / 2), (2, i)]]).collect::<Vec<_>>()));
+}
+
 proptest! {
+    #[test]
+    fn numbers_come_back_from_wherever_they_lie(
+        sets in proptest::collection::vec(
+            proptest::collection::vec((1u32..6, prop_oneof![0i64..5, any::<i64>()]), 1..5),
+            500..1500,
+        ),
+        flip in any::<proptest::sample::Index>(),
+        change in 1u8..,
+    ) {
+        let symbols = tables_of(&sets);
+        if let Some(apart) = frames::apart(&symbols) {
+            let mut frames = unpacked_as(&symbols, Some(apart));
+            prop_assert!(frames::decode(&frames, frames::NUMBERS_VERSION) == Ok(symbols));
+            prop_assert!(frames::decode(&frames, frames::PLAIN_VERSION).is_err(), "there is a column too many");
+            for frame in [frames::LABELS, frames::FRAMES - 1] {
+                let whole = frames[frame].clone();
+                let at = flip.index(whole.len());
+                frames[frame][at] = frames[frame][at].wrapping_add(change);
+                if let Ok(symbols) = frames::decode(&frames, frames::NUMBERS_VERSION) {
+                    check(&symbols);
+                }
+                frames[frame] = whole[..at].to_vec();
+                prop_assert!(frames::decode(&frames, frames::NUMBERS_VERSION).is_err());
+                frames[frame] = whole;
+            }
+        }
+    }
+
     /// Checksums keep damage out; this is about frames that a faulty writer made.
     #[test]
     fn frames_of_a_faulty_writer_are_refused_or_harmless(
-        frame in 0..frames::FRAMES,
+        frame in 0..frames::FRAMES_MIN,
         at in any::<proptest::sample::Index>(),
         changes in proptest::collection::vec(any::<u8>(), 1..4),
     ) {
