@@ -8,6 +8,7 @@
 //! then takes no new connections, tells the open ones to finish (GOAWAY), waits for what is under way, and cuts what is
 //! left.
 
+mod admission;
 mod connection;
 mod door;
 mod greeting;
@@ -37,9 +38,11 @@ use crate::stack::{self, Stack};
 use crate::tls::{self, Tls};
 use crate::{Health, Metrics, Program, tenant};
 
+pub use admission::Admission;
 pub use connection::Peer;
 pub use door::Door;
 
+use admission::Admissions;
 use connection::Entrance;
 use door::Threshold;
 use handshake::Handshakes;
@@ -75,6 +78,10 @@ pub struct Limits {
     /// Calls and streams under way on one HTTP/2 connection; beyond, the client waits
     #[arg(long = "limits.max-streams", value_name = "N", default_value_t = 256)]
     pub streams_max: u32,
+    /// What a client may send of a request before the server has read any of it. Who is far away sends no more than this in a round
+    /// trip; of what is refused no more than this comes
+    #[arg(long = "limits.stream-window", value_name = "SIZE", default_value = "64KiB")]
+    pub stream_window: ByteSize,
     /// Requests worked on at once; beyond, they are refused and may be retried
     #[arg(long = "limits.max-requests", value_name = "N", default_value_t = 1024)]
     pub requests_max: usize,
@@ -122,6 +129,10 @@ const ENVELOPE_BYTES_MAX: usize = 256 << 10;
 
 /// The largest body that may be allowed: a message holds it in memory several times over.
 const BODY_MAX: ByteSize = ByteSize::mib(1024);
+
+/// The bounds of the window of a stream: below, a profile takes many round trips; above is memory that no budget knows of.
+const WINDOW_MIN: ByteSize = ByteSize::kib(4);
+const WINDOW_MAX: ByteSize = ByteSize::mib(16);
 
 /// The bounds of time-outs: below, no network is that fast; above, none is meant.
 const TIMEOUT_MIN: Duration = Duration::from_millis(10);
@@ -180,6 +191,10 @@ impl Limits {
             zeros.iter().filter(|(_, zero)| *zero).map(|(name, _)| format!("{name} is 0: nothing could be served"));
         let mut problems: Vec<_> = zeros.collect();
         problems.extend(too_large("limits.max-body", self.body_bytes_max, BODY_MAX));
+        if !(WINDOW_MIN..=WINDOW_MAX).contains(&self.stream_window) {
+            let window = self.stream_window;
+            problems.push(format!("limits.stream-window {window} is not within {WINDOW_MIN} and {WINDOW_MAX}"));
+        }
         for (name, timeout) in
             [("limits.header-timeout", self.header_timeout), ("limits.request-timeout", self.request_timeout)]
         {
@@ -257,6 +272,7 @@ pub struct Server {
     routes: Vec<(Need, Router)>,
     own_tokens: Vec<(Digest, Arc<Token>)>,
     profiles: Option<Arc<dyn Profiles>>,
+    admissions: Vec<(&'static str, Arc<dyn Admission>)>,
     door: Door,
     threshold: Threshold,
 }
@@ -276,6 +292,7 @@ impl Server {
             routes: Vec::new(),
             own_tokens: Vec::new(),
             profiles: None,
+            admissions: Vec::new(),
             door,
             threshold,
         }
@@ -292,6 +309,13 @@ impl Server {
     {
         self.services.push(S::NAME);
         self.routes.push((Need::Role(role), Routes::new(service).into_axum_router().reset_fallback()));
+        self
+    }
+
+    /// Asks `admission` whether a call of a gRPC method, `/package.Service/Method`, is let in, before it costs anything.
+    #[must_use]
+    pub fn admission(mut self, method: &'static str, admission: Arc<dyn Admission>) -> Self {
+        self.admissions.push((method, admission));
         self
     }
 
@@ -338,14 +362,15 @@ impl Server {
     /// When two routes overlap, which is a mistake in the program.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> Result<Drained, Error> {
         let address = listener.local_addr().map_err(Error::Listener)?;
-        let Self { program, options, health, metrics, services, routes, own_tokens, profiles, door: _, threshold } =
-            self;
+        let Self { program, options, health, metrics, services, routes, own_tokens, .. } = self;
+        let Self { profiles, admissions, threshold, .. } = self;
         let audit = Arc::new(Audit::default());
         let tls = Tls::open(&options.tls, &metrics)?;
         let needs_certificate = options.tls.client_ca_file.is_some();
         let access = Access::open(&options.access, needs_certificate, own_tokens, Arc::clone(&audit), &metrics)?;
         let handshakes = Handshakes::new(tls.clone(), options.limits.header_timeout, audit, &metrics);
         let stack = Stack::new(options.limits.clone(), &metrics, operational::methods());
+        let admissions = Admissions::new(admissions, options.limits.stream_window.bytes(), &stack);
         let (reporter, operational) = operational::router(program, &health, &metrics, &services)?;
         let operational = operational.merge(access.before(Need::Role(Role::Admin), debug::router(program, profiles)));
         let api = routes.into_iter().fold(Router::new(), |api, (need, routes)| api.merge(access.before(need, routes)));
@@ -362,7 +387,7 @@ impl Server {
         });
         let entrance = Entrance { listener, threshold, handshakes };
         tracing::info!(%address, version = program.version, revision = program.revision, "{} listens", program.name);
-        let drained = connection::serve(entrance, router, &options, &health, &metrics, stop).await;
+        let drained = connection::serve(entrance, admissions, router, &options, &health, &metrics, stop).await;
         reports.abort();
         followed.abort();
         renewed.abort();

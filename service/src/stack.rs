@@ -36,6 +36,7 @@ use observe::Audience;
 pub use deadline::Deadline;
 pub use end::Closing;
 pub use identify::RequestId;
+pub(crate) use observe::Tally;
 
 /// What the layers need to know and to count with.
 #[derive(Clone, Debug)]
@@ -60,6 +61,11 @@ impl Stack {
             room: shed::Room::new(limits.requests_max),
             limits,
         }
+    }
+
+    /// Returns what counts calls of a gRPC method that are answered with `code` before they come here.
+    pub(crate) fn tally(&self, method: &str, code: tonic::Code) -> Tally {
+        self.observer.tally(method, code)
     }
 
     /// Wraps the routes that serve questions and profiles.

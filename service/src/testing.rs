@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 use crate::access::Role;
-use crate::listen::{Door, Drained, Error, Options, Server, bind};
+use crate::listen::{Admission, Door, Drained, Error, Options, Server, bind};
 use crate::stack::Closing;
 use crate::{Failure, Health, Metrics, Program};
 
@@ -73,6 +74,8 @@ pub(crate) struct Running {
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) gate: Arc<Gate>,
+    /// Whether calls of `PushProfile` are sent back.
+    pub(crate) full: Arc<AtomicBool>,
     pub(crate) stop: CancellationToken,
     pub(crate) door: Door,
     task: JoinHandle<Result<Drained, Error>>,
@@ -103,17 +106,19 @@ impl Running {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
         let (health, metrics) = (Health::new(), Metrics::new(PROGRAM));
         let gate = Arc::new(Gate::new());
+        let full = Arc::new(AtomicBool::new(false));
         let service = IngestServiceServer::new(Ingest { gate: Arc::clone(&gate) })
             .max_decoding_message_size(options.limits.message_bytes_max())
             .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
         let server = Server::new(PROGRAM, options, health.clone(), metrics.clone())
             .grpc(Role::Write, service)
+            .admission("/afterglow.v1.IngestService/PushProfile", Arc::new(Switch(Arc::clone(&full))))
             .http(Role::Read, routes(&gate))
             .pages(Router::new().route("/page", get(async || "a page")));
         let door = server.door();
         let (address, stop) = (listener.local_addr().expect("an address"), CancellationToken::new());
         let task = tokio::spawn(server.run(listener, stop.clone()));
-        Self { address, health, metrics, gate, stop, door, task }
+        Self { address, health, metrics, gate, full, stop, door, task }
     }
 
     /// Waits until the server has ended.
@@ -178,6 +183,19 @@ impl Running {
 /// Returns a request to push a profile of this id, which says what the handler does.
 pub(crate) fn push(id: &str) -> PushProfileRequest {
     PushProfileRequest { profile: Some(Profile { id: id.to_owned(), ..Profile::default() }) }
+}
+
+/// Lets calls in until it is switched.
+struct Switch(Arc<AtomicBool>);
+
+impl Admission for Switch {
+    fn admit(&self, _: &mut http::Extensions) -> bool {
+        !self.0.load(Ordering::SeqCst)
+    }
+
+    fn refusal(&self) -> Failure {
+        Failure::exhausted("no room", Duration::from_secs(2).mul_f64(rand::random_range(1.0..2.0)))
+    }
 }
 
 /// Does by the id of a profile: `wait` at the gate, `panic`, or answer at once.

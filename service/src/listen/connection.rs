@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::Response;
+use futures::future::{Either, FutureExt as _};
 use http::Extensions;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
+use super::admission::Admissions;
 use super::door::Threshold;
 use super::greeting::Greeting;
 use super::handshake::{Begun, Handshakes};
@@ -45,9 +47,7 @@ impl fmt::Display for Peer {
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a client may send on a stream, and on all streams of a connection, before a handler has read it. A megabyte
-/// keeps a line of 10 ms busy at 100 MB/s; more would be memory that no budget knows of.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// What a client may send on all streams of a connection before a handler has read it, or as much as on one stream, where that is more.
 const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 
 /// The largest head of a request. Selectors travel in URLs.
@@ -96,6 +96,7 @@ pub(super) struct Entrance {
 /// Serves until `stop`, then drains as [`Server::run`](super::Server::run) says.
 pub(super) async fn serve(
     entrance: Entrance,
+    admissions: Admissions,
     router: Router,
     options: &Options,
     health: &Health,
@@ -105,6 +106,7 @@ pub(super) async fn serve(
     let Entrance { listener, threshold, handshakes } = entrance;
     let connections = Arc::new(Connections {
         builder: builder(&options.limits),
+        admissions: Arc::new(admissions),
         router,
         handshakes,
         limits: options.limits.clone(),
@@ -141,6 +143,7 @@ pub(super) async fn serve(
 }
 
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let stream_window = u32::try_from(limits.stream_window.bytes()).unwrap_or(u32::MAX);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -152,8 +155,8 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(stream_window)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES.max(stream_window))
         .max_concurrent_streams(limits.streams_max)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)
@@ -165,6 +168,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 /// What all connections share.
 struct Connections {
     builder: auto::Builder<TokioExecutor>,
+    admissions: Arc<Admissions>,
     router: Router,
     handshakes: Handshakes,
     limits: Limits,
@@ -272,10 +276,16 @@ impl Connections {
         let closing = CancellationToken::new();
         marks.insert(peer);
         marks.insert(Closing::new(closing.clone(), self.draining.clone()));
-        let router = self.router.clone();
+        let (router, admissions, draining) = (self.router.clone(), Arc::clone(&self.admissions), self.draining.clone());
         let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+            // While it drains all are told the same.
+            if !draining.is_cancelled()
+                && let Some(refused) = admissions.refuse(&mut request)
+            {
+                return Either::Left(refused.answer(request.into_body()).map(Ok));
+            }
             request.extensions_mut().extend(marks.clone());
-            router.clone().call(request)
+            Either::Right(router.clone().call(request))
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
 

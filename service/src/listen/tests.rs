@@ -1,6 +1,7 @@
 //! Goal: one port serves every protocol, keeps out what would exhaust it, and ends without losing what is under way.
 
 mod abuse;
+mod admission;
 mod tls;
 
 use super::*;

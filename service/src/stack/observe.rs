@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -103,6 +104,15 @@ impl Observer {
         observer
     }
 
+    pub(super) fn tally(&self, method: &str, code: Code) -> Tally {
+        let (protocol, route) = (Protocol::Grpc.name(), Arc::from(method));
+        let route = Route { protocol, method: "POST", route };
+        let seconds = self.seconds.get_or_create_owned(&route);
+        let Route { protocol, method, route } = route;
+        let code = code_name(code).into();
+        Tally { requests: self.requests.get_or_create_owned(&Outcome { protocol, method, route, code }), seconds }
+    }
+
     fn route(&self, protocol: Protocol, request: &Request) -> Route {
         let path = request.uri().path();
         let route = match protocol {
@@ -111,6 +121,23 @@ impl Observer {
             Protocol::Http => request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str),
         };
         Route { protocol: protocol.name(), method: method(request.method()), route: Arc::from(route) }
+    }
+}
+
+/// Counts requests of one route that all come to the same, without the way through the layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    requests: Counter,
+    seconds: Histogram,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Counts one that took so long.
+    pub(crate) fn count(&self, took: Duration) {
+        self.requests.inc();
+        self.seconds.observe(took.as_secs_f64());
     }
 }
 
