@@ -137,6 +137,7 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
     let scheme = if args.server.tls.is_on() { "https" } else { "http" };
     let mut server = Server::new(PROGRAM, args.server, health, metrics)
         .grpc(Role::Write, ingester.grpc())
+        .admission(afterglow_ingester::PUSH_PROFILE, ingester.admission())
         .grpc(Role::Read, querier.grpc())
         .grpc(Role::Read, querier.shares())
         .http(Role::Write, ingester.routes())

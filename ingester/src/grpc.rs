@@ -1,8 +1,8 @@
 //! `afterglow.v1.IngestService`: translates messages to [`Request`]s and outcomes to answers.
 //!
-//! A request passes, from outside in: the layers of the server (limits of size, deadline, tracing), [`frames`] (each
-//! message is paid for before it is buffered), tonic (framing, protobuf), and then [`session`] for a stream or
-//! [`Grpc::push_profile`] for a call. Messages may be compressed, though a profile is gzip'd itself: some clients do so
+//! A request passes, from outside in: for a call, [`Heads`] (whether a core would be free for it in time), the layers of the server
+//! (limits of size, deadline, tracing), [`frames`] (each message is paid for before it is buffered), tonic (framing, protobuf), and
+//! then [`session`] for a stream or [`Grpc::push_profile`] for a call. Messages may be compressed, though a profile is gzip'd itself: some clients do so
 //! whatever they send.
 
 use std::pin::Pin;
@@ -10,8 +10,9 @@ use std::pin::Pin;
 use afterglow_proto::google::rpc;
 use afterglow_proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use afterglow_proto::v1::{Profile, PushProfileRequest, PushProfileResponse, PushRequest, PushResponse};
+use afterglow_service::listen::Admission;
 use afterglow_service::stack::{Closing, Deadline};
-use afterglow_service::{Failure, tenant};
+use afterglow_service::{Failure, Kind, tenant};
 use afterglow_store::paths::TenantId;
 use futures::Stream;
 use http::Extensions;
@@ -22,6 +23,7 @@ use tonic::{Response, Status, Streaming};
 
 use crate::budget::Permit;
 use crate::ingest::{Accepted, Ingest, Names, Protocol, Refused, Request};
+use crate::pool::{Busy, Ticket};
 
 pub(crate) mod frames;
 mod session;
@@ -42,6 +44,16 @@ struct Call {
     tenant: TenantId,
     deadline: Option<Instant>,
 }
+
+/// Lets calls in by their heads alone, for as long as a core would be free for them in time.
+#[derive(Clone, Debug)]
+pub(crate) struct Heads {
+    ingest: Ingest,
+}
+
+/// The method whose calls are let in by their heads: each is a profile, read and worked on as a whole. A stream is not refused, it is
+/// read as fast as its profiles find cores.
+pub const PUSH_PROFILE: &str = "/afterglow.v1.IngestService/PushProfile";
 
 /// Builds the service as a server mounts it; no message is larger than `message_bytes_max`.
 pub(crate) fn service(ingest: Ingest, message_bytes_max: usize) -> Frames<IngestServiceServer<Grpc>> {
@@ -73,18 +85,47 @@ impl IngestService for Grpc {
         &self,
         request: tonic::Request<PushProfileRequest>,
     ) -> Result<Response<PushProfileResponse>, Status> {
-        let (metadata, extensions, message) = request.into_parts();
+        let (metadata, mut extensions, message) = request.into_parts();
         let permit = permits_of(&extensions)?.next()?;
+        let ticket = extensions.remove::<Ticket>();
         let deadline = Deadline::of(&extensions).map(Deadline::instant);
         let call = Call { protocol: Protocol::Grpc, tenant: tenant_of(&metadata)?, deadline };
         let profile = message.profile.ok_or_else(|| Failure::invalid("profile is missing"))?;
-        let accepted = self.ingest.push(call.request(profile, permit)).await.map_err(|refused| refused.failure)?;
+        let request = Request { ticket, ..call.request(profile, permit) };
+        let accepted = self.ingest.push(request).await.map_err(|refused| refused.failure)?;
         Ok(Response::new(PushProfileResponse {
             id: accepted.id.to_string(),
             duplicate: accepted.duplicate,
             warnings: accepted.warnings,
             read_token: accepted.read_token,
         }))
+    }
+}
+
+// === impl Heads ===
+
+impl Heads {
+    pub(crate) fn new(ingest: Ingest) -> Self {
+        Self { ingest }
+    }
+}
+
+impl Admission for Heads {
+    fn admit(&self, extensions: &mut Extensions) -> bool {
+        match self.ingest.admit() {
+            Ok(ticket) => {
+                extensions.insert(ticket);
+                true
+            }
+            Err(_) => {
+                self.ingest.count_refused(Protocol::Grpc, Kind::Exhausted);
+                false
+            }
+        }
+    }
+
+    fn refusal(&self) -> Failure {
+        self.ingest.busy(Busy::Queue)
     }
 }
 
@@ -104,6 +145,7 @@ impl Call {
             permit,
             deadline: self.deadline,
             turn: None,
+            ticket: None,
         }
     }
 }

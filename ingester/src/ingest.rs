@@ -7,7 +7,8 @@
 //!
 //! What is cheap is checked first; nothing is inflated for a profile whose labels are wrong. The profile's bytes hold a
 //! permit of the byte budget on the whole way, and a core is waited for only so long, so that under overload the
-//! ingester refuses early instead of working on what nobody waits for any more.
+//! ingester refuses early instead of working on what nobody waits for any more: calls before their bodies are read
+//! ([`Ingest::admit`]).
 //!
 //! A caller may stop waiting at any await. What was added to a segment by then is committed, and its outcome is
 //! remembered for the retry.
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afterglow_profile::{Error, ErrorKind, Limits};
-use afterglow_service::Failure;
+use afterglow_service::{Failure, Kind};
 use afterglow_store::clock::{self, Clock, Random};
 use afterglow_store::paths::TenantId;
 use bytes::Bytes;
@@ -29,7 +30,7 @@ use ulid::Ulid;
 
 use crate::budget::{Budget, Permit};
 use crate::commit::{self, FLUSH_TIMEOUT, RETRY_DELAY};
-use crate::pool::{Pool, Slot};
+use crate::pool::{Busy, Pool, Slot, Ticket};
 use crate::recent::{Claim, Durable, GivenUp, Outcome, Pending, Recent, Seen};
 
 mod accept;
@@ -74,6 +75,8 @@ pub(crate) struct Request {
     pub(crate) deadline: Option<Instant>,
     /// Dropped when a core begins with the profile: what a stream waits for before it reads the next one.
     pub(crate) turn: Option<OwnedSemaphorePermit>,
+    /// What it was let in with before its body came, where it was asked then.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 /// A profile that is durable.
@@ -217,8 +220,8 @@ impl Ingest {
     /// Checks the profile and adds it to a segment, on a thread of the pool; returns what looks wrong with it. The
     /// claim goes with the profile.
     async fn accept(&self, request: Request, claim: Claim, checked: Checked) -> Result<Vec<String>, Failure> {
-        let Request { tenant, time_nanos, duration_nanos, body, mut permit, turn, .. } = request;
-        let slot = self.slot(turn).await?;
+        let Request { tenant, time_nanos, duration_nanos, body, mut permit, turn, ticket, .. } = request;
+        let slot = self.slot(turn, ticket).await?;
         permit.begin_work(accept::work_bytes(&body, &self.0.options.limits)).await?;
         let work = accept::Work { tenant, claim, checked, time_nanos, duration_nanos, body, permit };
         let ingest = self.clone();
@@ -232,8 +235,8 @@ impl Ingest {
 
     /// Answers a push of an id that is durable: a duplicate if it brings the same bytes, with a warning where it brings other labels.
     async fn compare(&self, id: Ulid, request: Request, labels: u64, durable: Durable) -> Result<Accepted, Failure> {
-        let Request { body, mut permit, turn, .. } = request;
-        let slot = self.slot(turn).await?;
+        let Request { body, mut permit, turn, ticket, .. } = request;
+        let slot = self.slot(turn, ticket).await?;
         permit.begin_work(accept::work_bytes(&body, &self.0.options.limits)).await?;
         let ingest = self.clone();
         let sha256 = slot
@@ -255,10 +258,23 @@ impl Ingest {
         }
     }
 
-    async fn slot(&self, turn: Option<OwnedSemaphorePermit>) -> Result<Slot, Failure> {
-        let slot = self.0.parts.pool.slot().await;
+    async fn slot(&self, turn: Option<OwnedSemaphorePermit>, ticket: Option<Ticket>) -> Result<Slot, Failure> {
+        let slot = self.0.parts.pool.slot(ticket).await;
         drop(turn);
-        slot.map_err(|busy| Failure::exhausted(format!("ingester is busy: {busy}"), self.spread(SLOT_DELAY)))
+        slot.map_err(|busy| self.busy(busy))
+    }
+
+    /// Decides, before anything of a profile is read, whether there is a core for it in time.
+    ///
+    /// # Errors
+    /// [`Busy`], which [`Ingest::busy`] puts into words.
+    pub(crate) fn admit(&self) -> Result<Ticket, Busy> {
+        self.0.parts.pool.admit()
+    }
+
+    /// Says that there is no core in time, and when to come back.
+    pub(crate) fn busy(&self, busy: Busy) -> Failure {
+        Failure::exhausted(format!("ingester is busy: {busy}"), self.spread(SLOT_DELAY))
     }
 
     /// Waits for how a push ends; at the deadline nobody knows.
@@ -304,8 +320,8 @@ impl Ingest {
     }
 
     /// Counts a profile that was refused before it became a request.
-    pub(crate) fn count_refused(&self, protocol: Protocol, failure: &Failure) {
-        self.0.parts.metrics.refused(protocol, failure);
+    pub(crate) fn count_refused(&self, protocol: Protocol, kind: Kind) {
+        self.0.parts.metrics.refused(protocol, kind);
     }
 
     /// Returns what is cancelled when the ingester begins to drain.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use ::http::{Request, Response};
 use afterglow_service::Metrics;
 use afterglow_service::health::Part;
-use afterglow_service::listen::{Drain, Limits};
+use afterglow_service::listen::{Admission, Drain, Limits};
 use afterglow_store::Store;
 use afterglow_store::watch::Need;
 use axum::Router;
@@ -41,6 +41,7 @@ mod recent;
 mod testing;
 
 pub use config::Config;
+pub use grpc::PUSH_PROFILE;
 pub use program::{Settings, run};
 
 use budget::Budget;
@@ -111,6 +112,11 @@ impl Ingester {
     + Sync
     + use<> {
         grpc::service(self.ingest.clone(), self.message_bytes_max)
+    }
+
+    /// Returns what lets calls of [`PUSH_PROFILE`] in by their heads alone: give it to the server beside the service.
+    pub fn admission(&self) -> Arc<dyn Admission> {
+        Arc::new(grpc::Heads::new(self.ingest.clone()))
     }
 
     /// Returns the HTTP routes.

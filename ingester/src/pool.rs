@@ -5,12 +5,11 @@
 //! others. The threads are tokio's blocking ones, the bound is a semaphore before them: with it the memory that
 //! decoding takes at once is bounded, too, and more threads than cores would only make everybody slower.
 //!
-//! The queue before the pool is bounded by time. A burst is let in: while a core was free within the last [`BURST`],
-//! work waits as long for one. A queue that stands is not: then work waits [`PATIENCE`], so that what is accepted under
-//! lasting overload is answered soon, and the rest is refused before anything was spent on it (the idea of CoDel:
-//! Nichols and Jacobson, 2012).
+//! The queue before the pool is bounded by the time that the next in it would wait ([`queue`]), so that what is accepted
+//! under overload is answered soon. Who would wait longer is refused before anything is spent on it: a call by its head
+//! alone ([`Pool::admit`]), whatever else comes when it asks for a core. Who was let in is served in turn.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -18,19 +17,28 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
 use tokio::time::{Instant, timeout};
 
-/// How long work waits while there was no free core for a while: little beside a flush.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+mod queue;
 
-/// How long a queue may stand before it is taken for overload, and how long work waits until then: less than the time
-/// after which senders give up.
-pub(crate) const BURST: Duration = Duration::from_secs(3);
+pub(crate) use queue::Ticket;
+
+use queue::Queue;
+
+/// How long the queue may be that stands: as long as a flush is waited for. A longer one would keep the cores no busier, and whoever is in it waiting.
+pub(crate) const QUEUE_MAX: Duration = Duration::from_millis(250);
+
+/// How long it may be for who was let in by its head: since then it can only have become longer by what was foreseen badly, and to
+/// refuse now would waste what was read.
+const QUEUE_LET_IN_MAX: Duration = Duration::from_secs(1);
+
+/// How long anybody waits, whatever was foreseen: less than the time after which senders give up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The bound on work at once; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     slots: Arc<Semaphore>,
     threads: usize,
-    last_free: Arc<Mutex<Instant>>,
+    queue: Queue,
     place: Place,
 }
 
@@ -38,6 +46,8 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 pub(crate) struct Slot {
     _permit: OwnedSemaphorePermit,
+    queue: Queue,
+    since: Instant,
     place: Place,
 }
 
@@ -51,11 +61,15 @@ enum Place {
     Here,
 }
 
-/// No core became free in time.
+/// There is no core in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no core was free within {waited:?}")]
-pub(crate) struct Busy {
-    waited: Duration,
+pub(crate) enum Busy {
+    /// None would be free in time.
+    #[error("no core would be free in time")]
+    Queue,
+    /// None became free in time.
+    #[error("no core was free within {0:?}")]
+    Waited(Duration),
 }
 
 /// The work panicked.
@@ -69,8 +83,8 @@ impl Pool {
     /// Creates a pool that runs `threads` pieces of work at once, at least one.
     pub(crate) fn new(threads: usize) -> Self {
         let threads = threads.max(1);
-        let last_free = Arc::new(Mutex::new(Instant::now()));
-        Self { slots: Arc::new(Semaphore::new(threads)), threads, last_free, place: Place::Threads }
+        let queue = Queue::new(threads);
+        Self { slots: Arc::new(Semaphore::new(threads)), threads, queue, place: Place::Threads }
     }
 
     /// Creates a pool without threads, which does one piece of work after the other where it is asked for.
@@ -100,29 +114,36 @@ impl Pool {
         self.place.run(work).await
     }
 
-    /// Waits for a slot. Who came first is served first.
+    /// Decides whether what is about to come has a chance to get a slot in time; ask before its body is read. The ticket is to come
+    /// along to [`Pool::slot`].
     ///
     /// # Errors
-    /// [`Busy`] when none became free in time.
-    pub(crate) async fn slot(&self) -> Result<Slot, Busy> {
+    /// [`Busy`] when the queue is too long.
+    pub(crate) fn admit(&self) -> Result<Ticket, Busy> {
+        self.queue.admit(QUEUE_MAX).ok_or(Busy::Queue)
+    }
+
+    /// Waits for a slot, `ticket` being that of who was let in before. Who came first is served first.
+    ///
+    /// # Errors
+    /// [`Busy`], at once, when the queue is too long, and when no slot became free in time all the same.
+    pub(crate) async fn slot(&self, ticket: Option<Ticket>) -> Result<Slot, Busy> {
         // While somebody waits none is free: the semaphore hands a slot that comes back to the first in the queue.
         if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
-            *self.last_free() = Instant::now();
             return Ok(self.slot_of(permit));
         }
-        let waited = if self.last_free().elapsed() < BURST { BURST } else { PATIENCE };
-        match timeout(waited, Arc::clone(&self.slots).acquire_owned()).await {
+        let most = if ticket.is_some() { QUEUE_LET_IN_MAX } else { QUEUE_MAX };
+        let _waiting = self.queue.enter(most).ok_or(Busy::Queue)?;
+        drop(ticket);
+        match timeout(PATIENCE, Arc::clone(&self.slots).acquire_owned()).await {
             Ok(permit) => Ok(self.slot_of(permit.expect("the semaphore is never closed"))),
-            Err(_) => Err(Busy { waited }),
+            Err(_) => Err(Busy::Waited(PATIENCE)),
         }
     }
 
     fn slot_of(&self, permit: OwnedSemaphorePermit) -> Slot {
-        Slot { _permit: permit, place: self.place }
-    }
-
-    fn last_free(&self) -> MutexGuard<'_, Instant> {
-        self.last_free.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.begin();
+        Slot { _permit: permit, queue: self.queue.clone(), since: Instant::now(), place: self.place }
     }
 }
 
@@ -140,6 +161,12 @@ impl Slot {
             work()
         };
         place.run(work).await
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.queue.end(self.since.elapsed());
     }
 }
 
@@ -203,7 +230,7 @@ mod tests {
                     now.fetch_sub(1, Ordering::SeqCst);
                     i
                 };
-                pool.slot().await.expect("in time").run(work).await.expect("no panic")
+                pool.slot(None).await.expect("in time").run(work).await.expect("no panic")
             }
         });
         let done = futures::future::join_all(work).await;
@@ -217,24 +244,46 @@ mod tests {
         let pool = Pool::new(1);
         for _ in 0..2 {
             let panicked =
-                pool.slot().await.expect("in time").run(|| panic!("stack {} is gone", 7)).await.map(|(): ()| ());
+                pool.slot(None).await.expect("in time").run(|| panic!("stack {} is gone", 7)).await.map(|(): ()| ());
             assert_eq!(panicked.expect_err("it panicked").to_string(), "panic: stack 7 is gone");
         }
     }
 
-    /// Goal: a burst waits for its cores, a queue that stands is kept short.
+    /// Goal: a queue that is too long is not joined, by nobody, and sooner by who was not let in before.
     #[tokio::test(start_paused = true)]
-    async fn a_burst_waits_longer_than_a_standing_queue() {
+    async fn a_queue_that_is_too_long_is_not_joined() {
         let pool = Pool::new(1);
-        let first = pool.slot().await.expect("it is free");
-        let start = Instant::now();
-        assert_eq!(pool.slot().await.expect_err("the only one is taken"), Busy { waited: BURST });
-        assert_eq!(start.elapsed(), BURST);
-        assert_eq!(pool.slot().await.expect_err("the only one is taken"), Busy { waited: PATIENCE });
-        assert_eq!(start.elapsed(), BURST + PATIENCE);
+        let first = pool.slot(None).await.expect("it is free");
+        tokio::time::advance(QUEUE_MAX / 2).await;
         drop(first);
-        drop(pool.slot().await.expect("it is free again"));
-        let _taken = pool.slot().await.expect("it is free again");
-        assert_eq!(pool.slot().await.expect_err("the only one is taken"), Busy { waited: BURST });
+        let _taken = pool.slot(None).await.expect("it is free again");
+        // No burst any more.
+        tokio::time::advance(2 * queue::BURST).await;
+        let tickets: Vec<_> = std::iter::from_fn(|| pool.admit().ok()).collect();
+        assert_eq!(tickets.len(), 2, "each keeps the core for half of the time");
+        let start = Instant::now();
+        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(pool.slot(None))).collect();
+        for slot in &mut waiting {
+            assert!(futures::poll!(slot).is_pending());
+        }
+        assert_eq!(pool.admit().expect_err("two wait"), Busy::Queue);
+        assert_eq!(pool.slot(None).await.expect_err("two wait"), Busy::Queue);
+        assert_eq!(start.elapsed(), Duration::ZERO, "at once");
+        for ticket in tickets {
+            assert!(
+                futures::poll!(Box::pin(pool.slot(Some(ticket)))).is_pending(),
+                "who was let in is not turned away"
+            );
+        }
+    }
+
+    /// Goal: nobody waits for ever for what was foreseen to come soon.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_in_vain_is_told() {
+        let pool = Pool::new(1);
+        let _taken = pool.slot(None).await.expect("it is free");
+        let start = Instant::now();
+        assert_eq!(pool.slot(None).await.expect_err("the only one is taken"), Busy::Waited(PATIENCE));
+        assert_eq!(start.elapsed(), PATIENCE);
     }
 }

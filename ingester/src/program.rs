@@ -147,7 +147,10 @@ async fn serve(
     let drain = settings.server.drain.clone();
     let mut server = Server::new(PROGRAM, settings.server, health, metrics);
     if ingests {
-        server = server.grpc(access::Role::Write, ingester.grpc()).http(access::Role::Write, ingester.routes());
+        server = server
+            .grpc(access::Role::Write, ingester.grpc())
+            .admission(crate::PUSH_PROFILE, ingester.admission())
+            .http(access::Role::Write, ingester.routes());
     }
     if let Some(profiles) = profiles {
         server = server.profiles(profiles);

@@ -86,6 +86,7 @@ impl Harness {
             body,
             deadline: None,
             turn: None,
+            ticket: None,
         }
     }
 

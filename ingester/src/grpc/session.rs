@@ -236,7 +236,7 @@ impl Session {
 
     /// Answers a profile with a refusal and forgets what there is of it.
     fn refuse(&mut self, seq: u64, failure: Failure) {
-        self.ingest.count_refused(self.call.protocol, &failure);
+        self.ingest.count_refused(self.call.protocol, failure.kind());
         self.uploads.remove(&seq);
         if self.refused.len() == REFUSED_REMEMBERED {
             self.refused.pop_front();

@@ -55,11 +55,12 @@ pub(super) async fn push(
         let tenant: TenantId = tenant.parse().map_err(|error: TenantError| Failure::invalid(error.to_string()))?;
         // gzip is told by its magic, whatever the header says: most senders do not set it.
         content_encoding(&parts.headers)?;
+        let ticket = ingest.admit().map_err(|busy| ingest.busy(busy))?;
         let (body, permit) = body::read(&ingest, &parts.headers, body).await?;
-        Ok((parameters, tenant, body, permit))
+        Ok((parameters, tenant, body, permit, ticket))
     };
-    let (parameters, tenant, body, permit) =
-        early.await.inspect_err(|failure| ingest.count_refused(Protocol::Http, failure))?;
+    let (parameters, tenant, body, permit, ticket) =
+        early.await.inspect_err(|failure| ingest.count_refused(Protocol::Http, failure.kind()))?;
     let Parameters { names, time_nanos, duration_nanos } = parameters;
     let request = Request {
         protocol: Protocol::Http,
@@ -71,6 +72,7 @@ pub(super) async fn push(
         permit,
         deadline: Deadline::of(&parts.extensions).map(Deadline::instant),
         turn: None,
+        ticket: Some(ticket),
     };
     let accepted = ingest.push(request).await.map_err(|refused| refused.failure)?;
     Ok(json(&Answer {

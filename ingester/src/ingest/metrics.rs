@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use afterglow_service::Failure;
+use afterglow_service::Kind;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -93,12 +93,12 @@ impl Metrics {
                 self.count(protocol, if accepted.duplicate { "duplicate" } else { "accepted" });
                 self.ack_seconds.get_or_create(&way).observe(took.as_secs_f64());
             }
-            Err(refused) => self.refused(protocol, &refused.failure),
+            Err(refused) => self.refused(protocol, refused.failure.kind()),
         }
     }
 
-    pub(super) fn refused(&self, protocol: Protocol, failure: &Failure) {
-        self.count(protocol, failure.kind().code_name());
+    pub(super) fn refused(&self, protocol: Protocol, kind: Kind) {
+        self.count(protocol, kind.code_name());
     }
 
     fn count(&self, protocol: Protocol, outcome: &'static str) {

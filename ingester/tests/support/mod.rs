@@ -75,6 +75,7 @@ impl TestServer {
         let ingester = afterglow_ingester::build(&settings.ingester, limits, objects.clone(), &metrics);
         let server = Server::new(program, settings.server.clone(), Health::new(), metrics.clone())
             .grpc(Role::Write, ingester.grpc())
+            .admission(afterglow_ingester::PUSH_PROFILE, ingester.admission())
             .http(Role::Write, ingester.routes());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
