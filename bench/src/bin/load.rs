@@ -1,6 +1,6 @@
 //! The load generator: a fleet of real, perturbed profiles against an ingester, and what that cost the server.
 //!
-//! It starts the ingester it is given over a temporary folder (or speaks to `--server`), makes all profiles first so that making them
+//! It starts the ingester it is given over a temporary folder, or with `--minio` over a MinIO of its own, makes all profiles first so that making them
 //! does not count, pushes them over gRPC streams, closed loop (each stream waits for its answers) or open loop (at a fixed rate,
 //! whatever the server does), and prints one line of JSON. CPU time and memory are the kernel's; requests are the server's own count;
 //! the floor is the CPU time that only gunzipping the same bytes with the same library takes here, in the same run.
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use afterglow_bench::fleet::{Fleet, Item, Options};
 use afterglow_bench::process::{cpu_time, folder_bytes, peak_rss};
-use afterglow_e2e::Program;
+use afterglow_e2e::{MinIo, Program};
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use afterglow_proto::v1::push_request::Part;
 use afterglow_proto::v1::{PushRequest, PushResponse};
@@ -39,6 +39,9 @@ struct Args {
     /// Folders of base profiles, `<server>-<type>-*.pb.gz`.
     #[arg(long, default_value = "tests/fixtures/profiles")]
     profiles: PathBuf,
+    /// Keep profiles in a MinIO of its own instead of a folder. `tests/tools.sh` installs it.
+    #[arg(long)]
+    minio: bool,
     /// How many profiles to push.
     #[arg(long, default_value_t = 1000)]
     count: usize,
@@ -73,11 +76,13 @@ async fn main() -> anyhow::Result<()> {
     let sent_bytes: usize = items.iter().map(|i| i.profile.pprof.len()).sum();
     let floor = gunzip_floor(&items)?;
 
-    let storage = tempfile::tempdir()?;
+    let folder = tempfile::tempdir()?;
+    let minio = args.minio.then(MinIo::start);
+    let storage =
+        minio.as_ref().map_or_else(|| format!("file://{}", folder.path().display()), |minio| minio.bucket("load"));
     let mut command = Command::new(&args.program);
-    command
-        .args(["--listen", "127.0.0.1:0", "--storage", &format!("file://{}", storage.path().display())])
-        .args(&args.program_arg);
+    command.args(["--listen", "127.0.0.1:0", "--storage", &storage]).args(&args.program_arg);
+    command.envs(minio.iter().flat_map(MinIo::env));
     let server = Program::spawn("afterglow-ingester", command);
     let idle_cpu = cpu_time(server.pid())?;
     let puts_before = puts(&server.url()).await?;
@@ -88,8 +93,9 @@ async fn main() -> anyhow::Result<()> {
     let cpu = cpu_time(server.pid())?.saturating_sub(idle_cpu);
     latencies.sort_unstable();
     let quantile = |q: f64| latencies[((latencies.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e3;
-    let stored = folder_bytes(storage.path())?;
+    let stored = if args.minio { None } else { Some(folder_bytes(folder.path())?) };
     let requests = puts(&server.url()).await? - puts_before;
+    let (put_p50, put_p99) = put_quantiles(&server.url()).await?;
 
     let n = latencies.len() as f64;
     println!(
@@ -106,7 +112,9 @@ async fn main() -> anyhow::Result<()> {
             "peak_rss_mib": peak_rss(server.pid())? as f64 / (1 << 20) as f64,
             "puts": requests,
             "profiles_per_put": n / requests,
-            "stored_over_gzip": stored as f64 / sent_bytes as f64,
+            "stored_over_gzip": stored.map(|stored| stored as f64 / sent_bytes as f64),
+            "put_ms_p50": put_p50 * 1e3,
+            "put_ms_p99": put_p99 * 1e3,
             "ack_ms_p50": quantile(0.5),
             "ack_ms_p99": quantile(0.99),
         })
@@ -207,9 +215,45 @@ async fn stream(
         .collect()
 }
 
+/// Asks the server how long its PUTs took, in seconds: the median and the 99th in 100, between the bounds of its histogram as Prometheus
+/// draws the line (`histogram_quantile`).
+async fn put_quantiles(url: &str) -> anyhow::Result<(f64, f64)> {
+    let text = metrics(url).await?;
+    // (upper bound, PUTs at most as long), as they are written: the bounds rise.
+    let buckets: Vec<(f64, f64)> = text
+        .lines()
+        .filter(|l| l.starts_with("afterglow_store_request_duration_seconds_bucket") && l.contains("operation=\"put\""))
+        .filter_map(|l| {
+            let bound = l.split_once("le=\"")?.1.split('"').next()?;
+            let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
+            Some((bound, l.rsplit(' ').next()?.parse().ok()?))
+        })
+        .collect();
+    let total = buckets.last().context("no PUT was counted")?.1;
+    let quantile = |q: f64| {
+        let (mut lower, mut below) = (0.0, 0.0);
+        for (upper, count) in &buckets {
+            if *count >= q * total {
+                return if upper.is_finite() {
+                    lower + (upper - lower) * (q * total - below) / (count - below)
+                } else {
+                    lower
+                };
+            }
+            (lower, below) = (*upper, *count);
+        }
+        lower
+    };
+    Ok((quantile(0.5), quantile(0.99)))
+}
+
+async fn metrics(url: &str) -> anyhow::Result<String> {
+    Ok(reqwest::get(format!("{url}/metrics")).await?.error_for_status()?.text().await?)
+}
+
 /// Asks the server how many PUTs it has sent to its store.
 async fn puts(url: &str) -> anyhow::Result<f64> {
-    let metrics = reqwest::get(format!("{url}/metrics")).await?.error_for_status()?.text().await?;
+    let metrics = metrics(url).await?;
     Ok(metrics
         .lines()
         .filter(|l| l.starts_with("afterglow_store_requests_total") && l.contains("operation=\"put\""))
