@@ -33,7 +33,7 @@ pub struct Options {
     pub start_nanos: i64,
 }
 
-/// The time between two profiles of one type of an instance.
+/// The time between two profiles of one type of an instance, unless said otherwise.
 const ROUND_NANOS: i64 = 15_000_000_000;
 
 /// A source of profiles.
@@ -43,6 +43,19 @@ pub struct Fleet {
     sends: Vec<(usize, Series)>,
     rng: SmallRng,
     next: usize,
+    round_nanos: i64,
+    first_service: usize,
+}
+
+/// A profile to store, as its protobuf.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The profile type.
+    pub profile_type: String,
+    /// The labels.
+    pub labels: [(&'static str, String); 3],
+    /// The protobuf.
+    pub raw: Vec<u8>,
 }
 
 /// The protobufs of one type of one instance over time.
@@ -69,6 +82,14 @@ impl Fleet {
     /// # Errors
     /// Says which file cannot be read or decoded, or that the folder holds none.
     pub fn open(folder: &Path, options: Options) -> anyhow::Result<Self> {
+        Self::open_of(folder, options, |_server, _profile_type| true)
+    }
+
+    /// Reads those of the base series of a folder that `wants` takes, by their server and type.
+    ///
+    /// # Errors
+    /// As [`Fleet::open`].
+    pub fn open_of(folder: &Path, options: Options, wants: impl Fn(&str, &str) -> bool) -> anyhow::Result<Self> {
         let mut servers: BTreeMap<String, BTreeMap<String, Vec<Vec<u8>>>> = BTreeMap::new();
         let mut paths: Vec<_> = std::fs::read_dir(folder)
             .with_context(|| format!("cannot list {}", folder.display()))?
@@ -79,18 +100,36 @@ impl Fleet {
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let Some((server, rest)) = name.strip_suffix(".pb.gz").and_then(|n| n.split_once('-')) else { continue };
             let profile_type = rest.split('-').next().unwrap_or_default();
+            if !wants(server, profile_type) {
+                continue;
+            }
             let body = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let raw = inflate(&body, &Limits::default()).with_context(|| format!("{}", path.display()))?.into_owned();
             servers.entry(server.to_owned()).or_default().entry(profile_type.to_owned()).or_default().push(raw);
         }
-        anyhow::ensure!(!servers.is_empty(), "{} holds no <server>-<type>-*.pb.gz", folder.display());
+        anyhow::ensure!(!servers.is_empty(), "{} holds no such <server>-<type>-*.pb.gz", folder.display());
         let series = |(profile_type, raw): (String, Vec<Vec<u8>>)| Series { profile_type, raw: raw.into() };
         let servers: Vec<Vec<Series>> =
             servers.into_values().map(|types| types.into_iter().map(series).collect()).collect();
         let of_service = |service: usize| servers[service % servers.len()].iter().map(move |s| (service, s.clone()));
         let sends = (0..options.services).flat_map(of_service).collect();
         let rng = SmallRng::seed_from_u64(options.seed);
-        Ok(Self { options, sends, rng, next: 0 })
+        Ok(Self { options, sends, rng, next: 0, round_nanos: ROUND_NANOS, first_service: 0 })
+    }
+
+    /// Lets so many nanoseconds lie between two profiles of one type of an instance.
+    pub fn every(self, round_nanos: i64) -> Self {
+        Self { round_nanos, ..self }
+    }
+
+    /// Counts services from this number.
+    pub fn from_service(self, first_service: usize) -> Self {
+        Self { first_service, ..self }
+    }
+
+    /// Returns how many profiles all send in a round.
+    pub fn of_round(&self) -> usize {
+        self.sends.len() * self.options.instances
     }
 
     /// Returns the next profile: all types of an instance of each service, instance by instance, then the next round.
@@ -98,6 +137,23 @@ impl Fleet {
     /// # Errors
     /// Says that a base profile cannot be decoded, or is one whose bytes cannot be written anew.
     pub fn next_item(&mut self) -> anyhow::Result<Item> {
+        let Made { profile_type, labels, raw } = self.next_made()?;
+        Ok(Item {
+            raw_bytes: raw.len(),
+            profile: Profile {
+                r#type: profile_type,
+                labels: labels.map(|(name, value)| (name.to_owned(), value)).into(),
+                pprof: gzip(&raw).into(),
+                ..Profile::default()
+            },
+        })
+    }
+
+    /// Returns the next profile, in the same order, without gzip.
+    ///
+    /// # Errors
+    /// As [`Fleet::next_item`].
+    pub fn next_made(&mut self) -> anyhow::Result<Made> {
         let n = self.next;
         self.next += 1;
         let (service, series) = &self.sends[n % self.sends.len()];
@@ -106,7 +162,7 @@ impl Fleet {
 
         let raw = &series.raw[(round + 7 * instance + 3 * service) % series.raw.len()];
         let mut profile = decode(raw, &Limits::default())?;
-        profile.time_nanos = self.options.start_nanos + round as i64 * ROUND_NANOS;
+        profile.time_nanos = self.options.start_nanos + round as i64 * self.round_nanos;
         let (low, high) = (1.0 - self.options.noise, 1.0 + self.options.noise);
         for value in &mut profile.samples.values {
             // Zero means "nothing here" and stays.
@@ -116,19 +172,12 @@ impl Fleet {
         }
         let mut bytes = Vec::with_capacity(raw.len() + 1024);
         encode_exact(&profile, &mut bytes).map_err(|_| anyhow::anyhow!("a base profile is not exact"))?;
+        let service = self.first_service + service;
         let labels = [
             ("service", format!("service-{service:03}")),
             ("instance", format!("10.0.{service}.{instance}:6060")),
             ("version", "1.0.0".to_owned()),
         ];
-        Ok(Item {
-            raw_bytes: bytes.len(),
-            profile: Profile {
-                r#type: series.profile_type.clone(),
-                labels: labels.map(|(name, value)| (name.to_owned(), value)).into(),
-                pprof: gzip(&bytes).into(),
-                ..Profile::default()
-            },
-        })
+        Ok(Made { profile_type: series.profile_type.clone(), labels, raw: bytes })
     }
 }

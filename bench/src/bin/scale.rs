@@ -15,19 +15,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
+use afterglow_bench::bucket::{self, Counted, requests};
 use afterglow_bench::fleet::{Fleet, Options as FleetOptions};
+use afterglow_bench::questions::{millis, received};
 use afterglow_bench::{cpu, process};
 use afterglow_e2e::Program;
 use afterglow_profile::merge::Merger;
 use afterglow_profile::{Labels, Limits, ProfileType, compress, decode, encode};
 use afterglow_store::block::{Options as BlockOptions, ProfileMeta, SegmentWriter};
 use afterglow_store::clock::{Clock as _, SystemClock};
-use afterglow_store::maintenance::{Maintainer, Options as MaintenanceOptions};
 use afterglow_store::paths::TenantId;
-use afterglow_store::{Metrics, StorageUrl, Store, StoreOptions};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use ulid::Ulid;
 
@@ -91,12 +90,6 @@ enum Command {
     Maintain { storage: PathBuf },
 }
 
-/// The store's own count of what was asked of it.
-struct Counted {
-    store: Store,
-    registry: Registry,
-}
-
 /// A selected part of the fleet.
 struct Selection<'a> {
     service: &'a str,
@@ -109,7 +102,7 @@ struct Selection<'a> {
 async fn main() -> Result<()> {
     let args = Args::parse();
     if let Some(Command::Maintain { storage }) = &args.command {
-        println!("{}", maintain(storage).await?);
+        println!("{}", bucket::maintain(storage).await?);
         return Ok(());
     }
     let temporary = tempfile::tempdir()?;
@@ -124,10 +117,7 @@ async fn main() -> Result<()> {
             start_nanos
         }
     };
-    let mut child = Process::new(std::env::current_exe()?);
-    let done = child.arg("maintain").arg(&storage).output()?;
-    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    println!("{}", String::from_utf8_lossy(&done.stdout).trim());
+    println!("{}", bucket::maintain_apart(&storage)?);
 
     let (selection, alone) = one_by_one(&args, start_nanos)?;
     println!("{}", alone.report(selection.times.len()));
@@ -140,39 +130,6 @@ async fn main() -> Result<()> {
         last = profiles;
     }
     Ok(())
-}
-
-// === impl Counted ===
-
-impl Counted {
-    async fn open(folder: &Path) -> Result<Self> {
-        let mut registry = Registry::default();
-        let metrics = Metrics::new(&mut registry);
-        let url: StorageUrl = format!("file://{}", folder.display()).parse()?;
-        let options = StoreOptions { metrics, ..StoreOptions::default() };
-        Ok(Self { store: afterglow_store::open(&url, options).await?, registry })
-    }
-
-    /// Returns how many requests of each kind were made.
-    fn requests(&self) -> Result<Value> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(requests(&text))
-    }
-}
-
-/// Sums the requests of a page of metrics by operation.
-fn requests(metrics: &str) -> Value {
-    let mut sums = serde_json::Map::new();
-    for line in metrics.lines().filter(|line| line.starts_with("afterglow_store_requests_total{")) {
-        let operation = line.split("operation=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
-        let count: f64 = line.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or_default();
-        let sum = sums.get(operation).and_then(Value::as_f64).unwrap_or_default() + count;
-        if sum > 0.0 {
-            sums.insert(operation.to_owned(), json!(sum));
-        }
-    }
-    Value::Object(sums)
 }
 
 fn fleet(args: &Args, start_nanos: i64) -> Result<Fleet> {
@@ -221,23 +178,6 @@ async fn write(args: &Args, storage: &Path, start_nanos: i64) -> Result<Value> {
         "step": "write", "profiles": args.count, "segments": segments, "raw_kb": raw_bytes as f64 / n / 1e3,
         "gzip_kb": gzip_bytes as f64 / n / 1e3, "stored_over_gzip": stored_bytes as f64 / gzip_bytes as f64,
         "cpu_seconds_per_1000": took.as_secs_f64() / n * 1e3,
-    }))
-}
-
-/// Maintains a folder to rest.
-async fn maintain(storage: &Path) -> Result<Value> {
-    let counted = Counted::open(storage).await?;
-    let mut options = MaintenanceOptions::default();
-    options.collection.grace = Duration::ZERO;
-    let began = Instant::now();
-    let report = Maintainer::new(counted.store.clone(), options).run_to_rest().await?;
-    ensure!(report.failed.is_empty(), "{:?}", report.failed);
-    let compaction = &report.compaction;
-    let (cpu, peak) = (cpu::of_process(), process::peak_rss(std::process::id())?);
-    Ok(json!({
-        "step": "maintain", "merges": compaction.committed, "profiles_read": compaction.profiles,
-        "bytes_in": compaction.bytes_in, "bytes_out": compaction.bytes_out, "cpu_seconds": cpu.as_secs_f64(),
-        "wall_seconds": began.elapsed().as_secs_f64(), "peak_rss_mib": peak >> 20, "requests": counted.requests()?,
     }))
 }
 
@@ -347,14 +287,4 @@ async fn merges(
     Ok(
         json!({ "step": "merge", "profiles": merged, "one_by_one_cpu_ms": millis(alone.of(merged)), "answers": answers }),
     )
-}
-
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-/// Sums the bytes that a querier received from its store.
-fn received(metrics: &str) -> f64 {
-    let lines = metrics.lines().filter(|line| line.starts_with("afterglow_store_received_bytes_total"));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
