@@ -11,8 +11,8 @@ use std::sync::Arc;
 use afterglow_profile::{Labels, ProfileType};
 use object_store::ObjectStore;
 use object_store::path::Path;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -159,8 +159,9 @@ fn digest_of(row: &Row) -> u64 {
 pub struct OpenBlock {
     block: Arc<Block>,
     rows: Arc<Vec<Row>>,
-    /// Ids and the rows that have them, sorted; none where nobody looks for profiles by their ids here.
-    ids: Box<[(u128, u32)]>,
+    runs: Box<[Run]>,
+    /// The rows in the order of their ids, and equal ones in theirs; none where nobody looks for profiles by their ids here.
+    by_id: Box<[u32]>,
     /// About what it takes in memory.
     bytes: u64,
 }
@@ -176,6 +177,11 @@ impl OpenBlock {
         &self.rows
     }
 
+    /// Returns the runs of its rows, in their order.
+    pub(super) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
     async fn open(
         objects: Arc<dyn ObjectStore>,
         decoded: &Arc<Decoded>,
@@ -184,24 +190,68 @@ impl OpenBlock {
         // The listing told the length, which spares stores without requests for an object's end a question.
         let block = Block::open_sized(objects, location.path.clone(), location.bytes).await?.keeping(decoded);
         let rows = block.rows().await?;
-        let mut ids = Vec::new();
+        let mut by_id = Vec::new();
         if location.by_id {
-            ids.extend(rows.iter().enumerate().map(|(number, row)| (row.id.into(), number as u32)));
-            ids.sort_unstable();
+            by_id.extend(0..u32::try_from(rows.len()).expect("a block has fewer rows than 2^32"));
+            by_id.sort_unstable_by_key(|&row| (rows[row as usize].id, row));
         }
-        let bytes = (bytes_held(&block, &rows) + size_of_val(&*ids)) as u64;
-        Ok(Self { block: Arc::new(block), rows, ids: ids.into(), bytes })
+        let runs = Run::all(&rows);
+        let bytes = (bytes_held(&block, &rows) + size_of_val(&*by_id) + size_of_val(&*runs)) as u64;
+        Ok(Self { block: Arc::new(block), rows, runs: runs.into(), by_id: by_id.into(), bytes })
     }
 
     /// Returns the first row with this id, in a block that is opened to be asked for it.
     pub(super) fn find(&self, id: u128) -> Option<u32> {
-        let at = self.ids.partition_point(|(known, _)| *known < id);
-        self.ids.get(at).filter(|(known, _)| *known == id).map(|(_, row)| *row)
+        let id_of = |row: u32| u128::from(self.rows[row as usize].id);
+        let at = self.by_id.partition_point(|&row| id_of(row) < id);
+        self.by_id.get(at).copied().filter(|&row| id_of(row) == id)
     }
 
     /// Returns what tells the profile of a row from another with the same id.
     pub(super) fn digest(&self, row: u32) -> u64 {
         digest_of(&self.rows[row as usize])
+    }
+}
+
+// === impl Run ===
+
+/// Rows of one series that stand one after the other: as a block is ordered, all of the series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) dataset: u32,
+    pub(super) series: u32,
+    /// The first row, and how many there are.
+    pub(super) first: u32,
+    pub(super) rows: u32,
+    /// What the totals of all of them count; none where they differ.
+    pub(super) sample_types: Option<u32>,
+    /// Whether they stand in the order of their times.
+    pub(super) is_sorted: bool,
+    /// The earliest and the latest time, in nanoseconds since 1970.
+    pub(super) first_nanos: i64,
+    pub(super) last_nanos: i64,
+}
+
+impl Run {
+    /// Finds the runs of rows.
+    fn all(rows: &[Row]) -> Vec<Self> {
+        let mut runs = Vec::new();
+        let mut first = 0;
+        for run in rows.chunk_by(|a, b| (a.dataset, a.series) == (b.dataset, b.series)) {
+            let times = run.iter().map(|row| row.time_nanos);
+            runs.push(Self {
+                dataset: run[0].dataset,
+                series: run[0].series,
+                first,
+                rows: run.len() as u32,
+                sample_types: Some(run[0].sample_types).filter(|of| run.iter().all(|row| row.sample_types == *of)),
+                is_sorted: times.clone().is_sorted(),
+                first_nanos: times.clone().min().expect("a run has rows"),
+                last_nanos: times.max().expect("a run has rows"),
+            });
+            first += run.len() as u32;
+        }
+        runs
     }
 }
 
@@ -244,6 +294,11 @@ impl Blocks {
         let bytes_max = options.cache_bytes_max;
         // The most blocks there can be, which is all that this sizes.
         let blocks = usize::try_from(bytes_max).unwrap_or(usize::MAX) / (BLOCK_BYTES + DATASET_BYTES);
+        let mut cache = OptionsBuilder::new();
+        // A shard has a share of the bound and takes nothing larger: the block of a day of a large fleet may take most of it, and
+        // would be opened anew for each question.
+        cache.shards(1).estimated_items_capacity(blocks).weight_capacity(bytes_max);
+        let cache = cache.build().expect("all that has no default is set");
         let objects = Arc::new(Ranges::new(store.objects(), options.ranges_bytes_max, store.metrics().clone()));
         let decoded = Arc::new(Decoded::new(options.decoded_bytes_max, store.metrics().clone()));
         Self {
@@ -251,7 +306,7 @@ impl Blocks {
             objects,
             decoded,
             counted: stored::counted_blocks(),
-            cache: Cache::with_weighter(blocks, bytes_max, Bytes),
+            cache: Cache::with_options(cache, Bytes, DefaultHashBuilder::default(), DefaultLifecycle::default()),
         }
     }
 

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use afterglow_profile::{Labels, ProfileType, Selector};
@@ -16,7 +17,7 @@ use futures::StreamExt;
 use ulid::Ulid;
 
 use super::refresh::Tenant;
-use super::segment::{Blocks, Entry, Id, Location, OpenBlock, Segment, Series, Unopened};
+use super::segment::{Blocks, Entry, Id, Location, OpenBlock, Run, Segment, Series, Unopened};
 use super::stored::CountedBlocks;
 use super::{Freshness, Problem};
 use crate::block::{Block, Row, SampleType};
@@ -442,31 +443,55 @@ impl Query {
             && self.selector.matches(labels, profile_type)
     }
 
-    /// Returns the rows of a compacted block that are selected, in their order. All of them count.
-    fn rows(&self, open: &OpenBlock) -> Vec<u32> {
-        let datasets = open.block().toc().datasets();
+    /// Finds the rows of a compacted block that are selected, in their order, as parts of runs. All of them count.
+    fn each_run(&self, open: &OpenBlock, mut found: impl FnMut(&Run, Range<u32>)) {
+        let (rows, datasets) = (open.rows(), open.block().toc().datasets());
         // By dataset and series, asked once for each.
         let mut known: Vec<Vec<Option<bool>>> =
             datasets.iter().map(|dataset| vec![None; dataset.series().len()]).collect();
-        let mut is_selected = |row: &Row| {
-            let (dataset, series) = (row.dataset as usize, row.series as usize);
-            let of = &datasets[dataset];
-            self.holds(row.time_nanos)
-                && *known[dataset][series].get_or_insert_with(|| self.matches(&of.series()[series], of.profile_type()))
-        };
-        let rows = open.rows().iter().enumerate();
-        rows.filter_map(|(number, row)| is_selected(row).then_some(number as u32)).collect()
+        for run in open.runs().iter().filter(|run| self.overlaps(run.first_nanos, run.last_nanos)) {
+            let (of, series) = (&datasets[run.dataset as usize], run.series as usize);
+            let is_selected = &mut known[run.dataset as usize][series];
+            if !*is_selected.get_or_insert_with(|| self.matches(&of.series()[series], of.profile_type())) {
+                continue;
+            }
+            let end = run.first + run.rows;
+            if self.holds(run.first_nanos) && self.holds(run.last_nanos) {
+                found(run, run.first..end);
+            } else if run.is_sorted {
+                let times = &rows[run.first as usize..end as usize];
+                let before = |nanos: i64| times.partition_point(|row| row.time_nanos < nanos) as u32;
+                found(run, run.first + before(self.start_nanos)..run.first + before(self.end_nanos));
+            } else {
+                let is_in = |number: &u32| self.holds(rows[*number as usize].time_nanos);
+                (run.first..end).filter(is_in).for_each(|number| found(run, number..number + 1));
+            }
+        }
+    }
+
+    /// Returns the rows of a compacted block that are selected, in their order.
+    fn rows(&self, open: &OpenBlock) -> Vec<u32> {
+        let mut rows = Vec::new();
+        self.each_run(open, |_, part| rows.extend(part));
+        rows
     }
 
     /// Counts the rows of a compacted block that are selected.
     fn count(&self, open: &OpenBlock, counts: &mut HashMap<(Arc<Series>, Arc<[SampleType]>), u64>) {
         let datasets = open.block().toc().datasets();
         let mut rows: HashMap<(u32, u32, u32), u64> = HashMap::new();
-        for number in self.rows(open) {
-            let row = &open.rows()[number as usize];
-            *rows.entry((row.dataset, row.series, row.sample_types)).or_default() += 1;
-        }
-        for ((dataset, series, sample_types), profiles) in rows {
+        self.each_run(open, |run, part| match run.sample_types {
+            Some(sample_types) => {
+                *rows.entry((run.dataset, run.series, sample_types)).or_default() += part.len() as u64;
+            }
+            None => {
+                for number in part {
+                    let sample_types = open.rows()[number as usize].sample_types;
+                    *rows.entry((run.dataset, run.series, sample_types)).or_default() += 1;
+                }
+            }
+        });
+        for ((dataset, series, sample_types), profiles) in rows.into_iter().filter(|(_, profiles)| *profiles > 0) {
             let dataset = &datasets[dataset as usize];
             let labels = dataset.series()[series as usize].clone();
             let series = Arc::new(Series { labels, profile_type: dataset.profile_type().clone() });

@@ -413,3 +413,67 @@ async fn readers_during_commits_see_each_profile_exactly_once() {
     assert_eq!(sorted(ids(&late, &everything()).await), all, "from a snapshot as well");
     assert!(late.state().number() >= 64, "a snapshot was written: {}", late.state().number());
 }
+
+/// Goal: however the rows of a block stand, and wherever a window cuts, a selection has the profiles that a look at each of them finds, and
+/// each is found by its id.
+#[tokio::test(start_paused = true)]
+async fn what_is_selected_in_a_block_is_what_a_look_at_each_profile_finds() {
+    let world = world();
+    let profiles: Vec<Sent> = (0..60_u128)
+        .map(|id| {
+            let (service, dc) = (["api", "web", "db"][id as usize % 3], ["eu", "us"][id as usize / 3 % 2]);
+            // Some stand in the order of their times, some do not, some are of one time.
+            let time = match service {
+                "api" => id as i64,
+                "web" => (id as i64 * 7) % 60,
+                _ => 30,
+            };
+            Sent::new(id + 1, service, &[("dc", dc)], time).of_type(if id % 5 == 0 { "heap" } else { "cpu" })
+        })
+        .collect();
+    world.compact(1, &profiles, &[]).await;
+    let view = world.view(Freshness::Now).await;
+    let windows = [(0, 60), (0, 61), (1, 59), (30, 31), (29, 30), (17, 43), (60, 90), (-5, 0), (-5, 1)];
+    for (start, end) in windows {
+        for (selector, service) in
+            [("{}", None), (r#"{service="web"}"#, Some("web")), (r#"{service=~"d."}"#, Some("db"))]
+        {
+            for profile_type in [None, Some("heap")] {
+                let is_asked = |sent: &&Sent| {
+                    let of_type = |wanted: &str| sent.profile_type.as_str() == wanted;
+                    (start..end).contains(&sent.time_nanos)
+                        && service.is_none_or(|service| sent.labels.service() == service)
+                        && profile_type.is_none_or(of_type)
+                };
+                let expected: Vec<&Sent> = profiles.iter().filter(is_asked).collect();
+                let asked = query(selector, profile_type, start..end);
+                let expected_ids = sorted(expected.iter().map(|sent| sent.id).collect());
+                assert_eq!(sorted(ids(&view, &asked).await), expected_ids, "{asked:?}");
+                let mut series = BTreeMap::new();
+                for sent in expected {
+                    *series.entry(format!("{} {}", sent.labels, sent.profile_type)).or_insert(0) += 1;
+                }
+                assert_eq!(counts(&view, &asked).await, series, "{asked:?}");
+            }
+        }
+    }
+    for sent in &profiles {
+        let found = view.get(sent.id.into()).await.expect("the store works").expect("it is there");
+        assert_eq!(u128::from(found.row().id), sent.id);
+    }
+    assert!(view.get(Ulid::from(61)).await.expect("the store works").is_none());
+}
+
+/// Goal: a block that takes most of the cache, as that of a day of a large fleet, is not opened anew for each question.
+#[tokio::test(start_paused = true)]
+async fn a_block_that_takes_most_of_the_cache_is_kept() {
+    let world = World::new(Options { cache_bytes_max: 256 << 10, ..Options::default() });
+    let profiles: Vec<Sent> = (1..=1_000).map(|id| cpu(id, id as i64)).collect();
+    world.compact(1, &profiles, &[]).await;
+    let view = world.view(Freshness::Now).await;
+    let mut before = (0, 0);
+    assert_eq!(ids(&view, &everything()).await.len(), 1_000);
+    assert!(world.requests(&mut before).1 > 0);
+    assert_eq!(ids(&view, &everything()).await.len(), 1_000);
+    assert_eq!(world.requests(&mut before), (0, 0));
+}
