@@ -38,6 +38,9 @@ const DECODED_CACHE_SHARE: u64 = 16;
 /// The most that they take where it is not set: the tables and a week of sums of some hundred services.
 const DECODED_CACHE_MAX: ByteSize = ByteSize::mib(256);
 
+/// The least that parts on disk may take: some of 4 MiB each, as large as they come.
+const DISK_CACHE_MIN: ByteSize = ByteSize::mib(64);
+
 /// All of these where the system does not say how much memory there is.
 const MEMORY_UNKNOWN: ByteSize = ByteSize::mib(128);
 
@@ -70,6 +73,13 @@ pub struct Config {
     /// sixteenth of the memory, at most 256MiB]
     #[arg(long = "query.range-cache", value_name = "SIZE")]
     pub range_cache: Option<ByteSize>,
+    /// Folder in which parts of blocks that were read are kept on disk as well, so that they need not be read again after memory had no room
+    /// for them, or after a restart; for this process alone [default: none are]
+    #[arg(long = "query.disk-cache-dir", value_name = "DIR")]
+    pub disk_cache_dir: Option<PathBuf>,
+    /// Disk that these parts may take
+    #[arg(long = "query.disk-cache-bytes", value_name = "SIZE", default_value = "10GiB")]
+    pub disk_cache_bytes: ByteSize,
     /// Memory for what was decoded of them, symbol tables and sums of profiles, so that it need not be decoded again; 0 keeps none
     /// [default: a sixteenth of the memory, at most 256MiB]
     #[arg(long = "query.decoded-cache", value_name = "SIZE")]
@@ -122,6 +132,13 @@ impl Config {
             .filter(|(_, zero)| *zero)
             .map(|(name, _)| format!("{name} is 0: nothing could be answered"))
             .collect();
+        if self.disk_cache_dir.is_some() && self.disk_cache_bytes.bytes() < DISK_CACHE_MIN.bytes() {
+            problems.push(format!(
+                "query.disk-cache-bytes {} is below {DISK_CACHE_MIN}, which a few parts of blocks take; without \
+                 query.disk-cache-dir none are kept",
+                self.disk_cache_bytes
+            ));
+        }
         if !self.answer_timeout.is_zero() {
             problems.extend(not_within("query.timeout", self.answer_timeout, TIMEOUT_MIN, TIMEOUT_MAX));
         }
@@ -182,6 +199,10 @@ impl Config {
             list_age_max: self.list_age_max,
             cache_bytes_max: self.block_cache().bytes(),
             ranges_bytes_max: self.range_cache().bytes(),
+            disk: self
+                .disk_cache_dir
+                .clone()
+                .map(|folder| catalog::DiskOptions { folder, bytes_max: self.disk_cache_bytes.bytes() }),
             decoded_bytes_max: self.decoded_cache().bytes(),
             ..catalog::Options::default()
         }
@@ -238,6 +259,9 @@ mod tests {
     fn what_cannot_work_is_said_at_once() {
         let zeros = ["--query.timeout=0s", "--query.memory=0", "--query.max-merge-profiles=0", "--query.merge-reads=0"];
         assert_eq!(problems(&zeros).len(), zeros.len());
+        let small = ["--query.disk-cache-dir=cache", "--query.disk-cache-bytes=63MiB"];
+        assert_eq!(problems(&small[1..]), [""; 0], "nothing is kept");
+        assert!(problems(&small).join("").starts_with("query.disk-cache-bytes 63 MiB is below 64 MiB"));
         assert_eq!(
             problems(&["--query.max-list-age=2s"]),
             ["query.max-list-age 2s is not below 1s: what is acknowledged has to be found by then"]

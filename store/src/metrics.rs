@@ -129,6 +129,16 @@ pub struct Metrics {
     pub(crate) ranges_missed: Counter,
     /// The bytes that a cache of parts of blocks holds.
     pub(crate) ranges_bytes: Gauge,
+    /// Parts of blocks that were on disk.
+    pub(crate) disk_found: Counter,
+    /// Parts of blocks that were not on disk, or damaged.
+    pub(crate) disk_missed: Counter,
+    /// Parts of blocks that were damaged on disk.
+    pub(crate) disk_damaged: Counter,
+    /// Reads and writes of parts of blocks that the disk refused.
+    pub(crate) disk_failed: Counter,
+    /// The bytes that parts of blocks take on disk.
+    pub(crate) disk_bytes: Gauge,
     /// Symbol tables and sums that were decoded already.
     pub(crate) decoded_found: Counter,
     /// Symbol tables and sums that had to be decoded.
@@ -182,6 +192,11 @@ impl Metrics {
             ranges_found: Counter::default(),
             ranges_missed: Counter::default(),
             ranges_bytes: Gauge::default(),
+            disk_found: Counter::default(),
+            disk_missed: Counter::default(),
+            disk_damaged: Counter::default(),
+            disk_failed: Counter::default(),
+            disk_bytes: Gauge::default(),
             decoded_found: Counter::default(),
             decoded_missed: Counter::default(),
             decoded_bytes: Gauge::default(),
@@ -228,6 +243,13 @@ impl Metrics {
         cache.register("misses", "Parts of blocks that had to be read", m.ranges_missed.clone());
         let help = "Memory that parts of blocks take";
         cache.register_with_unit("memory", help, Unit::Bytes, m.ranges_bytes.clone());
+        let cache = registry.sub_registry_with_prefix("afterglow_disk_cache");
+        cache.register("hits", "Parts of blocks that were on disk", m.disk_found.clone());
+        cache.register("misses", "Parts of blocks that were not on disk, or damaged there", m.disk_missed.clone());
+        cache.register("damaged", "Parts of blocks that were damaged on disk", m.disk_damaged.clone());
+        let help = "Reads and writes of parts of blocks that the disk refused";
+        cache.register("failures", help, m.disk_failed.clone());
+        cache.register_with_unit("used", "Disk that parts of blocks take", Unit::Bytes, m.disk_bytes.clone());
         let cache = registry.sub_registry_with_prefix("afterglow_decoded_cache");
         cache.register("hits", "Symbol tables and sums that were decoded already", m.decoded_found.clone());
         cache.register("misses", "Symbol tables and sums that had to be decoded", m.decoded_missed.clone());

@@ -5,9 +5,13 @@
 //! Whoever asks for what somebody else is reading waits for that. Parts of one object that are missing are still asked for together,
 //! so that the client below can join them into few requests.
 //!
+//! What is not in memory may be on disk ([`disk`]), where that is wanted: there it outlives what memory has no room for, and the process.
+//!
 //! Nothing is checked here: whoever finds that what it got is damaged says so ([`Ranges::forget`]), for the next one gets it from the store again.
 //! Only what is asked for as ranges is kept: the ends of objects become opened blocks, which the catalog keeps by itself. Unlike
 //! [`Patient`](crate::patient) and `Metered` this is not around every store: what compaction reads once would be a waste.
+
+mod disk;
 
 use std::fmt;
 use std::ops::Range;
@@ -25,8 +29,11 @@ use quick_cache::Weighter;
 use quick_cache::sync::{Cache, PlaceholderGuard};
 use tokio::time::Instant;
 
+pub use disk::DiskOptions;
+
 use crate::bill::Bill;
 use crate::metrics::Metrics;
+use disk::Disk;
 
 /// What a part takes besides its bytes: the key, the entry, and two allocations.
 const PART_BYTES: u64 = 256;
@@ -40,6 +47,7 @@ type Key = (Path, Range<u64>);
 pub(crate) struct Ranges {
     inner: Arc<dyn ObjectStore>,
     cache: Option<Parts>,
+    disk: Option<Disk>,
     metrics: Metrics,
 }
 
@@ -57,11 +65,18 @@ impl Weighter<Key, Bytes> for Weight {
 // === impl Ranges ===
 
 impl Ranges {
-    /// Keeps up to `bytes_max` bytes of what is read of `inner`; 0 keeps nothing, and still counts.
-    pub(crate) fn new(inner: Arc<dyn ObjectStore>, bytes_max: u64, metrics: Metrics) -> Self {
+    /// Keeps up to `bytes_max` bytes of what is read of `inner`; 0 keeps nothing, and still counts. Keeps it on disk as well, where that is
+    /// wanted and a folder can be used.
+    pub(crate) fn new(
+        inner: Arc<dyn ObjectStore>,
+        bytes_max: u64,
+        disk: Option<&DiskOptions>,
+        metrics: Metrics,
+    ) -> Self {
         let parts = usize::try_from(bytes_max / PART_BYTES_MEAN).unwrap_or(usize::MAX);
         let cache = (bytes_max > 0).then(|| Cache::with_weighter(parts.max(1), bytes_max, Weight));
-        Self { inner, cache, metrics }
+        let disk = disk.and_then(|options| Disk::open(options, &metrics));
+        Self { inner, cache, disk, metrics }
     }
 
     /// Forgets what was read of an object: it did not keep what its checksums say, which may have happened on the way here.
@@ -69,6 +84,28 @@ impl Ranges {
         if let Some(cache) = &self.cache {
             cache.retain(|(of, _), _| of != path);
         }
+        if let Some(disk) = &self.disk {
+            disk.forget(path);
+        }
+    }
+
+    /// Reads ranges from disk, and those that are not there from the store, together. Returns them with how many were on disk.
+    async fn fetch(&self, location: &Path, ranges: &[Range<u64>]) -> object_store::Result<(Vec<Bytes>, usize)> {
+        let Some(disk) = &self.disk else { return Ok((self.inner.get_ranges(location, ranges).await?, 0)) };
+        let mut found = disk.read(location, ranges).await;
+        let missing: Vec<usize> = (0..ranges.len()).filter(|&number| found[number].is_none()).collect();
+        if !missing.is_empty() {
+            let wanted: Vec<Range<u64>> = missing.iter().map(|&number| ranges[number].clone()).collect();
+            let parts = self.inner.get_ranges(location, &wanted).await?;
+            for (&number, part) in missing.iter().zip(parts) {
+                // A store that gives less than was asked for is for the reader to find fault with, and nothing to keep.
+                if part.len() as u64 == ranges[number].end - ranges[number].start {
+                    disk.keep(location, ranges[number].clone(), part.clone());
+                }
+                found[number] = Some(part);
+            }
+        }
+        Ok((found.into_iter().flatten().collect(), ranges.len() - missing.len()))
     }
 
     /// Reads ranges through the cache, and returns them with how many were there.
@@ -95,10 +132,13 @@ impl Ranges {
                 Err(guard) => missing.push((number, guard)),
             }
         }
-        let cached = ranges.len() - missing.len();
+        let mut cached = ranges.len() - missing.len();
+        self.metrics.ranges_found.inc_by(cached as u64);
+        self.metrics.ranges_missed.inc_by(missing.len() as u64);
         if !missing.is_empty() {
             let wanted: Vec<Range<u64>> = missing.iter().map(|(number, _)| ranges[*number].clone()).collect();
-            let parts = self.inner.get_ranges(location, &wanted).await?;
+            let (parts, on_disk) = self.fetch(location, &wanted).await?;
+            cached += on_disk;
             for ((number, guard), part) in missing.into_iter().zip(parts) {
                 // What was read together is one allocation, which one part of it would keep whole.
                 let part = Bytes::copy_from_slice(&part);
@@ -117,7 +157,10 @@ impl Ranges {
 
 impl fmt::Debug for Ranges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ranges").field("inner", &self.inner).field("cache", &self.cache.is_some()).finish()
+        f.debug_struct("Ranges")
+            .field("inner", &self.inner)
+            .field("cache", &self.cache.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,11 +197,9 @@ impl ObjectStore for Ranges {
         let began = Instant::now();
         let (parts, cached) = match &self.cache {
             Some(cache) => self.read(cache, location, ranges).await?,
-            None => (self.inner.get_ranges(location, ranges).await?, 0),
+            None => self.fetch(location, ranges).await?,
         };
         if let Some(cache) = &self.cache {
-            self.metrics.ranges_found.inc_by(cached as u64);
-            self.metrics.ranges_missed.inc_by((ranges.len() - cached) as u64);
             self.metrics.ranges_bytes.set(i64::try_from(cache.weight()).unwrap_or(i64::MAX));
         }
         if let Some(bill) = Bill::current() {
@@ -223,7 +264,7 @@ mod tests {
             let body: Vec<u8> = (0..4 * MIB).map(|at| (at >> 10) as u8).collect();
             faults.put(&path(), body.into()).await.expect("memory works");
             let metered = Arc::new(Metered::new(faults.clone(), metrics.clone()));
-            Self { faults, ranges: Arc::new(Ranges::new(metered, bytes_max, metrics.clone())), metrics }
+            Self { faults, ranges: Arc::new(Ranges::new(metered, bytes_max, None, metrics.clone())), metrics }
         }
 
         async fn read(&self, ranges: &[Range<u64>]) -> Vec<Bytes> {

@@ -40,6 +40,7 @@ pub use self::view::{Match, Query, SegmentInfo, Selection, SeriesCount, Summary,
 use crate::Store;
 use crate::commit::{self, Commits};
 use crate::paths::{BlockKey, SegmentKey, SegmentName, TenantId};
+pub use crate::ranges::DiskOptions;
 
 /// The tenants that are kept at once; one that was not asked about for long is listed and opened anew.
 const TENANTS_MAX: usize = 1_000;
@@ -59,6 +60,8 @@ pub struct Options {
     pub cache_bytes_max: u64,
     /// The bytes that parts of blocks may take that were read to answer questions; 0 keeps none.
     pub ranges_bytes_max: u64,
+    /// Where such parts are kept on disk as well, if they are.
+    pub disk: Option<DiskOptions>,
     /// The bytes that symbol tables and sums may take that were decoded to answer questions; 0 keeps none.
     pub decoded_bytes_max: u64,
     /// The most segments a tenant may have; a view of more is refused.
@@ -75,6 +78,7 @@ impl Default for Options {
             opens_max: 64,
             cache_bytes_max: 256 << 20,
             ranges_bytes_max: 0,
+            disk: None,
             decoded_bytes_max: 0,
             segments_max: 1_000_000,
         }

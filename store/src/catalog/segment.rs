@@ -299,7 +299,12 @@ impl Blocks {
         // would be opened anew for each question.
         cache.shards(1).estimated_items_capacity(blocks).weight_capacity(bytes_max);
         let cache = cache.build().expect("all that has no default is set");
-        let objects = Arc::new(Ranges::new(store.objects(), options.ranges_bytes_max, store.metrics().clone()));
+        let objects = Arc::new(Ranges::new(
+            store.objects(),
+            options.ranges_bytes_max,
+            options.disk.as_ref(),
+            store.metrics().clone(),
+        ));
         let decoded = Arc::new(Decoded::new(options.decoded_bytes_max, store.metrics().clone()));
         Self {
             store,
