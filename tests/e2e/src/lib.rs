@@ -38,7 +38,9 @@ pub fn workspace() -> &'static Path {
 /// Says how to build it, where it is missing.
 pub fn built(name: &str) -> PathBuf {
     let tests = std::env::current_exe().expect("a running test has a path");
-    let folder = tests.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
+    let folder = tests.parent().expect("a program lies in a folder");
+    // Tests lie in target/<profile>/deps, benchmarks beside the programs.
+    let folder = if folder.ends_with("deps") { folder.parent().expect("deps lies in a folder") } else { folder };
     let program = folder.join(name);
     assert!(program.exists(), "{} is missing: run `cargo build --workspace --bins` first", program.display());
     program
