@@ -1,6 +1,6 @@
 //! A bucket in a folder: profiles written as ingesters leave them, then maintained to rest.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use afterglow_profile::{Labels, Limits, Profile, ProfileType, decode};
@@ -9,14 +9,50 @@ use afterglow_store::maintenance::{Maintainer, Options as MaintenanceOptions};
 use afterglow_store::paths::TenantId;
 use afterglow_store::{Metrics, StorageUrl, Store, StoreOptions};
 use anyhow::ensure;
+use clap::{Args, Subcommand};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use ulid::Ulid;
 
 use crate::{cpu, process};
 
 /// How long a segment may take to be written.
 const PUT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the bucket of a benchmark lies, and the querier that is asked about it.
+#[derive(Args)]
+pub struct Place {
+    /// The querier to start.
+    #[arg(long, default_value = "target/release/afterglow-querier")]
+    pub program: PathBuf,
+    /// More arguments for the querier.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub program_arg: Vec<String>,
+    /// Where to store, and to leave what was stored; a temporary folder by default. What a run before left there is measured again.
+    #[arg(long)]
+    pub storage: Option<PathBuf>,
+}
+
+/// What a benchmark calls itself for.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Maintains a folder to rest, and prints what it took.
+    #[command(hide = true)]
+    Maintain {
+        /// The folder.
+        storage: PathBuf,
+    },
+}
+
+/// A bucket that is there to be asked about; a temporary folder lives as long as this.
+pub struct Prepared {
+    /// The folder.
+    pub storage: PathBuf,
+    /// When its profiles begin, in nanoseconds since 1970.
+    pub start_nanos: i64,
+    _temporary: Option<TempDir>,
+}
 
 /// A store, with its own count of what was asked of it.
 pub struct Counted {
@@ -41,6 +77,40 @@ pub struct Writer {
     pub stored_bytes: usize,
     /// The CPU time of decoding, interning and compressing.
     pub took: Duration,
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Writes profiles that begin at a time, in nanoseconds since 1970, by `write`, and maintains them to rest; takes what a run before left in
+    /// the folder as it is. Prints what was done.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or what `write` or maintenance give.
+    #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+    pub async fn prepare<W>(&self, start_nanos: i64, write: W) -> anyhow::Result<Prepared>
+    where
+        W: AsyncFnOnce(&Path) -> anyhow::Result<Value>,
+    {
+        let (storage, temporary) = match &self.storage {
+            Some(storage) => (storage.clone(), None),
+            None => {
+                let temporary = tempfile::tempdir()?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
+        let noted = storage.join("started");
+        let start_nanos = match std::fs::read_to_string(&noted) {
+            Ok(text) => text.trim().parse()?,
+            Err(_) => {
+                println!("{}", write(&storage).await?);
+                println!("{}", maintain_apart(&storage)?);
+                std::fs::write(&noted, start_nanos.to_string())?;
+                start_nanos
+            }
+        };
+        Ok(Prepared { storage, start_nanos, _temporary: temporary })
+    }
 }
 
 // === impl Counted ===

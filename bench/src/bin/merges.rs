@@ -19,7 +19,7 @@ use std::process::Command as Process;
 use std::str::FromStr;
 use std::time::Duration;
 
-use afterglow_bench::bucket::{self, Writer};
+use afterglow_bench::bucket::{self, Command, Place, Writer};
 use afterglow_bench::cpu;
 use afterglow_bench::fleet::{Fleet, Options};
 use afterglow_bench::questions::{Querier, millis};
@@ -27,7 +27,7 @@ use afterglow_profile::merge::Merger;
 use afterglow_profile::{Limits, compress, decode, encode};
 use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::{Context as _, Result, ensure};
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use serde_json::{Value, json};
 
 /// The allocator of the servers.
@@ -71,22 +71,8 @@ struct Args {
     /// google/pprof to compare with: `bench/go/fleetmerge`, built.
     #[arg(long)]
     go: Option<PathBuf>,
-    /// The querier to start.
-    #[arg(long, default_value = "target/release/afterglow-querier")]
-    program: PathBuf,
-    /// More arguments for the querier.
-    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
-    program_arg: Vec<String>,
-    /// Where to store, and to leave what was stored; a temporary folder by default. What a run before left there is measured again.
-    #[arg(long)]
-    storage: Option<PathBuf>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Maintains a folder to rest, and prints what it took.
-    #[command(hide = true)]
-    Maintain { storage: PathBuf },
+    #[command(flatten)]
+    place: Place,
 }
 
 /// A service to make.
@@ -132,19 +118,9 @@ async fn main() -> Result<()> {
         println!("{}", bucket::maintain(storage).await?);
         return Ok(());
     }
-    let temporary = tempfile::tempdir()?;
-    let storage = args.storage.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let noted = storage.join("started");
-    let start_nanos = match std::fs::read_to_string(&noted) {
-        Ok(text) => text.trim().parse()?,
-        Err(_) => {
-            let start_nanos = SystemClock.unix_nanos() / DAY_NANOS * DAY_NANOS - args.days_ago * DAY_NANOS;
-            println!("{}", write(&args, &storage, start_nanos).await?);
-            println!("{}", bucket::maintain_apart(&storage)?);
-            std::fs::write(&noted, start_nanos.to_string())?;
-            start_nanos
-        }
-    };
+    let began = SystemClock.unix_nanos() / DAY_NANOS * DAY_NANOS - args.days_ago * DAY_NANOS;
+    let prepared = args.place.prepare(began, async |storage| write(&args, storage, began).await).await?;
+    let (storage, start_nanos) = (&prepared.storage, prepared.start_nanos);
     for number in 0..args.series.len() {
         let others = others(&args, number, start_nanos)?;
         if let Some((report, ..)) = &others {
@@ -152,7 +128,7 @@ async fn main() -> Result<()> {
         }
         for &hours in &args.hours {
             for all in [true, false] {
-                println!("{}", merges(&args, &storage, number, start_nanos, hours, all, others.as_ref()).await?);
+                println!("{}", merges(&args, storage, number, start_nanos, hours, all, others.as_ref()).await?);
             }
         }
     }
@@ -249,7 +225,7 @@ async fn merges(
     });
     let mut profiles = None;
     for format in ["pprof", "flamegraph"] {
-        let querier = Querier::start(&args.program, storage, &args.program_arg)?;
+        let querier = Querier::start(&args.place.program, storage, &args.place.program_arg)?;
         let params = [
             ("query", query.clone()),
             ("type", args.series[number].profile_type.clone()),

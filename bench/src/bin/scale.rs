@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
-use afterglow_bench::bucket::{self, Counted, requests};
+use afterglow_bench::bucket::{self, Command, Counted, Place, requests};
 use afterglow_bench::fleet::{Fleet, Options as FleetOptions};
 use afterglow_bench::questions::{millis, received};
 use afterglow_bench::{cpu, process};
@@ -26,7 +26,7 @@ use afterglow_store::block::{Options as BlockOptions, ProfileMeta, SegmentWriter
 use afterglow_store::clock::{Clock as _, SystemClock};
 use afterglow_store::paths::TenantId;
 use anyhow::{Context as _, Result, ensure};
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use serde_json::{Value, json};
 use ulid::Ulid;
 
@@ -75,19 +75,8 @@ struct Args {
     /// How many profiles are merged, one after the other.
     #[arg(long, value_delimiter = ',', default_value = "100,1000,10000,100000")]
     merges: Vec<usize>,
-    /// The querier to start.
-    #[arg(long, default_value = "target/release/afterglow-querier")]
-    program: PathBuf,
-    /// Where to store, and to leave what was stored; a temporary folder by default. What a run before left there is measured again.
-    #[arg(long)]
-    storage: Option<PathBuf>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Maintains a folder to rest, and prints what it took.
-    #[command(hide = true)]
-    Maintain { storage: PathBuf },
+    #[command(flatten)]
+    place: Place,
 }
 
 /// A selected part of the fleet.
@@ -106,7 +95,7 @@ async fn main() -> Result<()> {
         return Ok(());
     }
     let temporary = tempfile::tempdir()?;
-    let storage = args.storage.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let storage = args.place.storage.clone().unwrap_or_else(|| temporary.path().to_owned());
     let start_nanos = 1_000_000_000 * (SystemClock.unix_nanos() / 1_000_000_000) - 26 * HOUR_NANOS;
     let started = storage.join("started");
     let start_nanos = match std::fs::read_to_string(&started) {
@@ -238,8 +227,9 @@ async fn merges(
     let merged = selection.times.partition_point(|&time| time <= last);
     let mut answers = serde_json::Map::new();
     for format in ["pprof", "flamegraph"] {
-        let mut command = Process::new(&args.program);
+        let mut command = Process::new(&args.place.program);
         command.args(["--listen", "127.0.0.1:0", "--storage", &format!("file://{}", storage.display())]);
+        command.args(&args.place.program_arg);
         let querier = Program::spawn("afterglow-querier", command);
         let (first, url) = (selection.times[0], querier.url());
         let question = reqwest::Url::parse_with_params(

@@ -9,13 +9,13 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use afterglow_bench::bucket::{self, Writer};
+use afterglow_bench::bucket::{self, Command, Place, Writer};
 use afterglow_bench::questions::Querier;
 use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::{Result, ensure};
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use serde_json::{Value, json};
 
 /// The allocator of the servers.
@@ -42,22 +42,8 @@ struct Args {
     /// How many profiles a segment has.
     #[arg(long, default_value_t = 512)]
     flush: usize,
-    /// The querier to start.
-    #[arg(long, default_value = "target/release/afterglow-querier")]
-    program: PathBuf,
-    /// More arguments for the querier.
-    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
-    program_arg: Vec<String>,
-    /// Where to store, and to leave what was stored; a temporary folder by default. What a run before left there is measured again.
-    #[arg(long)]
-    storage: Option<PathBuf>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Maintains a folder to rest, and prints what it took.
-    #[command(hide = true)]
-    Maintain { storage: PathBuf },
+    #[command(flatten)]
+    place: Place,
 }
 
 #[tokio::main]
@@ -67,22 +53,12 @@ async fn main() -> Result<()> {
         println!("{}", bucket::maintain(storage).await?);
         return Ok(());
     }
-    let temporary = tempfile::tempdir()?;
-    let storage = args.storage.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let noted = storage.join("started");
-    let start_nanos = match std::fs::read_to_string(&noted) {
-        Ok(text) => text.trim().parse()?,
-        Err(_) => {
-            // The day before yesterday, which is over for maintenance.
-            let start_nanos = SystemClock.unix_nanos() / DAY_NANOS * DAY_NANOS - 2 * DAY_NANOS;
-            println!("{}", write(&args, &storage, start_nanos).await?);
-            println!("{}", bucket::maintain_apart(&storage)?);
-            std::fs::write(&noted, start_nanos.to_string())?;
-            start_nanos
-        }
-    };
+    // The day before yesterday, which is over for maintenance.
+    let began = SystemClock.unix_nanos() / DAY_NANOS * DAY_NANOS - 2 * DAY_NANOS;
+    let prepared = args.place.prepare(began, async |storage| write(&args, storage, began).await).await?;
+    let (storage, start_nanos) = (&prepared.storage, prepared.start_nanos);
     for question in questions(start_nanos) {
-        println!("{}", ask(&args, &storage, &question).await?);
+        println!("{}", ask(&args, storage, &question).await?);
     }
     Ok(())
 }
@@ -163,7 +139,7 @@ fn questions(start_nanos: i64) -> Vec<Question> {
 
 /// Asks a new querier.
 async fn ask(args: &Args, storage: &Path, question: &Question) -> Result<Value> {
-    let querier = Querier::start(&args.program, storage, &args.program_arg)?;
+    let querier = Querier::start(&args.place.program, storage, &args.place.program_arg)?;
     let cost = querier.cost(&querier.question(question.path, &question.params)?).await?;
     let answer = cost.json()?;
     let items = answer.as_object().and_then(|fields| fields.values().find_map(Value::as_array)).map_or(0, Vec::len);

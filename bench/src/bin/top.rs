@@ -10,12 +10,12 @@
 
 use std::path::{Path, PathBuf};
 
-use afterglow_bench::bucket::{self, Writer};
+use afterglow_bench::bucket::{self, Command, Place, Writer};
 use afterglow_bench::fleet::{Fleet, Options};
 use afterglow_bench::questions::Querier;
 use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use serde_json::{Value, json};
 
 /// The allocator of the servers.
@@ -49,22 +49,8 @@ struct Args {
     /// The function whose services are asked for.
     #[arg(long, default_value = "runtime.mallocgc")]
     function: String,
-    /// The querier to start.
-    #[arg(long, default_value = "target/release/afterglow-querier")]
-    program: PathBuf,
-    /// More arguments for the querier.
-    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
-    program_arg: Vec<String>,
-    /// Where to store, and to leave what was stored; a temporary folder by default. What a run before left there is measured again.
-    #[arg(long)]
-    storage: Option<PathBuf>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Maintains a folder to rest, and prints what it took.
-    #[command(hide = true)]
-    Maintain { storage: PathBuf },
+    #[command(flatten)]
+    place: Place,
 }
 
 #[tokio::main]
@@ -74,20 +60,10 @@ async fn main() -> Result<()> {
         println!("{}", bucket::maintain(storage).await?);
         return Ok(());
     }
-    let temporary = tempfile::tempdir()?;
-    let storage = args.storage.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let noted = storage.join("started");
-    let start_nanos = match std::fs::read_to_string(&noted) {
-        Ok(text) => text.trim().parse()?,
-        Err(_) => {
-            // Ten in the morning of the day before yesterday, which is over for maintenance.
-            let start_nanos = SystemClock.unix_nanos() / DAY_NANOS * DAY_NANOS - 2 * DAY_NANOS + 10 * HOUR_NANOS;
-            println!("{}", write(&args, &storage, start_nanos).await?);
-            println!("{}", bucket::maintain_apart(&storage)?);
-            std::fs::write(&noted, start_nanos.to_string())?;
-            start_nanos
-        }
-    };
+    // Ten in the morning of the day before yesterday, which is over for maintenance.
+    let began = SystemClock.unix_nanos() / DAY_NANOS * DAY_NANOS - 2 * DAY_NANOS + 10 * HOUR_NANOS;
+    let prepared = args.place.prepare(began, async |storage| write(&args, storage, began).await).await?;
+    let (storage, start_nanos) = (&prepared.storage, prepared.start_nanos);
     let hours = [
         ("an hour", 0, HOUR_NANOS),
         ("an hour from half past", HOUR_NANOS / 2, HOUR_NANOS),
@@ -110,7 +86,7 @@ async fn main() -> Result<()> {
             ("one function's, by service", params(&[("by", "service"), ("function", &args.function)])),
         ];
         for (name, params) in questions {
-            let querier = Querier::start(&args.program, &storage, &args.program_arg)?;
+            let querier = Querier::start(&args.place.program, storage, &args.place.program_arg)?;
             let cost = querier.cost(&querier.question("/api/v1/top", &params)?).await?;
             let mut report = cost.report();
             let answer = cost.json()?;
