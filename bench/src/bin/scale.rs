@@ -12,14 +12,12 @@
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
 use afterglow_bench::bucket::{self, Command, Counted, Place, requests};
 use afterglow_bench::fleet::{Fleet, Options as FleetOptions};
-use afterglow_bench::questions::{millis, received};
+use afterglow_bench::questions::{Querier, millis, received};
 use afterglow_bench::{cpu, process};
-use afterglow_e2e::Program;
 use afterglow_profile::merge::Merger;
 use afterglow_profile::{Labels, Limits, ProfileType, compress, decode, encode};
 use afterglow_store::block::{Options as BlockOptions, ProfileMeta, SegmentWriter};
@@ -227,35 +225,30 @@ async fn merges(
     let merged = selection.times.partition_point(|&time| time <= last);
     let mut answers = serde_json::Map::new();
     for format in ["pprof", "flamegraph"] {
-        let mut command = Process::new(&args.place.program);
-        command.args(["--listen", "127.0.0.1:0", "--storage", &format!("file://{}", storage.display())]);
-        command.args(&args.place.program_arg);
-        let querier = Program::spawn("afterglow-querier", command);
-        let (first, url) = (selection.times[0], querier.url());
-        let question = reqwest::Url::parse_with_params(
-            &format!("{url}/api/v1/merge"),
-            [
+        let querier = Querier::start(&args.place.program, storage, &args.place.program_arg)?;
+        let question = querier.question(
+            "/api/v1/merge",
+            &[
                 ("query", format!("{{service=\"{}\"}}", selection.service)),
                 ("type", selection.profile_type.to_owned()),
-                ("start", first.to_string()),
+                ("start", selection.times[0].to_string()),
                 ("end", (last + 1).to_string()),
                 ("format", format.to_owned()),
             ],
         )?;
-        let metrics = async || -> Result<String> { Ok(reqwest::get(format!("{url}/metrics")).await?.text().await?) };
         let ask = async || -> Result<usize> {
-            let answer = reqwest::get(question.clone()).await?.error_for_status()?;
+            let (body, profiles) = querier.ask(&question).await?;
             if format == "pprof" {
-                let counted = answer.headers().get("x-afterglow-profiles").context("a merge says of how many")?;
-                ensure!(counted.to_str()?.parse::<usize>()? == merged, "{counted:?} profiles, not {merged}");
+                let profiles = profiles.context("a merge says of how many")?;
+                ensure!(profiles == merged, "{profiles} profiles, not {merged}");
             }
-            Ok(answer.bytes().await?.len())
+            Ok(body.len())
         };
         let idle = process::cpu_time(querier.pid())?;
-        let (before, began) = (metrics().await?, Instant::now());
+        let (before, began) = (querier.metrics().await?, Instant::now());
         let bytes = ask().await?;
         let (cold_wall, cold) = (began.elapsed(), process::cpu_time(querier.pid())?.saturating_sub(idle));
-        let after = metrics().await?;
+        let after = querier.metrics().await?;
         let (begun, warm_began) = (process::cpu_time(querier.pid())?, Instant::now());
         for _ in 0..WARM_ASKS {
             ask().await?;
