@@ -14,7 +14,9 @@ use std::sync::Arc;
 use afterglow_bench::fleet::{Fleet, Options as FleetOptions};
 use afterglow_bench::{cpu, process};
 use afterglow_profile::{Labels, Limits, ProfileType, compress, decode};
-use afterglow_store::block::{Block, Input, Merge, MergeOptions, Options as BlockOptions, ProfileMeta, SegmentWriter};
+use afterglow_store::block::{
+    Block, Footprint, Input, Merge, MergeOptions, Options as BlockOptions, ProfileMeta, SegmentWriter,
+};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use object_store::ObjectStore;
@@ -323,10 +325,11 @@ async fn merge(from: &Path, to: &Path, to_level: u8, fan: usize, tune: Option<&s
     let keys = keys(from)?;
     let (mut reads, mut bytes_read, mut written, mut next) = (0, 0, 0, 0);
     while next < keys.len() {
-        let mut blocks: Vec<Arc<Block>> = Vec::new();
+        let (mut blocks, mut footprint): (Vec<Arc<Block>>, _) = (Vec::new(), Footprint::default());
         while blocks.len() < fan && next < keys.len() {
             let block = Arc::new(Block::open(store.clone(), keys[next].clone()).await?);
-            if !blocks.is_empty() && Merge::memory(blocks.iter().map(|b| &**b).chain([&*block])) > options.memory_max {
+            footprint.add(&block);
+            if !blocks.is_empty() && footprint.tables() > options.memory_max {
                 break;
             }
             blocks.push(block);

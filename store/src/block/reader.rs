@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use afterglow_profile::Labels;
 use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
@@ -32,6 +33,12 @@ use super::varint::Damage;
 
 /// How much of the end of an object is read to open it: enough for the table of contents and the rows of a segment.
 const TAIL_BYTES: u64 = 64 << 10;
+
+/// What an opened block takes by itself, each of its datasets, and each of its small allocations besides what is asked for: as
+/// measured on blocks of 1 to 50 datasets and 1 to 100 rows.
+pub(crate) const BLOCK_BYTES: usize = 3 << 10;
+pub(crate) const DATASET_BYTES: usize = 1_536;
+const ALLOCATION_BYTES: usize = 24;
 
 /// The largest Parquet footer that is believed.
 const FOOTER_BYTES_MAX: u64 = 256 << 20;
@@ -141,6 +148,19 @@ impl Block {
     /// Returns the table of contents.
     pub fn toc(&self) -> &Toc {
         &self.toc
+    }
+
+    /// Returns about how many bytes of memory the table of contents takes, and the rows once they are decoded.
+    pub fn memory(&self) -> usize {
+        let datasets = self.toc.datasets();
+        let labels = datasets.iter().flat_map(|dataset| dataset.series()).flat_map(Labels::iter);
+        let label = |(name, value): (&str, &str)| {
+            name.len() + value.len() + 2 * ALLOCATION_BYTES + size_of::<(Box<str>, Box<str>)>()
+        };
+        let row = |row: &Row| size_of::<Row>() + size_of_val(&*row.totals) + ALLOCATION_BYTES;
+        let labels: usize = labels.map(label).sum();
+        let rows: usize = self.rows.get().map_or(0, |rows| rows.iter().map(row).sum());
+        BLOCK_BYTES + datasets.len() * DATASET_BYTES + labels + rows
     }
 
     /// Returns the table of contents, to make it say what no writer would.

@@ -26,11 +26,6 @@ use crate::fault::Fault;
 use crate::paths::{BlockRef, SegmentName, TenantId};
 use crate::ranges::Ranges;
 
-/// What an opened block takes by itself, each of its datasets, and each of its small allocations besides what is asked for: as
-/// measured on blocks of 1 to 50 datasets and 1 to 100 rows.
-const BLOCK_BYTES: usize = 3 << 10;
-const DATASET_BYTES: usize = 1_536;
-const ALLOCATION_BYTES: usize = 24;
 /// The interner sheds what no segment has any more once it has grown by this much, and to twice its size.
 const INTERNED_SLACK: usize = 1_024;
 
@@ -196,7 +191,7 @@ impl OpenBlock {
             by_id.sort_unstable_by_key(|&row| (rows[row as usize].id, row));
         }
         let runs = Run::all(&rows);
-        let bytes = (bytes_held(&block, &rows) + size_of_val(&*by_id) + size_of_val(&*runs)) as u64;
+        let bytes = (block.memory() + size_of_val(&*by_id) + size_of_val(&*runs)) as u64;
         Ok(Self { block: Arc::new(block), rows, runs: runs.into(), by_id: by_id.into(), bytes })
     }
 
@@ -255,19 +250,6 @@ impl Run {
     }
 }
 
-/// Estimates what an opened block takes in memory.
-fn bytes_held(block: &Block, rows: &[Row]) -> usize {
-    let datasets = block.toc().datasets();
-    let labels = datasets.iter().flat_map(|dataset| dataset.series()).flat_map(Labels::iter);
-    let label = |(name, value): (&str, &str)| {
-        name.len() + value.len() + 2 * ALLOCATION_BYTES + size_of::<(Box<str>, Box<str>)>()
-    };
-    let row = |row: &Row| size_of::<Row>() + size_of_val(&*row.totals) + ALLOCATION_BYTES;
-    let labels: usize = labels.map(label).sum();
-    let rows: usize = rows.iter().map(row).sum();
-    BLOCK_BYTES + datasets.len() * DATASET_BYTES + labels + rows
-}
-
 // === impl Blocks ===
 
 /// Opens blocks and keeps the ones last asked for.
@@ -293,7 +275,7 @@ impl Blocks {
     pub(super) fn new(store: Store, options: &Options) -> Self {
         let bytes_max = options.cache_bytes_max;
         // The most blocks there can be, which is all that this sizes.
-        let blocks = usize::try_from(bytes_max).unwrap_or(usize::MAX) / (BLOCK_BYTES + DATASET_BYTES);
+        let blocks = usize::try_from(bytes_max).unwrap_or(usize::MAX) / (block::BLOCK_BYTES + block::DATASET_BYTES);
         let mut cache = OptionsBuilder::new();
         // A shard has a share of the bound and takes nothing larger: the block of a day of a large fleet may take most of it, and
         // would be opened anew for each question.

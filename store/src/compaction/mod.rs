@@ -34,7 +34,7 @@ use crate::paths::{BlockRef, WriterId};
 pub struct Options {
     /// When blocks are merged, and how many at once.
     pub plan: plan::Options,
-    /// The most memory in bytes that the tables and the read-ahead of a merge may take.
+    /// The most memory in bytes that the tables and the read-ahead of a merge may take. What its opened inputs hold may take as much again.
     pub memory_max: u64,
     /// The bytes that the ids of live blocks may take in memory.
     pub known_bytes_max: u64,

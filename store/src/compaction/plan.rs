@@ -12,6 +12,7 @@ use std::time::Duration;
 use ulid::Ulid;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::block;
 use crate::commit::{BlockEntry, State};
 use crate::paths::{BlockRef, Day, SegmentName, WriterId};
 
@@ -32,6 +33,9 @@ pub struct Options {
     pub inputs_max: usize,
     /// The most bytes that the inputs of a job have, but for a single one that has more.
     pub input_bytes_max: u64,
+    /// The most rows that the blocks of a job have, but for a single one that has more: as many as one block takes, so that what is full is
+    /// left as it is. Of segments nobody knows before they are opened.
+    pub input_rows_max: u64,
 }
 
 impl Default for Options {
@@ -45,6 +49,7 @@ impl Default for Options {
             spread: Duration::from_secs(15),
             inputs_max: 1_024,
             input_bytes_max: 256 << 20,
+            input_rows_max: block::ROWS_MAX as u64,
         }
     }
 }
@@ -134,7 +139,8 @@ impl Planner<'_> {
         let Inventory { segments, quarantined, .. } = self.inventory;
         let sound = segments.iter().filter(|segment| !quarantined.contains(&BlockRef::Segment(segment.name.clone())));
         let runs = |segments: Vec<&Segment>| {
-            self.runs(segments.into_iter().map(|segment| (BlockRef::Segment(segment.name.clone()), segment.bytes)))
+            let size = |segment: &Segment| Size { bytes: segment.bytes, rows: 0 };
+            self.runs(segments.into_iter().map(|segment| (BlockRef::Segment(segment.name.clone()), size(segment))))
         };
         if self.due == Due::Now {
             return runs(sound.collect()).into_iter().map(|run| run.job(1)).collect();
@@ -158,7 +164,7 @@ impl Planner<'_> {
             let waited = if is_complete { self.options.segment_age } else { self.options.hour_age };
             self.due == Due::Now || run.is_full || age >= waited + self.delay(run)
         };
-        let runs = self.runs(blocks.iter().map(|entry| (BlockRef::Block(entry.name), entry.bytes)));
+        let runs = self.runs(blocks.iter().map(|entry| (BlockRef::Block(entry.name), Size::of(entry))));
         runs.into_iter().filter(due).map(|run| run.job(2)).collect()
     }
 
@@ -171,25 +177,27 @@ impl Planner<'_> {
             let age = self.age(run.newest_millis());
             run.inputs.len() > 1 && (self.due == Due::Now || age >= self.delay(run))
         };
-        let runs = self.runs(blocks.iter().map(|entry| (BlockRef::Block(entry.name), entry.bytes)));
+        let runs = self.runs(blocks.iter().map(|entry| (BlockRef::Block(entry.name), Size::of(entry))));
         runs.into_iter().filter(due).map(|run| run.job(3)).collect()
     }
 
     /// Splits what could be merged into what one job takes.
-    fn runs(&self, all: impl Iterator<Item = (BlockRef, u64)>) -> Vec<Run> {
+    fn runs(&self, all: impl Iterator<Item = (BlockRef, Size)>) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
-        for (input, bytes) in all {
+        for (input, size) in all {
             match runs.last_mut() {
                 Some(run)
                     if run.inputs.len() < self.options.inputs_max
-                        && run.bytes + bytes <= self.options.input_bytes_max =>
+                        && run.size.bytes + size.bytes <= self.options.input_bytes_max
+                        && run.size.rows + size.rows <= self.options.input_rows_max =>
                 {
-                    run.inputs.push((input, bytes));
-                    run.bytes += bytes;
+                    run.inputs.push((input, size.bytes));
+                    run.size.bytes += size.bytes;
+                    run.size.rows += size.rows;
                 }
                 last => {
                     last.into_iter().for_each(|run| run.is_full = true);
-                    runs.push(Run { inputs: vec![(input, bytes)], bytes, is_full: false });
+                    runs.push(Run { inputs: vec![(input, size.bytes)], size, is_full: false });
                 }
             }
         }
@@ -212,10 +220,24 @@ impl Planner<'_> {
     }
 }
 
+/// What inputs have.
+#[derive(Clone, Copy)]
+struct Size {
+    bytes: u64,
+    /// None where nobody knows.
+    rows: u64,
+}
+
+impl Size {
+    fn of(entry: &BlockEntry) -> Self {
+        Self { bytes: entry.bytes, rows: entry.rows }
+    }
+}
+
 /// Inputs that one job can take.
 struct Run {
     inputs: Vec<(BlockRef, u64)>,
-    bytes: u64,
+    size: Size,
     /// There was more than it takes.
     is_full: bool,
 }
@@ -324,6 +346,20 @@ mod tests {
         let inventory = Inventory { segments: &large, ..inventory };
         let jobs = plan(&inventory, &worker("a", 1), Due::Now, &options);
         assert_eq!(jobs.iter().map(|job| job.inputs.len()).collect::<Vec<_>>(), [1, 1]);
+    }
+
+    /// Goal: a block that has as many rows as one may have is not written again and again.
+    #[test]
+    fn full_blocks_are_left_as_they_are() {
+        let of_rows = |rows: &[u64]| {
+            let blocks =
+                rows.iter().zip(0..).map(|(&rows, n)| BlockEntry { rows, ..block(2, NOON + n * 60_000, 1_000) });
+            state(&blocks.collect::<Vec<_>>())
+        };
+        let at = |state: &State| planned(&[], state, NOON + 13 * HOUR, &worker("a", 1), Due::Now);
+        let max = Options::default().input_rows_max;
+        assert_eq!(at(&of_rows(&[max, max, max])), []);
+        assert_eq!(at(&of_rows(&[max, max / 2, max / 2, 1, 1])), [(3, 2), (3, 2)]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use object_store::{PutMode, PutPayload};
 
 use super::plan::{self, Due, Inventory, Job, Segment};
 use super::{Compactor, Error, Round, list};
-use crate::block::{self, Block, Input, Merge, MergeOptions, Merged, Stats};
+use crate::block::{self, Block, Footprint, Input, Merge, MergeOptions, Merged, Stats};
 use crate::catalog::listing::{self, Scope};
 use crate::clock::mint_ulid;
 use crate::commit::{BlockEntry, Draft, Outcome, Reason, State};
@@ -179,24 +179,31 @@ impl Compactor {
         Ok(Made { adds, ids: ids.into(), stats: merge.stats() })
     }
 
-    /// Opens the first inputs of a job, as many as a merge has memory for; one at least.
+    /// Opens the first inputs of a job with their rows, as many as a merge has memory for; one at least.
     async fn open(&self, inputs: Vec<(BlockRef, u64)>, memory_max: u64) -> Result<Vec<Opened>, Failure> {
         let open = async |(input, bytes): (BlockRef, u64)| {
             let path = input.path(self.commits.tenant());
-            match Block::open_sized(self.store.objects(), path, bytes).await {
+            let opened = async {
+                let block = Block::open_sized(self.store.objects(), path, bytes).await?;
+                // From now on it holds them instead of what they are decoded from, which is many times as much.
+                block.rows().await?;
+                Ok(block)
+            };
+            match opened.await {
                 Ok(block) => Ok(Opened { input, bytes, block: Arc::new(block) }),
                 Err(block::Error::Read { source: object_store::Error::NotFound { .. }, .. }) => Err(Failure::Gone),
                 Err(error) => Err(Failure::of(input, error)),
             }
         };
         let mut opening = futures::stream::iter(inputs.into_iter().map(open)).buffered(OPENS_MAX);
-        let mut opened: Vec<Opened> = Vec::new();
+        let (mut opened, mut footprint): (Vec<Opened>, _) = (Vec::new(), Footprint::default());
         while let Some(next) = opening.next().await {
-            opened.push(next?);
-            if opened.len() > 1 && Merge::memory(opened.iter().map(|opened| &*opened.block)) > memory_max {
-                opened.pop();
+            let next = next?;
+            footprint.add(&next.block);
+            if !opened.is_empty() && footprint.tables().max(footprint.opened()) > memory_max {
                 break;
             }
+            opened.push(next);
         }
         Ok(opened)
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use afterglow_profile::{Limits, decode};
 use afterglow_store::block::{
-    Block, Error, Input, Merge, MergeOptions, Merged, Options, Row, SampleTypes, SegmentWriter, Stats, Summary,
+    Block, Error, Footprint, Input, Merge, MergeOptions, Merged, Options, Row, SampleTypes, SegmentWriter, Stats,
+    Summary,
 };
 use afterglow_store::testing::odd;
 use afterglow_store::testing::segments::{Sent, segment as small_segment};
@@ -319,10 +320,32 @@ async fn a_block_holds_one_day_and_keeps_its_bounds() {
     assert_eq!(rows(&all_opened(merged.into_iter().map(|merged| merged.bytes)).await).await.len(), 60);
 }
 
+/// Goal: no reader has to hold more rows of a block than its writer allows, whichever services they are of.
+#[tokio::test]
+async fn a_block_has_no_more_rows_than_allowed() {
+    let sent: Vec<_> = (0..60u128).map(|n| Sent::new(n, &format!("s{}", n % 9), &[], n as i64)).collect();
+    let blocks = all_opened(sent.chunks(7).map(small_segment)).await;
+    let options = MergeOptions { rows_max: 16, ..MergeOptions::of_level(1) };
+    let (merged, _) = merge(&blocks, &options).await.expect("they merge");
+    assert_eq!(merged.iter().map(|merged| merged.summary.rows).collect::<Vec<_>>(), [16, 16, 16, 12]);
+    assert_eq!(rows(&all_opened(merged.into_iter().map(|merged| merged.bytes)).await).await.len(), 60);
+}
+
+/// Goal: what a merge reads of an input follows from the bytes of it, not from how many services it has.
+#[tokio::test]
+async fn many_small_services_are_read_together() {
+    let sent: Vec<_> = (0..600u128).map(|n| Sent::new(n, &format!("s{:03}", n % 200), &[], n as i64)).collect();
+    let blocks = all_opened(sent.chunks(200).map(small_segment)).await;
+    let bytes: u64 = blocks.iter().map(|block| block.size()).sum();
+    let (_, stats) = merge(&blocks, &MergeOptions::of_level(1)).await.expect("they merge");
+    assert_eq!(stats.rows, 600);
+    assert!(stats.reads <= 3 + bytes / (64 << 10), "{} reads of {bytes} bytes", stats.reads);
+}
+
 #[tokio::test]
 async fn more_memory_than_there_is_is_refused_before_anything_is_read() {
     let blocks = all_opened([segment(&files()[..8]).bytes]).await;
-    let needed = Merge::memory(blocks.iter().map(|block| &**block));
+    let needed = Footprint::of(blocks.iter().map(|block| &**block)).tables();
     let options = MergeOptions { memory_max: needed - 1, ..MergeOptions::of_level(1) };
     assert!(matches!(merge(&blocks, &options).await, Err(Error::Memory { needed: n, .. }) if n == needed));
     merge(&blocks, &MergeOptions { memory_max: needed, ..options }).await.expect("it fits");

@@ -9,8 +9,10 @@
 //! - `output` is the block being written: it gathers, checks, and says when it is full;
 //! - [`Merge`] walks the plan. All waiting is in [`Merge::next`], all work between two waits is a plain function.
 //!
-//! Memory: the tables of one service of all inputs and of the output, a chunk and what is read ahead of each input, one output object.
+//! Memory: the tables of one service of all inputs and of the output, a chunk and what is read ahead of each input, one output object; and
+//! what the opened inputs and the rows of the output take, which [`Footprint`] counts for whoever chooses the inputs.
 
+mod footprint;
 mod output;
 mod plan;
 mod source;
@@ -24,6 +26,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use ulid::Ulid;
 
+pub use self::footprint::Footprint;
 use self::output::Output;
 use self::plan::{Pick, Plan};
 use self::source::Source;
@@ -40,6 +43,8 @@ pub struct MergeOptions {
     pub zstd_level: i32,
     /// The most profiles that are compressed together.
     pub chunk_profiles_max: usize,
+    /// The most rows of one block; what is more goes to the next block. Who reads a block holds all of its rows.
+    pub rows_max: usize,
     /// The most rows of one dataset in one block; what is more goes to the next block.
     pub rows_max_of_dataset: usize,
     /// About how many bytes a block may have; what is more goes to the next block.
@@ -118,8 +123,10 @@ pub struct Merge {
     plan: Plan,
     /// The pick that comes next.
     next: usize,
-    /// The picks of one day and service that are under way.
-    of_service: Range<usize>,
+    /// Where the picks end of the day and service that are under way.
+    service_end: usize,
+    /// Where those of the others end that come after.
+    service_ends: std::vec::IntoIter<usize>,
     output: Option<Output>,
     packer: Packer,
     stats: Stats,
@@ -143,6 +150,9 @@ const READS_AT_ONCE: usize = 16;
 /// How many bytes of columns are worked through before others have a turn: some milliseconds of work.
 const TURN_BYTES: usize = 512 << 10;
 
+/// The most rows of a block: some 170 bytes each in memory, of a merge twice that, of a question once.
+pub(crate) const ROWS_MAX: usize = 250_000;
+
 /// From which level on blocks have roll-ups: those below hold minutes, and live as long.
 const ROLLUP_LEVEL_MIN: u8 = 2;
 
@@ -165,6 +175,7 @@ impl MergeOptions {
         Self {
             zstd_level,
             chunk_profiles_max,
+            rows_max: ROWS_MAX,
             rows_max_of_dataset: 10_000,
             block_bytes_max,
             symbols_max: 1 << 21,
@@ -184,7 +195,7 @@ impl Merge {
     /// # Errors
     /// The rows of an input cannot be read or are damaged, or its tables need more memory than [`MergeOptions::memory_max`].
     pub async fn begin(inputs: Vec<Input>, options: MergeOptions) -> Result<Self, Error> {
-        let needed = Self::memory(inputs.iter().map(|input| &*input.block));
+        let needed = Footprint::of(inputs.iter().map(|input| &*input.block)).tables();
         if needed > options.memory_max {
             return Err(Error::Memory { needed, max: options.memory_max });
         }
@@ -192,15 +203,16 @@ impl Merge {
         let rows: Vec<_> = rows.try_collect().await?;
         let plan = Plan::new(&inputs, &rows);
         let stats = Stats { duplicates: plan.duplicates, ..Stats::default() };
-        let sources = inputs.into_iter().zip(rows).map(|(input, rows)| Source::new(input.block, rows)).collect();
+        let mut sources: Vec<_> =
+            inputs.into_iter().zip(rows).map(|(input, rows)| Source::new(input.block, rows)).collect();
+        let mut service_ends = Vec::new();
+        for (service, picks) in plan.services() {
+            picks.iter().for_each(|pick| sources[pick.input as usize].will_need(pick, service));
+            service_ends.push(service_ends.last().copied().unwrap_or(0) + picks.len());
+        }
+        let service_ends = service_ends.into_iter();
         let packer = Packer::new(options.zstd_level);
-        Ok(Self { options, sources, plan, next: 0, of_service: 0..0, output: None, packer, stats })
-    }
-
-    /// Returns about how many bytes of memory the tables of these blocks take while they are merged, at most: those of one service at a
-    /// time. A plan keeps this below [`MergeOptions::memory_max`].
-    pub fn memory<'a>(blocks: impl Iterator<Item = &'a Block>) -> u64 {
-        source::tables_bytes(blocks)
+        Ok(Self { options, sources, plan, next: 0, service_end: 0, service_ends, output: None, packer, stats })
     }
 
     /// Returns the next block, or nothing at the end. Between its waits it works for some milliseconds at a time: where that is too long for
@@ -256,7 +268,7 @@ impl Merge {
                 self.sources.iter_mut().for_each(Source::forget_places);
                 return Ok(merged.map_or(Step::Pause, Step::Output));
             }
-            if !self.of_service.contains(&self.next) {
+            if self.next == self.service_end {
                 self.begin_service()?;
             }
             let source = &mut self.sources[pick.input as usize];
@@ -273,14 +285,8 @@ impl Merge {
 
     /// Begins the service of the next pick.
     fn begin_service(&mut self) -> Result<(), Error> {
-        let picks = &self.plan.picks[self.next..];
-        let part = |pick: &Pick| (pick.day, self.plan.datasets[pick.dataset as usize].service);
-        let count = picks.iter().take_while(|pick| part(pick) == part(&picks[0])).count();
-        self.of_service = self.next..self.next + count;
+        self.service_end = self.service_ends.next().expect("a pick that is left is of a service");
         self.sources.iter_mut().for_each(Source::begin_service);
-        for pick in &picks[..count] {
-            self.sources[pick.input as usize].will_need(pick);
-        }
         if let Some(output) = &mut self.output {
             output.finish_service(&mut self.packer)?;
         }

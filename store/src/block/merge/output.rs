@@ -101,7 +101,7 @@ impl Output {
 
     /// Returns whether a profile must go to another block.
     pub(super) fn is_full_for(&self, pick: &Pick, plan: &Plan, options: &MergeOptions) -> bool {
-        if pick.day != self.day || self.bytes() >= options.block_bytes_max {
+        if pick.day != self.day || self.rows >= options.rows_max || self.bytes() >= options.block_bytes_max {
             return true;
         }
         let Some(service) = &self.service else { return false };

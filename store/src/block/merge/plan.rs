@@ -30,6 +30,10 @@ pub(super) struct Named {
     pub(super) profile_type: ProfileType,
 }
 
+/// Which of the services that a merge begins, one after the other: one for each day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ordinal(u32);
+
 /// A profile that comes along. The first three order them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pick {
@@ -97,5 +101,11 @@ impl Plan {
         // Ids are unique by now, so the order is total.
         picks.sort_unstable_by_key(order);
         Self { datasets, picks, duplicates }
+    }
+
+    /// Returns the picks by days and services: the tables of one such are in memory at a time.
+    pub(super) fn services(&self) -> impl Iterator<Item = (Ordinal, &[Pick])> {
+        let of = |pick: &Pick| (pick.day, self.datasets[pick.dataset as usize].service);
+        (0..).map(Ordinal).zip(self.picks.chunk_by(move |a, b| of(a) == of(b)))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use afterglow_profile::Labels;
 use bytes::Bytes;
 
-use super::plan::Pick;
+use super::plan::{Ordinal, Pick};
 use super::split::Split;
 use crate::block::chunk::Stored;
 use crate::block::columns::Meta;
@@ -28,36 +28,17 @@ const AHEAD_MAX: u64 = 4 << 20;
 /// Parts of an object closer to each other than this are read in one.
 const GAP_MAX: u64 = 64 << 10;
 
-/// How many times as much memory tables take as their unpacked frames, with the places of their entries.
-const TABLES_FACTOR: u64 = 5;
-
-/// Returns about how many bytes the tables of a service take in memory, of all of these blocks, for the service where that is most.
-pub(super) fn tables_bytes<'a>(blocks: impl Iterator<Item = &'a Block>) -> u64 {
-    let mut of_services: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
-    for toc in blocks.map(Block::toc) {
-        let mut last = None;
-        for dataset in toc.datasets() {
-            if last.replace(dataset.symbols) != Some(dataset.symbols) {
-                let frames = &toc.symbols[dataset.symbols as usize].frames;
-                let unpacked: u64 = frames.iter().map(|frame| frame.unpacked).sum();
-                *of_services.entry(dataset.service()).or_default() += unpacked * TABLES_FACTOR;
-            }
-        }
-    }
-    of_services.into_values().max().unwrap_or(0)
-}
-
 /// An input, and what of it is in memory.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) block: Arc<Block>,
     rows: Arc<Vec<Row>>,
-    /// What will be needed of the present service, in this order.
+    /// What will be needed, in this order: of each service its tables, then its chunks.
     parts: VecDeque<Range<u64>>,
     /// The first of those that were read.
     read: VecDeque<Bytes>,
-    /// The part that was asked for last: the tables or a chunk.
-    last: Option<Part>,
+    /// The service and the chunk that will be needed last of these.
+    last: Option<(Ordinal, Part)>,
     tables: Option<Tables>,
     open: Option<Open>,
 }
@@ -105,21 +86,20 @@ impl Source {
 
     /// Lets go of everything of the service before.
     pub(super) fn begin_service(&mut self) {
-        self.parts.clear();
-        self.read.clear();
-        (self.last, self.tables, self.open) = (None, None, None);
+        (self.tables, self.open) = (None, None);
     }
 
-    /// Takes note that this profile will be asked for, after those before.
-    pub(super) fn will_need(&mut self, pick: &Pick) {
+    /// Takes note that this profile will be asked for, after those before, as one of this service of those that are begun.
+    pub(super) fn will_need(&mut self, pick: &Pick, service: Ordinal) {
         let row = &self.rows[pick.row as usize];
         let part = Part { dataset: row.dataset, chunk: row.chunk };
         let toc = self.block.toc();
         let dataset = &toc.datasets()[part.dataset as usize];
-        if self.last.is_none() {
+        let last = self.last.replace((service, part));
+        if last.is_none_or(|(last, _)| last != service) {
             self.parts.push_back(toc.symbols[dataset.symbols as usize].range());
         }
-        if self.last.replace(part) != Some(part) {
+        if last != Some((service, part)) {
             self.parts.push_back(dataset.chunks[part.chunk as usize].range());
         }
     }
