@@ -96,7 +96,7 @@ impl Args {
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let telemetry = telemetry::init(PROGRAM, &args.telemetry)?;
     let stop = shutdown::on_signals()?;
-    let ended = match stop.run_until_cancelled(start(&args.storage)).await {
+    let ended = match stop.run_until_cancelled(start(&args)).await {
         Some(Ok(started)) => serve(args, started, stop).await,
         Some(Err(error)) => Err(error),
         // Asked to stop before it began.
@@ -114,12 +114,13 @@ struct Started {
     storage: Part,
 }
 
-async fn start(storage: &StorageUrl) -> Result<Started, Error> {
+async fn start(args: &Args) -> Result<Started, Error> {
     let metrics = Metrics::new(PROGRAM);
     let health = Health::new();
     let storage_part = health.part("storage");
-    let options = StoreOptions { metrics: metrics.register(afterglow_store::Metrics::new), ..StoreOptions::default() };
-    let store = afterglow_store::open(storage, options).await?;
+    let registered = metrics.register(afterglow_store::Metrics::new);
+    let options = StoreOptions { metrics: registered, read: args.querier.reads(), ..StoreOptions::default() };
+    let store = afterglow_store::open(&args.storage, options).await?;
     store.probe().await?;
     storage_part.ready();
     Ok(Started { store, metrics, health, storage: storage_part })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use afterglow_service::config::{ByteSize, Secret, not_within};
 use afterglow_service::memory;
-use afterglow_store::catalog;
+use afterglow_store::{catalog, patient};
 
 use crate::query::Limits;
 use crate::siblings::{self, SiblingNames, Tls};
@@ -40,6 +40,9 @@ const DECODED_CACHE_MAX: ByteSize = ByteSize::mib(256);
 
 /// The least that parts on disk may take: some of 4 MiB each, as large as they come.
 const DISK_CACHE_MIN: ByteSize = ByteSize::mib(64);
+
+/// The most reads in a hundred that may be made twice: beyond, a store in trouble would be asked for far more than it was.
+const HEDGED_READS_MAX: i64 = 20;
 
 /// All of these where the system does not say how much memory there is.
 const MEMORY_UNKNOWN: ByteSize = ByteSize::mib(128);
@@ -111,6 +114,10 @@ pub struct Config {
     /// Age of the listing of the bucket from which a question needs a new one
     #[arg(long = "query.max-list-age", value_name = "DURATION", default_value = "500ms", value_parser = humantime::parse_duration)]
     pub list_age_max: Duration,
+    /// Of a hundred reads of the storage, how many may be made a second time because they take longer than nearly all others; the
+    /// first answer counts; 0 for none. A local folder is never read twice
+    #[arg(long = "query.hedged-reads", value_name = "PERCENT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=HEDGED_READS_MAX))]
+    pub hedged_reads: u8,
     /// Questions that a tenant may ask this querier at once; beyond, they are refused and may be retried; 0 for any number
     #[arg(long = "tenant.max-queries", value_name = "N", default_value_t = 0)]
     pub tenant_queries_max: usize,
@@ -183,6 +190,15 @@ impl Config {
         self.decoded_cache.unwrap_or_else(|| memory::share(DECODED_CACHE_SHARE, DECODED_CACHE_MAX, MEMORY_UNKNOWN))
     }
 
+    /// Returns how the storage is read.
+    pub fn reads(&self) -> patient::Policy {
+        let hedging = (self.hedged_reads > 0).then(|| patient::Hedging {
+            budget_ratio: f64::from(self.hedged_reads) / 100.0,
+            ..patient::Hedging::default()
+        });
+        patient::Policy { hedging, ..patient::Policy::default() }
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             timeout: self.answer_timeout,
@@ -239,6 +255,15 @@ mod tests {
         assert!(config.decoded_cache() <= DECODED_CACHE_MAX && config.decoded_cache().bytes() > 0);
         let shares = [MERGE_MEMORY_SHARE, BLOCK_CACHE_SHARE, RANGE_CACHE_SHARE, DECODED_CACHE_SHARE];
         assert_eq!(shares.iter().map(|share| 16 / share).sum::<u64>(), 8, "together half of the memory");
+    }
+
+    #[test]
+    fn slow_reads_are_made_twice_unless_told_otherwise() {
+        let ratio = |args| config(args).reads().hedging.map(|hedging| hedging.budget_ratio);
+        assert_eq!(ratio(&[]), Some(0.05));
+        assert_eq!(ratio(&["--query.hedged-reads=1"]), Some(0.01));
+        assert_eq!(ratio(&["--query.hedged-reads=0"]), None);
+        assert!(Program::try_parse_from(["program", "--query.hedged-reads=21"]).is_err());
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub async fn run(settings: Settings, profiles: Option<Arc<dyn Profiles>>) -> Res
     let telemetry = telemetry::init(PROGRAM, &settings.telemetry)?;
     let stop = shutdown::on_signals()?;
     let metrics = Metrics::new(PROGRAM);
-    let ended = match stop.run_until_cancelled(open(&settings.storage, &metrics)).await {
+    let ended = match stop.run_until_cancelled(open(&settings, &metrics)).await {
         Some(Ok(store)) => serve(settings, store, metrics, profiles, stop).await,
         Some(Err(error)) => Err(error),
         // Asked to stop before it began.
@@ -103,13 +103,15 @@ pub async fn run(settings: Settings, profiles: Option<Arc<dyn Profiles>>) -> Res
 }
 
 /// Opens the store, and makes sure that it can be listed: a querier needs no more of it.
-async fn open(storage: &StorageUrl, metrics: &Metrics) -> Result<Store, Error> {
+async fn open(settings: &Settings, metrics: &Metrics) -> Result<Store, Error> {
+    let storage = &settings.storage;
     if let StorageUrl::File { folder } = storage
         && !folder.is_dir()
     {
         return Err(Error::NoFolder { storage: storage.clone() });
     }
-    let options = StoreOptions { metrics: metrics.register(afterglow_store::Metrics::new), ..StoreOptions::default() };
+    let metrics = metrics.register(afterglow_store::Metrics::new);
+    let options = StoreOptions { metrics, read: settings.querier.reads(), ..StoreOptions::default() };
     let store = afterglow_store::open(storage, options).await?;
     store.probe_read().await?;
     Ok(store)

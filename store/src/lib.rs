@@ -9,6 +9,7 @@
 //! open      a storage URL becomes a Store: the real client under the wrappers that count, retry and prefix
 //! ranges    parts of blocks that are kept in memory; bill: what one question asks of the store
 //! put       the ack path: a segment becomes durable, or the caller learns what is known of it
+//! patient   reads are made again where that may help; hedge: what it takes to make a slow request a second time
 //! probe     finds out at start whether the store keeps the promises everything here rests on
 //! watch     finds out later whether it still answers
 //! bucket    prepares a store for its first use
@@ -28,6 +29,7 @@ pub mod commit;
 pub mod compaction;
 mod error;
 mod fault;
+mod hedge;
 pub mod location;
 pub mod maintenance;
 mod metrics;

@@ -115,6 +115,12 @@ pub struct Metrics {
     pub(crate) put_budget_refusals: Counter,
     /// Attempts of a read beyond its first.
     pub(crate) read_retries: Counter,
+    /// Reads that were made a second time because the first took longer than nearly all others.
+    pub(crate) read_hedges: Counter,
+    /// Those of them whose answer came first.
+    pub(crate) read_hedges_won: Counter,
+    /// Reads that were slow and that the budget did not allow to make a second time.
+    pub(crate) read_hedge_refusals: Counter,
     /// Listings of the catalog that asked for all keys.
     pub(crate) lists_full: Counter,
     /// Listings of the catalog that asked for new keys.
@@ -185,6 +191,9 @@ impl Metrics {
             put_hedges: Counter::default(),
             put_budget_refusals: Counter::default(),
             read_retries: Counter::default(),
+            read_hedges: Counter::default(),
+            read_hedges_won: Counter::default(),
+            read_hedge_refusals: Counter::default(),
             lists_full: Counter::default(),
             lists_incremental: Counter::default(),
             blocks_opened: Counter::default(),
@@ -224,6 +233,11 @@ impl Metrics {
         let help = "Attempts of a put that the retry budget did not allow";
         store.register("put_budget_refusals", help, m.put_budget_refusals.clone());
         store.register("read_retries", "Attempts of a read after one that failed", m.read_retries.clone());
+        store.register("read_hedges", "Attempts of a read beside one that was slow", m.read_hedges.clone());
+        let help = "Attempts of a read beside one that was slow which answered first";
+        store.register("read_hedges_won", help, m.read_hedges_won.clone());
+        let help = "Reads that were slow, but for which the budget allowed no second attempt";
+        store.register("read_hedge_refusals", help, m.read_hedge_refusals.clone());
         let catalog = registry.sub_registry_with_prefix("afterglow_catalog");
         catalog.register("lists_full", "Listings of all segments", m.lists_full.clone());
         catalog.register("lists_incremental", "Listings of the newest segments", m.lists_incremental.clone());

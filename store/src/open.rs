@@ -1,7 +1,7 @@
 //! Opens the store that a URL names, and puts the wrappers around it in their order.
 //!
 //! ```text
-//! asked ─▶ Patient (reads again what failed) ─▶ Metered (counts each attempt) ─▶ PrefixStore ─▶ S3 | GCS | Azure | folder | memory
+//! asked ─▶ Patient (reads again what failed or is slow) ─▶ Metered (counts each attempt) ─▶ PrefixStore ─▶ S3 | GCS | Azure | folder | memory
 //! ```
 //!
 //! Above this module the kinds of store are alike. The cloud clients are built with their own retries off: whoever asks owns the
@@ -55,7 +55,7 @@ pub struct StoreOptions {
     pub metrics: Metrics,
     /// How segments are put; by default as suits the kind of store.
     pub put: Option<put::Policy>,
-    /// How reads are retried.
+    /// How reads are retried, and hedged.
     pub read: patient::Policy,
 }
 
@@ -146,9 +146,15 @@ pub async fn open(url: &StorageUrl, options: StoreOptions) -> Result<Store, Erro
         StorageUrl::File { .. } => put::Policy::local(),
         _ => put::Policy::default(),
     };
+    let hedging = match url {
+        // Neither a disk nor memory answers sooner for being asked twice.
+        StorageUrl::File { .. } | StorageUrl::Memory { .. } => None,
+        _ => options.read.hedging.clone(),
+    };
+    let read = patient::Policy { hedging, ..options.read };
     let objects: Arc<dyn ObjectStore> =
         if prefix.is_root() { objects } else { Arc::new(PrefixStore::new(objects, prefix)) };
-    Ok(Store::new(objects, url.to_string(), StoreOptions { put: options.put.or(Some(put)), ..options }))
+    Ok(Store::new(objects, url.to_string(), StoreOptions { put: options.put.or(Some(put)), read, ..options }))
 }
 
 /// Stores in memory that have a name live as long as the process: whoever opens one by its name finds the same data.

@@ -1,12 +1,19 @@
-//! The wrapper that reads again what failed in passing.
+//! The wrapper that reads again what failed in passing, and beside it what is slow.
 //!
 //! A read changes nothing, so the only questions are how often and how long: each attempt has a time-out that grows with what is
 //! asked for, all share a deadline, and pauses are drawn by chance. A body of bounded length is read whole within its attempt, so
 //! that a connection that breaks in the middle is an attempt that failed. A read of unbounded length is retried until its
-//! head has come. Writes pass through unchanged: `put` and the commits know what a repeated write means, this module does not.
-//! Listings pass through as well: who lists knows what it has seen (see `catalog`).
+//! head has come. Where questions wait for reads, an attempt that takes longer than nearly all of its size is made a second time
+//! beside itself ([`hedges`]): the first answer counts, and the other read is dropped.
+//!
+//! Writes pass through unchanged: `put` and the commits know what a repeated write means, this module does not. Nor are deletions made
+//! twice: the second may meet what was written since under the same key, and nobody waits for them. Listings pass through as well:
+//! who lists knows what it has seen (see `catalog`), and each page of a listing costs what ten reads do.
+
+mod hedges;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +27,12 @@ use object_store::{
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub use hedges::Hedging;
+
 use crate::clock::Random;
 use crate::fault::Fault;
 use crate::metrics::Metrics;
+use hedges::Hedges;
 
 /// The longest body that is read whole within its attempt; longer ones stream.
 const WHOLE_BYTES_MAX: u64 = 32 << 20;
@@ -40,6 +50,8 @@ pub struct Policy {
     pub bytes_per_second_min: u64,
     /// How long all attempts may take together.
     pub timeout: Duration,
+    /// How reads that are slow are made a second time beside themselves; none for never.
+    pub hedging: Option<Hedging>,
 }
 
 impl Default for Policy {
@@ -49,6 +61,8 @@ impl Default for Policy {
             attempt_timeout: Duration::from_secs(3),
             bytes_per_second_min: 4 << 20,
             timeout: Duration::from_secs(15),
+            // Worth its requests where somebody waits for the answer: the querier asks for it.
+            hedging: None,
         }
     }
 }
@@ -65,21 +79,63 @@ pub(crate) struct NoAnswer {
 pub(crate) struct Patient<S> {
     inner: S,
     policy: Policy,
+    hedges: Option<Hedges>,
     random: Arc<dyn Random>,
     metrics: Metrics,
 }
 
 impl<S: ObjectStore> Patient<S> {
     pub(crate) fn new(inner: S, policy: Policy, random: Arc<dyn Random>, metrics: Metrics) -> Self {
-        Self { inner, policy, random, metrics }
+        let hedges = policy.hedging.clone().map(Hedges::new);
+        Self { inner, policy, hedges, random, metrics }
     }
 
+    /// Makes an attempt, and a second one beside it where it takes longer than nearly all of its size. The answer that comes first counts;
+    /// returning drops the other read. One that fails in passing is no answer while the other may still be one.
     async fn attempt(
         &self,
         location: &Path,
         options: GetOptions,
         whole: Option<u64>,
     ) -> object_store::Result<GetResult> {
+        let Some(hedges) = self.hedges.as_ref().zip(whole).and_then(|(hedges, bytes)| hedges.of_size(bytes)) else {
+            return self.ask(location, options, whole).await;
+        };
+        let mut first = pin!(hedges.timed(self.ask(location, options.clone(), whole)));
+        tokio::select! {
+            biased;
+            answer = &mut first => return answer,
+            () = sleep(hedges.delay()) => {}
+        }
+        if !hedges.spend() {
+            self.metrics.read_hedge_refusals.inc();
+            return first.await;
+        }
+        self.metrics.read_hedges.inc();
+        let mut second = pin!(hedges.timed(self.ask(location, options, whole)));
+        let is_answer = |answer: &object_store::Result<GetResult>| {
+            answer.as_ref().err().is_none_or(|error| !Fault::of(error).is_passing())
+        };
+        tokio::select! {
+            biased;
+            answer = &mut first => if is_answer(&answer) { return answer },
+            answer = &mut second => {
+                if is_answer(&answer) {
+                    self.metrics.read_hedges_won.inc();
+                    return answer;
+                }
+                return first.await;
+            }
+        }
+        let answer = second.await;
+        if is_answer(&answer) {
+            self.metrics.read_hedges_won.inc();
+        }
+        answer
+    }
+
+    /// Makes one request, and reads its body where that is bounded.
+    async fn ask(&self, location: &Path, options: GetOptions, whole: Option<u64>) -> object_store::Result<GetResult> {
         let mut result = self.inner.get_opts(location, options).await?;
         if whole.is_some()
             && let GetResultPayload::Stream(mut body) = result.payload

@@ -8,8 +8,8 @@
 //! itself are off, for they would hide time. A writer that slept for a minute in between, by either clock, acknowledges nothing: what
 //! it wrote may be compacted and deleted by then, or lie below the boundary.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use crate::Store;
 use crate::commit::boundary::NAMES_ABOVE;
 use crate::fault::Fault;
+use crate::hedge::{Budget, Latencies};
 use crate::paths::{SegmentKey, SegmentName, TenantId};
 
 /// The most attempts that are under way at once: the first and its hedge.
@@ -129,55 +130,20 @@ pub enum Cause {
 #[derive(Debug)]
 pub(crate) struct Pace {
     policy: Policy,
-    latencies: Mutex<Latencies>,
-    budget: Mutex<f64>,
-}
-
-#[derive(Debug, Default)]
-struct Latencies {
-    last: Vec<Duration>,
-    next: usize,
+    latencies: Latencies,
+    budget: Budget,
 }
 
 impl Pace {
     pub(crate) fn new(policy: Policy) -> Self {
-        Self { budget: Mutex::new(policy.budget_max), latencies: Mutex::default(), policy }
+        let budget = Budget::new(policy.budget_max, policy.budget_ratio, policy.budget_max);
+        Self { budget, latencies: Latencies::new(LATENCIES_KEPT), policy }
     }
 
     /// Returns how long an attempt may take before it is hedged.
     fn hedge_delay(&self) -> Duration {
         let (shortest, longest) = self.policy.hedge_delay;
-        let mut sorted = self.latencies.lock().unwrap_or_else(PoisonError::into_inner).last.clone();
-        if sorted.len() < LATENCIES_NEEDED {
-            return longest;
-        }
-        let rank = ((sorted.len() - 1) as f64 * HEDGE_QUANTILE).round() as usize;
-        let (_, slow, _) = sorted.select_nth_unstable(rank);
-        (*slow).clamp(shortest, longest)
-    }
-
-    fn record(&self, latency: Duration) {
-        let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = latencies.next;
-        match latencies.last.get_mut(next) {
-            Some(oldest) => *oldest = latency,
-            None => latencies.last.push(latency),
-        }
-        latencies.next = (next + 1) % LATENCIES_KEPT;
-    }
-
-    fn earn(&self) {
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        *budget = (*budget + self.policy.budget_ratio).min(self.policy.budget_max);
-    }
-
-    fn spend(&self) -> bool {
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        let enough = *budget >= 1.0;
-        if enough {
-            *budget -= 1.0;
-        }
-        enough
+        self.latencies.quantile(HEDGE_QUANTILE, LATENCIES_NEEDED).map_or(longest, |slow| slow.clamp(shortest, longest))
     }
 }
 
@@ -242,7 +208,7 @@ impl Store {
         if began >= deadline {
             return Err(PutError::Failed { key, attempts: 0, source: Cause::TooLate });
         }
-        pace.earn();
+        pace.budget.earn();
         let mut in_flight = FuturesUnordered::new();
         let mut attempts = 0;
         let mut may_have_written = false;
@@ -255,7 +221,7 @@ impl Store {
                 Some(result) = in_flight.next(), if !in_flight.is_empty() => {
                     let (fault, cause) = match result {
                         Ok(latency) => {
-                            pace.record(latency);
+                            pace.latencies.record(latency);
                             let passed = self.inner.clock.unix_millis().saturating_sub(named_millis);
                             let after = began.elapsed().max(Duration::from_millis(passed));
                             if after < ACKNOWLEDGED_AGE_MAX {
@@ -279,7 +245,7 @@ impl Store {
                 () = sleep_until(next.unwrap_or(deadline)), if next.is_some() => {
                     next = None;
                     if attempts > 0 {
-                        if !pace.spend() {
+                        if !pace.budget.spend() {
                             self.inner.metrics.put_budget_refusals.inc();
                             continue;
                         }

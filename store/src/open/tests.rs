@@ -78,9 +78,14 @@ async fn serve(answer: String) -> (String, Arc<AtomicUsize>) {
 }
 
 async fn open_s3(endpoint: &str) -> Store {
+    open_s3_with(endpoint, patient::Policy::default()).await
+}
+
+async fn open_s3_with(endpoint: &str, read: patient::Policy) -> Store {
     let variables = [("AWS_ENDPOINT_URL", endpoint), ("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret")];
     let environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
-    open(&url("s3://bucket/prefix"), StoreOptions { environment, ..StoreOptions::default() }).await.expect("s3 opens")
+    let options = StoreOptions { environment, read, ..StoreOptions::default() };
+    open(&url("s3://bucket/prefix"), options).await.expect("s3 opens")
 }
 
 #[tokio::test]
@@ -133,6 +138,60 @@ async fn a_write_is_tried_once_by_the_client_below() {
     let store = open_s3(&endpoint).await;
     store.objects().put(&Path::from("x"), PutPayload::from("1")).await.expect_err("the server refuses");
     assert_eq!((store.metrics().requests(), connections.load(Ordering::Relaxed)), (1, 1));
+}
+
+/// Answers requests for four bytes, over connections that stay open; each hundredth is left without an answer. Returns the endpoint, how many
+/// requests there were, and how many of those without an answer were given up by closing their connection.
+async fn serve_now_and_then() -> (String, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
+    let (requests, given_up) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counters = (Arc::clone(&requests), Arc::clone(&given_up));
+    tokio::spawn(async move {
+        loop {
+            let Ok((mut connection, _)) = listener.accept().await else { return };
+            let (requests, given_up) = counters.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 16 << 10];
+                // The requests of these tests fit into one read, and none follows before the answer.
+                while connection.read(&mut request).await.is_ok_and(|bytes| bytes > 0) {
+                    if requests.fetch_add(1, Ordering::Relaxed) % 100 == 99 {
+                        let _ = connection.read(&mut request).await;
+                        given_up.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    }
+                    let answer = "HTTP/1.1 206 Partial Content\r\ncontent-length: 4\r\ncontent-range: bytes 2-5/10\r\n\
+                                  last-modified: Sun, 29 Nov 2026 00:00:00 GMT\r\netag: \"1\"\r\n\r\n2345";
+                    let _ = connection.write_all(answer.as_bytes()).await;
+                }
+            });
+        }
+    });
+    (endpoint, requests, given_up)
+}
+
+/// P23, through the real client. Goal: reads that are never answered do not show, cost what the budget allows, and are given up towards
+/// the store; none waits for the time-out of its attempt.
+#[tokio::test]
+async fn a_read_that_stalls_is_answered_by_a_second_one_and_given_up() {
+    const READS: usize = 1_000;
+    let (endpoint, requests, given_up) = serve_now_and_then().await;
+    let hedging = Some(patient::Hedging::default());
+    let store = open_s3_with(&endpoint, patient::Policy { hedging, ..patient::Policy::default() }).await;
+    for _ in 0..READS {
+        let part = store.objects().get_range(&Path::from("x"), 2..6).await.expect("answered");
+        assert_eq!(part, "2345");
+    }
+    let metrics = store.metrics();
+    let (made, won) = (requests.load(Ordering::Relaxed), metrics.read_hedges_won.get());
+    assert_eq!((made as u64, metrics.read_retries.get()), (READS as u64 + metrics.read_hedges.get(), 0));
+    assert!((READS + 10..=READS + READS / 20).contains(&made) && won >= 10, "{made} requests, of which {won} won");
+    let all_given_up = async {
+        while given_up.load(Ordering::Relaxed) < 10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), all_given_up).await.expect("connections are closed");
 }
 
 #[test]
