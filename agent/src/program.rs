@@ -9,7 +9,7 @@ use std::time::Duration;
 use afterglow_service::causes::Causes;
 use afterglow_service::config::{self, ByteSize, Secret};
 use afterglow_service::listen::{self, Server};
-use afterglow_service::{Health, Metrics, Program, shutdown, telemetry};
+use afterglow_service::{Health, Metrics, Program, access, shutdown, telemetry, tls};
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::{self, Target, Tls};
@@ -28,6 +28,13 @@ const QUEUE_DEFAULT: ByteSize = ByteSize::mib(64);
 
 /// How long a stopped agent waits for the outcome of its last profiles.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What its TLS is called.
+const LISTEN_TLS_NAMES: tls::Names = tls::Names {
+    cert_file: "listen-tls.cert-file",
+    key_file: "listen-tls.key-file",
+    client_ca_file: "listen-tls.client-ca-file",
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,12 +85,34 @@ pub struct Settings {
     /// Address on which to serve the agent's own health, metrics and profiles; none where it is not given
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+    /// Who may use that address.
+    #[command(flatten)]
+    pub access: access::Options,
+    /// Whether that address speaks TLS.
+    #[command(flatten)]
+    pub listen_tls: ListenTls,
     /// Memory for profiles that wait to be acknowledged; beyond, the oldest are dropped [default: 64MiB]
     #[arg(long, value_name = "SIZE")]
     pub queue: Option<ByteSize>,
     /// Logs.
     #[command(flatten)]
     pub telemetry: telemetry::Options,
+}
+
+/// TLS of the agent's own port. The names that servers have for this are taken: the agent is a client of one.
+#[derive(clap::Args, Clone, Debug, Default, PartialEq, Eq)]
+#[group(skip)]
+pub struct ListenTls {
+    /// PEM file of the certificate of the agent's own address, which then speaks TLS and nothing else; read again when it changes
+    #[arg(long = "listen-tls.cert-file", value_name = "FILE")]
+    pub listen_tls_cert_file: Option<PathBuf>,
+    /// PEM file of that certificate's private key; read again when it changes
+    #[arg(long = "listen-tls.key-file", value_name = "FILE")]
+    pub listen_tls_key_file: Option<PathBuf>,
+    /// PEM file of the authorities of which clients have to present a certificate there, for all but health and metrics; read again when it
+    /// changes
+    #[arg(long = "listen-tls.client-ca-file", value_name = "FILE")]
+    pub listen_tls_client_ca_file: Option<PathBuf>,
 }
 
 /// Why the agent did not start.
@@ -121,11 +150,32 @@ impl config::Settings for Settings {
         }
         let target = self.target(&file).and_then(|target| target.check());
         problems.extend(target.err().map(|error| error.to_string()));
+        if let Some(address) = self.listen(&file) {
+            problems.extend(self.port().problems(address));
+        }
         problems
     }
 }
 
 impl Settings {
+    /// Returns where the agent's own port is, if it has one.
+    fn listen(&self, file: &File) -> Option<SocketAddr> {
+        self.listen.or(file.listen)
+    }
+
+    /// Returns who may use that port, and how.
+    fn port(&self) -> listen::Options {
+        let ListenTls { listen_tls_cert_file, listen_tls_key_file, listen_tls_client_ca_file } =
+            self.listen_tls.clone();
+        let tls = tls::Options {
+            cert_file: listen_tls_cert_file,
+            key_file: listen_tls_key_file,
+            client_ca_file: listen_tls_client_ca_file,
+            names: LISTEN_TLS_NAMES,
+        };
+        listen::Options { access: self.access.clone(), tls, ..listen::Options::default() }
+    }
+
     /// Returns where to push to, with flags and environment over the file.
     fn target(&self, file: &File) -> Result<Target, connect::Error> {
         let server = self.server.as_ref().or(file.server.as_ref());
@@ -178,9 +228,9 @@ async fn scrape(settings: &Settings, stop: CancellationToken) -> Result<(), Erro
     let scraper = Scraper::new(&file, client.clone(), &metrics).map_err(Error::File)?;
 
     let served = async {
-        let Some(address) = settings.listen.or(file.listen) else { return Ok(()) };
+        let Some(address) = settings.listen(&file) else { return Ok(()) };
         let listener = listen::bind(address).await?;
-        let server = Server::new(PROGRAM, listen::Options::default(), Health::new(), metrics);
+        let server = Server::new(PROGRAM, settings.port(), Health::new(), metrics);
         server.profiles(Arc::new(SelfProfiles)).run(listener, stop.clone()).await.map(drop)
     };
     let served = async {
@@ -207,6 +257,7 @@ impl Error {
         let problems = match self {
             Self::File(problems) => problems,
             Self::Target(_) | Self::Telemetry(_) => vec![Causes(&self).to_string()],
+            Self::Listen(ref error) if error.is_bad_configuration() => vec![Causes(&self).to_string()],
             Self::Listen(_) | Self::Signals(_) => {
                 tracing::error!("{}", Causes(&self));
                 return ExitCode::FAILURE;

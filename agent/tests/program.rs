@@ -1,9 +1,12 @@
 //! `afterglow-agent` as a process: exit codes, and how it ends.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use afterglow_service::access::{Entry, Role};
 
 const GOOD: &str = "[[scrape_configs]]\njob_name = \"a\"\ntargets = [\"127.0.0.1:1\"]\n";
 
@@ -63,4 +66,62 @@ fn on_sigterm_it_ends_well_though_nothing_answers() {
     lines.for_each(drop);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(11));
+}
+
+/// Returns the status of an HTTP answer.
+fn get(address: &str, path: &str, token: Option<&str>) -> u16 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: agent\r\n{token}connection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// Goal: an address that others can reach needs tokens or a word, as that of any server; with tokens, profiles of the agent are for those
+/// with the role admin, and health and metrics for everybody.
+#[test]
+fn its_own_port_is_guarded_as_those_of_servers_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = file(&folder, &format!("listen = \"0.0.0.0:0\"\n{GOOD}"));
+    let open = agent(&good).output().unwrap();
+    assert_eq!(open.status.code(), Some(78));
+    for said in ["listen 0.0.0.0:0 can be reached by others", "--listen-tls.client-ca-file FILE", "--insecure"] {
+        assert!(text(&open).contains(said), "{open:?}");
+    }
+    let half = agent(&good).args(["--insecure", "--listen-tls.cert-file", "cert.pem"]).output().unwrap();
+    assert!(text(&half).contains("listen-tls.cert-file is given without listen-tls.key-file"), "{half:?}");
+    for flags in [&["--insecure"][..], &["--listen", "127.0.0.1:0"]] {
+        let checked = agent(&good).args(flags).arg("--check-config").output().unwrap();
+        assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    }
+
+    let (mut tokens, mut secrets) = (String::new(), Vec::new());
+    for role in [Role::Admin, Role::Write] {
+        let (secret, entry) = Entry::generate(format!("{role:?}"), vec![role], vec!["a".to_owned()]).unwrap();
+        tokens.push_str(&entry.to_toml());
+        secrets.push(secret.reveal().to_owned());
+    }
+    let tokens_file = folder.path().join("tokens.toml");
+    std::fs::write(&tokens_file, tokens).unwrap();
+    let mut command = agent(&good);
+    command.args(["--server", "http://127.0.0.1:1", "--log-format", "json", "--auth.tokens-file"]).arg(&tokens_file);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let listens = lines.find(|line| line.contains("afterglow-agent listens")).expect("it says where it listens");
+    let port: u16 = listens.split("0.0.0.0:").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
+    let address = format!("127.0.0.1:{port}");
+    for (path, token, status) in [
+        ("/healthz", None, 200),
+        ("/metrics", None, 200),
+        ("/debug/pprof/", None, 401),
+        ("/debug/pprof/heap", None, 401),
+        ("/debug/pprof/", Some(&secrets[1]), 403),
+        ("/debug/pprof/", Some(&secrets[0]), 200),
+    ] {
+        assert_eq!(get(&address, path, token.map(String::as_str)), status, "{path}");
+    }
+    child.kill().unwrap();
+    lines.for_each(drop);
+    child.wait().unwrap();
 }

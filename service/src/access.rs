@@ -29,8 +29,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::Metrics;
 use crate::config::Secret;
+use crate::{Metrics, tls};
 
 pub use decide::Caller;
 pub use tokens::{Digest, Entry, Error, Role, Token};
@@ -111,15 +111,16 @@ struct Outcome {
 // === impl Options ===
 
 impl Options {
-    /// Returns what cannot work for a server that listens on `address`, one sentence each; `needs_certificate` says whether
-    /// its clients have to present one. Reads the file of tokens.
-    pub fn problems(&self, address: SocketAddr, needs_certificate: bool) -> Vec<String> {
+    /// Returns what cannot work for a server that listens on `address` and speaks TLS so, one sentence each: clients may have to present
+    /// a certificate. Reads the file of tokens.
+    pub fn problems(&self, address: SocketAddr, tls: &tls::Options) -> Vec<String> {
         let mut problems = Vec::new();
+        let needs_certificate = tls.client_ca_file.is_some();
+        let client_ca_file = tls.names.client_ca_file;
         if self.insecure && needs_certificate {
-            problems.push(
-                "insecure and tls.client-ca-file are both given: the one lets everybody in, the other does not"
-                    .to_owned(),
-            );
+            problems.push(format!(
+                "insecure and {client_ca_file} are both given: the one lets everybody in, the other does not"
+            ));
         }
         match &self.tokens_file {
             Some(_) if self.insecure => problems.push(
@@ -128,7 +129,7 @@ impl Options {
             Some(file) => problems.extend(tokens::read(file).err().map(|error| error.to_string())),
             None if !self.insecure && !needs_certificate && !address.ip().is_loopback() => problems.push(format!(
                 "listen {address} can be reached by others, and nothing says who may: give --auth.tokens-file FILE (see \
-                 `afterglow token --help`), or --tls.client-ca-file FILE, or --listen 127.0.0.1:{port}, or --insecure \
+                 `afterglow token --help`), or --{client_ca_file} FILE, or --listen 127.0.0.1:{port}, or --insecure \
                  where the network lets in nobody else",
                 port = address.port(),
             )),

@@ -160,7 +160,7 @@ impl Options {
     /// Returns what cannot work for a server that listens on `address`, one sentence each.
     pub fn problems(&self, address: SocketAddr) -> Vec<String> {
         let mut problems = self.limits.problems();
-        problems.extend(self.access.problems(address, self.tls.client_ca_file.is_some()));
+        problems.extend(self.access.problems(address, &self.tls));
         problems.extend(self.tls.problems());
         problems.extend(not_within("drain-delay", self.drain.delay, Duration::ZERO, DRAIN_MAX));
         problems.extend(not_within("drain-timeout", self.drain.timeout, Duration::ZERO, DRAIN_MAX));

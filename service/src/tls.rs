@@ -46,6 +46,26 @@ pub struct Options {
     /// again when it changes
     #[arg(long = "tls.client-ca-file", value_name = "FILE")]
     pub client_ca_file: Option<PathBuf>,
+    /// What these settings are called in what is said about them.
+    #[arg(skip)]
+    pub names: Names,
+}
+
+/// What the settings of TLS are called: a program that is a client as well has the usual names for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The setting of the certificate.
+    pub cert_file: &'static str,
+    /// The setting of its key.
+    pub key_file: &'static str,
+    /// The setting of the authorities of clients.
+    pub client_ca_file: &'static str,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { cert_file: "tls.cert-file", key_file: "tls.key-file", client_ca_file: "tls.client-ca-file" }
+    }
 }
 
 /// The TLS of a port; cheap to clone, all clones are one.
@@ -89,18 +109,19 @@ impl Options {
 
     /// Returns what cannot work, one sentence each. Reads the files.
     pub fn problems(&self) -> Vec<String> {
+        let Names { cert_file, key_file, client_ca_file } = self.names;
         let without = |given: &str, missing: &str| vec![format!("{given} is given without {missing}")];
         match (&self.cert_file, &self.key_file, &self.client_ca_file) {
-            (Some(_), None, _) => without("tls.cert-file", "tls.key-file"),
-            (None, Some(_), _) => without("tls.key-file", "tls.cert-file"),
-            (None, None, Some(_)) => without("tls.client-ca-file", "tls.cert-file and tls.key-file"),
+            (Some(_), None, _) => without(cert_file, key_file),
+            (None, Some(_), _) => without(key_file, cert_file),
+            (None, None, Some(_)) => without(client_ca_file, &format!("{cert_file} and {key_file}")),
             _ => self.files().and_then(|files| files.load().err()).map(|error| error.to_string()).into_iter().collect(),
         }
     }
 
     fn files(&self) -> Option<Files> {
         let (cert, key) = (self.cert_file.clone()?, self.key_file.clone()?);
-        Some(Files { cert, key, client_ca: self.client_ca_file.clone() })
+        Some(Files { cert, key, client_ca: self.client_ca_file.clone(), names: self.names })
     }
 }
 

@@ -336,22 +336,24 @@ fn an_open_address_needs_tokens_or_a_word() {
     let [loopback, loopback6, all, one] = ["127.0.0.1:4100", "[::1]:4100", "0.0.0.0:4100", "10.0.0.1:0"]
         .map(|address| address.parse::<SocketAddr>().expect("an address"));
     let insecure = Options { insecure: true, tokens_file: None };
+    let plain = tls::Options::default();
+    let mutual = tls::Options { client_ca_file: Some("ca.pem".into()), ..tls::Options::default() };
     for address in [loopback, loopback6] {
-        assert_eq!(none.problems(address, false), [""; 0]);
+        assert_eq!(none.problems(address, &plain), [""; 0]);
     }
     for address in [all, one] {
         for good in [&insecure, &tokens.options()] {
-            assert_eq!(good.problems(address, false), [""; 0]);
+            assert_eq!(good.problems(address, &plain), [""; 0]);
         }
     }
     insta::assert_snapshot!(
-        none.problems(all, false).join("\n"),
+        none.problems(all, &plain).join("\n"),
         @"listen 0.0.0.0:4100 can be reached by others, and nothing says who may: give --auth.tokens-file FILE (see `afterglow token --help`), or --tls.client-ca-file FILE, or --listen 127.0.0.1:4100, or --insecure where the network lets in nobody else"
     );
-    assert_eq!(Options { insecure: true, ..tokens.options() }.problems(loopback, false).len(), 1);
+    assert_eq!(Options { insecure: true, ..tokens.options() }.problems(loopback, &plain).len(), 1);
     // A certificate says who may.
-    assert_eq!(none.problems(all, true), [""; 0]);
-    assert_eq!(insecure.problems(loopback, true).len(), 1);
+    assert_eq!(none.problems(all, &mutual), [""; 0]);
+    assert_eq!(insecure.problems(loopback, &mutual).len(), 1);
     tokens.write("");
-    assert!(tokens.options().problems(loopback, false)[0].contains("has no [[token]]"));
+    assert!(tokens.options().problems(loopback, &plain)[0].contains("has no [[token]]"));
 }

@@ -12,7 +12,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 
-use super::x509;
+use super::{Names, x509};
 use crate::causes::Causes;
 use crate::time;
 
@@ -28,6 +28,7 @@ pub(super) struct Files {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
     pub(super) client_ca: Option<PathBuf>,
+    pub(super) names: Names,
 }
 
 /// What stands in the files. It is not printed: one of them is a key.
@@ -81,30 +82,24 @@ impl Files {
     /// Reads the files whole, up to their bound.
     pub(super) fn read(&self) -> Result<Contents, Error> {
         Ok(Contents {
-            cert: read("tls.cert-file", &self.cert)?,
-            key: read("tls.key-file", &self.key)?,
-            client_ca: self.client_ca.as_deref().map(|path| read("tls.client-ca-file", path)).transpose()?,
+            cert: read(self.names.cert_file, &self.cert)?,
+            key: read(self.names.key_file, &self.key)?,
+            client_ca: self.client_ca.as_deref().map(|path| read(self.names.client_ca_file, path)).transpose()?,
         })
     }
 
     /// Makes of the files' contents what a connection is begun with.
     pub(super) fn parse(&self, contents: &Contents) -> Result<Loaded, Error> {
         let wrong = |flag, path: &Path, reason: String| Error::Contents { flag, path: path.to_owned(), reason };
-        let chain = certificates(&contents.cert).map_err(|reason| wrong("tls.cert-file", &self.cert, reason))?;
-        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|error| {
-            let reason = match error {
-                pem::Error::NoItemsFound => "holds no private key in PEM that is not encrypted".to_owned(),
-                _ => "is not PEM".to_owned(),
-            };
-            wrong("tls.key-file", &self.key, reason)
-        })?;
+        let chain = certificates(&contents.cert).map_err(|reason| wrong(self.names.cert_file, &self.cert, reason))?;
+        let key = private_key(&contents.key).map_err(|reason| wrong(self.names.key_file, &self.key, reason))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("the provider has suites of TLS 1.2 and 1.3");
         let builder = match (&contents.client_ca, &self.client_ca) {
             (Some(contents), Some(path)) => {
-                let of = |reason| wrong("tls.client-ca-file", path, reason);
+                let of = |reason| wrong(self.names.client_ca_file, path, reason);
                 let mut roots = RootCertStore::empty();
                 for authority in certificates(contents).map_err(of)? {
                     roots.add(authority).map_err(|error| of(format!("holds no authority: {error}")))?;
@@ -126,7 +121,7 @@ impl Files {
                 }
                 error => format!("cannot be used with the certificate in {}: {error}", self.cert.display()),
             };
-            wrong("tls.key-file", &self.key, reason)
+            wrong(self.names.key_file, &self.key, reason)
         })?;
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         Ok(Loaded { config: Arc::new(config), not_after })
@@ -142,6 +137,14 @@ fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
         return Err(Error::Contents { flag, path: path.to_owned(), reason });
     }
     Ok(contents)
+}
+
+/// Reads the private key of a PEM file.
+fn private_key(contents: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(contents).map_err(|error| match error {
+        pem::Error::NoItemsFound => "holds no private key in PEM that is not encrypted".to_owned(),
+        _ => "is not PEM".to_owned(),
+    })
 }
 
 /// Reads the certificates of a PEM file, at least one.

@@ -98,6 +98,7 @@ impl Folder {
             cert_file: Some(self.path("cert.pem")),
             key_file: Some(self.path("key.pem")),
             client_ca_file: ca.exists().then_some(ca),
+            ..Options::default()
         }
     }
 }

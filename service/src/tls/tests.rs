@@ -121,7 +121,7 @@ async fn a_folder_that_is_swapped_is_followed() {
     let options = Options {
         cert_file: Some(mounted.path().join("tls.crt")),
         key_file: Some(mounted.path().join("tls.key")),
-        client_ca_file: None,
+        ..Options::default()
     };
     let tls = Tls::open(&options, &Metrics::new(PROGRAM)).expect("files").expect("TLS");
     let mut state = State::of(&tls.0);

@@ -319,3 +319,30 @@ fn queriers_share_over_tls() {
     assert_eq!(done(&asked), Some(1), "{}", asked.log());
     assert_eq!(done(&unknown), Some(0), "a sibling without a certificate is not let in");
 }
+
+/// Goal: the agent's own port speaks TLS as those of servers do, by settings of its own, beside the certificate that it presents itself.
+#[test]
+fn the_port_of_the_agent_speaks_tls() {
+    let authority = Authority::new();
+    authority.issue("agent");
+    authority.issue("operator");
+    let config = authority.path("agent.toml");
+    std::fs::write(&config, "[[scrape_configs]]\njob_name = \"a\"\ntargets = [\"127.0.0.1:1\"]\n").expect("a file");
+    let own: Vec<String> =
+        authority.flags("agent").iter().map(|flag| flag.replace("--tls.", "--listen-tls.")).collect();
+    let mut args =
+        vec!["--config".to_owned(), config.display().to_string(), authority.flag("--listen-tls.client-ca-file")];
+    args.extend(own);
+    let agent = Program::start("afterglow-agent", &args, &[]);
+    let ca = authority.path("ca.pem").display().to_string();
+    let [cert, key] = ["operator.pem", "operator-key.pem"].map(|name| authority.path(name).display().to_string());
+    let status = |path: &str, more: &[&str]| {
+        let url = format!("https://{}{path}", agent.address());
+        let args = [&["-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", &ca], more, &[&*url]].concat();
+        text(&run("curl", &args).stdout)
+    };
+    assert_eq!(status("/metrics", &[]), "200");
+    assert_eq!(status("/debug/pprof/", &[]), "401");
+    assert_eq!(status("/debug/pprof/", &["--cert", &cert, "--key", &key]), "200");
+    assert_eq!(agent.get("/metrics").0, 400, "it speaks nothing else");
+}
