@@ -31,6 +31,27 @@ fn the_reference_of_settings_is_current() {
     assert_current("docs/configuration.md", &reference(programs()));
 }
 
+/// Goal: whoever reads a manual page learns of each setting what it is called in the environment.
+#[test]
+fn manual_pages_name_the_variable_of_each_setting() {
+    fn check(folder: &Path, name: &str, command: &clap::Command) -> usize {
+        let inner = command.get_subcommands().filter(|inner| !inner.is_hide_set());
+        let below: usize = inner.map(|inner| check(folder, &format!("{name}-{}", inner.get_name()), inner)).sum();
+        let page = std::fs::read_to_string(folder.join(format!("{name}.1"))).expect("each command has a page");
+        let own = command.clone().mut_subcommands(|inner| clap::Command::new(inner.get_name().to_owned()));
+        let mut named = 0;
+        for variable in variables([own]).lines() {
+            assert!(page.contains(&format!("[env: {variable}]")), "{name}.1 does not name {variable}:\n{page}");
+            named += 1;
+        }
+        below + named
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    super::write_manual(folder.path()).expect("pages");
+    let named = check(folder.path(), "afterglow", &super::Program::command());
+    assert!(named > 300, "{named} settings");
+}
+
 #[test]
 fn the_known_environment_variables_are_those_of_the_settings() {
     assert_current("service/src/config/variables.txt", &variables(programs()));

@@ -139,11 +139,11 @@ async fn run(command: Command) -> ExitCode {
     }
 }
 
-/// Writes a page for each command.
+/// Writes a page for each command, with the environment variable of each setting.
 fn write_manual(folder: &Path) -> anyhow::Result<()> {
     let cannot = || format!("cannot write manual pages into {}", folder.display());
     std::fs::create_dir_all(folder).with_context(cannot)?;
-    clap_mangen::generate_to(Program::command(), folder).with_context(cannot)
+    clap_mangen::generate_to(config::with_environment_in_help(Program::command()), folder).with_context(cannot)
 }
 
 /// The exit code of wrong usage, as clap has it.

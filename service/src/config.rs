@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+pub use name::with_environment_in_help;
 pub use reference::{reference, variables};
 pub use value::{ByteSize, Secret, not_within, too_large};
 
@@ -120,7 +121,7 @@ pub fn load<C: Settings>() -> Result<C, Exit> {
 fn resolve<C: Settings>(arguments: Vec<OsString>, environment: &BTreeMap<String, OsString>) -> Result<C, Exit> {
     // First what the command line alone says, without demanding what the file may hold: is it well-formed, which
     // command is meant, which file. Help is among the errors.
-    let command = name::with_environment_in_help(C::command());
+    let command = with_environment_in_help(C::command());
     let (given, arguments, mut refused) = read_command_line(&command, arguments)?;
 
     let mut layers = Layers::new(&command, &given);

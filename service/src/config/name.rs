@@ -30,8 +30,8 @@ pub(super) fn is_list(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Append) || arg.get_num_args().is_some_and(|range| range.max_values() > 1)
 }
 
-/// Names the environment variable of each setting in its help.
-pub(super) fn with_environment_in_help(command: Command) -> Command {
+/// Names the environment variable of each setting in its help, for whatever is made of a command besides `--help`, such as manual pages.
+pub fn with_environment_in_help(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let Some(key) = key(&arg) else { return arg };
         let variable = format!("[env: {}]", environment(key));
