@@ -174,7 +174,28 @@ impl File {
     pub fn read(path: &Path) -> Result<Self, String> {
         let text =
             std::fs::read_to_string(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
-        text.parse().map_err(|error| format!("{}: {error}", path.display()))
+        #[expect(clippy::disallowed_methods, reason = "variables that the file names are no settings of ours")]
+        let variable = |name: &str| std::env::var(name).ok();
+        let file = text.parse::<Self>().and_then(|file| file.expanded(&variable));
+        file.map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Puts variables of the environment in place of `${NAME}` in targets and values of labels, so that one file serves every machine.
+    fn expanded(mut self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let jobs = &mut self.scrape_configs;
+        let targets = jobs.iter_mut().flat_map(|job| {
+            job.targets.iter_mut().chain(job.static_configs.iter_mut().flat_map(|group| &mut group.targets))
+        });
+        for target in targets {
+            *target = expand(target, variable).map_err(|error| format!("target {target:?}: {error}"))?;
+        }
+        let labels = jobs.iter_mut().flat_map(|job| {
+            std::iter::once(&mut job.labels).chain(job.static_configs.iter_mut().map(|g| &mut g.labels))
+        });
+        for (name, value) in std::iter::once(&mut self.labels).chain(labels).flatten() {
+            *value = expand(value, variable).map_err(|error| format!("label {name:?}: {error}"))?;
+        }
+        Ok(self)
     }
 
     /// Returns what is wrong beyond what could not be read, one sentence each.
@@ -395,6 +416,25 @@ impl<'de> Deserialize<'de> for ProfileConfig {
     }
 }
 
+/// Puts variables in place of `${NAME}`; all else stays as it is.
+fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, behind) = after.split_once('}').ok_or("${ has no }")?;
+        let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !is_name(name) {
+            return Err(format!("${{{name}}} is no name of a variable"));
+        }
+        let value = variable(name).filter(|value| !value.is_empty());
+        expanded.push_str(before);
+        expanded.push_str(&value.ok_or_else(|| format!("the environment has no variable {name}"))?);
+        rest = behind;
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
 /// Checks that a target is `HOST:PORT` and nothing more.
 fn check_target(target: &str) -> Result<(), String> {
     let port = target.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
@@ -448,6 +488,37 @@ mod tests {
         assert!(endpoints[1].offset != endpoints[2].offset, "scrapes are spread");
     }
 
+    /// Goal: a file names the machine that it is on by variables, in targets and labels, and what is not there is said.
+    #[test]
+    fn variables_stand_in_targets_and_labels() {
+        let variable = |name: &str| match name {
+            "NODE_IP" => Some("10.0.0.7".to_owned()),
+            "NODE_NAME" => Some("node-1".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        let expanded = |text: &str| text.parse::<File>().unwrap().expanded(&variable);
+        let text = "labels = { node = \"${NODE_NAME}\" }\n[[scrape_configs]]\njob_name = \"a\"\nprofiles = [\"heap\"]\n\
+                    targets = [\"${NODE_IP}:6060\"]\n[[scrape_configs.static_configs]]\ntargets = [\"x:1\"]\n\
+                    labels = { at = \"${NODE_NAME}/${NODE_IP}, 5$\" }\n";
+        let endpoints = expanded(text).unwrap().plan().unwrap();
+        let of = |number: usize| (endpoints[number].target.as_str(), &endpoints[number].labels);
+        assert_eq!(
+            (of(0).0, of(0).1["node"].as_str(), of(0).1["instance"].as_str()),
+            ("10.0.0.7:6060", "node-1", "10.0.0.7:6060")
+        );
+        assert_eq!((of(1).0, of(1).1["at"].as_str()), ("x:1", "node-1/10.0.0.7, 5$"));
+        for (target, said) in [
+            ("${NOWHERE}:1", "target \"${NOWHERE}:1\": the environment has no variable NOWHERE"),
+            ("${EMPTY}:1", "target \"${EMPTY}:1\": the environment has no variable EMPTY"),
+            ("${NODE_IP:1", "target \"${NODE_IP:1\": ${ has no }"),
+            ("${a b}:1", "target \"${a b}:1\": ${a b} is no name of a variable"),
+        ] {
+            let text = format!("[[scrape_configs]]\njob_name = \"a\"\ntargets = [\"{target}\"]\n");
+            assert_eq!(expanded(&text).unwrap_err(), said);
+        }
+    }
+
     #[test]
     fn the_example_file_is_good() {
         let endpoints = plan(include_str!("../../agent.example.toml")).unwrap();
@@ -465,7 +536,9 @@ mod tests {
                 text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
             assert!(!examples.is_empty(), "{name} lost its examples");
             for example in examples {
-                let endpoints = plan(example).unwrap_or_else(|problems| panic!("{name}: {problems:?}\n{example}"));
+                let file = example.parse::<File>().unwrap().expanded(&|_| Some("10.0.0.7".to_owned()));
+                let endpoints = file.unwrap().plan();
+                let endpoints = endpoints.unwrap_or_else(|problems| panic!("{name}: {problems:?}\n{example}"));
                 assert!(!endpoints.is_empty(), "{name}: {example}");
             }
         }
