@@ -46,7 +46,7 @@ def pods(rendered: list[dict]) -> dict[str, dict]:
     """Returns the spec of every pod that the objects make, by the object's name."""
     specs = {}
     for parsed in rendered:
-        if parsed["kind"] == "Deployment":
+        if parsed["kind"] in ("Deployment", "DaemonSet"):
             specs[parsed["metadata"]["name"]] = parsed["spec"]["template"]["spec"]
         elif parsed["kind"] == "Pod":
             specs[parsed["metadata"]["name"]] = parsed["spec"]

@@ -22,7 +22,7 @@ CUSTOM = {
 }
 KINDS = {
     ("", "v1"): ["ConfigMap", "Pod", "Secret", "Service", "ServiceAccount"],
-    ("apps", "v1"): ["Deployment"],
+    ("apps", "v1"): ["DaemonSet", "Deployment"],
     ("autoscaling", "v2"): ["HorizontalPodAutoscaler"],
     ("networking.k8s.io", "v1"): ["Ingress", "NetworkPolicy"],
     ("policy", "v1"): ["PodDisruptionBudget"],

@@ -25,6 +25,14 @@ PATIENCE_SECONDS = 60
 # What a Secret of tokens holds.
 TOKENS = f'[[token]]\nname = "agents"\nsha256 = "{"0" * 64}"\nroles = ["write"]\ntenants = ["anonymous"]\n'
 
+
+def value_of(variable: dict) -> str:
+    """Returns what a variable of a container has in a pod, or something like it."""
+    of_the_node = {"status.hostIP": "192.0.2.1", "spec.nodeName": "node-1"}
+    field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+    return of_the_node[field] if field else variable.get("value", "from-a-secret")
+
+
 def of_afterglow(specs: dict[str, dict]) -> list[tuple[str, dict]]:
     """Returns the containers that run Afterglow, with the names of their pods."""
     return [(name, c) for name, spec in specs.items() for c in containers(spec) if IMAGE in c["image"]]
@@ -59,8 +67,8 @@ def test_the_programs_take_every_flag(values: str, rendered: dict, tmp_path: pat
             args = [arg.replace("/etc/afterglow/agent.toml", str(file)) for arg in args]
         tokens = tmp_path / "tokens.toml"
         tokens.write_text(TOKENS)
-        args = [arg.replace("/etc/afterglow/auth/tokens.toml", str(tokens)).replace("/etc/ssl/", f"{tmp_path}/") for arg in args]
-        env = {variable["name"]: variable.get("value", "from-a-secret") for variable in container.get("env", [])}
+        args = [re.sub("/etc/afterglow[/-]auth/tokens.toml", str(tokens), arg).replace("/etc/ssl/", f"{tmp_path}/") for arg in args]
+        env = {variable["name"]: value_of(variable) for variable in container.get("env", [])}
         done = subprocess.run([PROGRAM, *args, "--check-config"], env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         assert done.returncode == 0, f"{name}: {done.stderr}"
         tried += 1
@@ -132,7 +140,11 @@ class Processes:
     def start_agent(self) -> None:
         file = self.folder / "agent.toml"
         file.write_text(self.here(self.agent_config).replace("[[scrape_configs]]", '[[scrape_configs]]\nscrape_interval = "2s"'))
-        args = [arg.replace("/etc/afterglow/agent.toml", str(file)) for arg in self.agent_container["args"]]
+        (self.folder / "tokens.toml").write_text(TOKENS)
+        here = {"/etc/afterglow/agent.toml": file, "/etc/afterglow-auth/tokens.toml": self.folder / "tokens.toml"}
+        args = list(self.agent_container["args"])
+        for there, path in here.items():
+            args = [arg.replace(there, str(path)) for arg in args]
         self.start_server("agent", {**self.agent_container, "args": args, "env": []})
 
     def test_container(self, name: str) -> subprocess.CompletedProcess:

@@ -14,8 +14,8 @@ SCHEMAS = ROOT / ".cache/schemas/{{.ResourceKind}}{{.KindSuffix}}.json"
 NOT_OURS = "container-image-pull-policy"
 
 
-def test_six_sets_of_values_are_tried() -> None:
-    assert SETS == ["everything", "gateway", "ha", "ingress", "small", "trial"]
+def test_seven_sets_of_values_are_tried() -> None:
+    assert SETS == ["everything", "gateway", "ha", "ingress", "nodes", "small", "trial"]
 
 
 def test_lint_has_nothing_to_say(values: str) -> None:
@@ -55,7 +55,8 @@ def test_an_operator_finds_nothing_critical(values: str) -> None:
 def test_nothing_keeps_a_volume_and_nothing_may_ask_the_api(values: str, rendered: dict) -> None:
     kinds = {parsed["kind"] for parsed in rendered[values]}
     assert "Deployment" in kinds
-    assert not kinds & {"StatefulSet", "DaemonSet", "PersistentVolumeClaim", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"}
+    assert ("DaemonSet" in kinds) == (values == "nodes")
+    assert not kinds & {"StatefulSet", "PersistentVolumeClaim", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"}
 
 
 def test_every_pod_keeps_to_the_restricted_standard(values: str, rendered: dict) -> None:
@@ -92,7 +93,7 @@ def test_a_policy_stands_before_every_pod(values: str, rendered: dict) -> None:
     policies = [parsed["spec"]["podSelector"]["matchLabels"] for parsed in rendered[values] if parsed["kind"] == "NetworkPolicy"]
     for parsed in rendered[values]:
         labels = parsed["metadata"]["labels"] if parsed["kind"] == "Pod" else None
-        if parsed["kind"] == "Deployment":
+        if parsed["kind"] in ("Deployment", "DaemonSet"):
             labels = parsed["spec"]["template"]["metadata"]["labels"]
         if labels is not None:
             assert any(policy.items() <= labels.items() for policy in policies), parsed["metadata"]["name"]
@@ -125,6 +126,40 @@ def test_there_is_never_a_second_agent(rendered: dict) -> None:
     assert agent["spec"]["strategy"] == {"type": "Recreate"}
 
 
+def test_each_node_has_one_agent_which_knows_its_node(rendered: dict) -> None:
+    (agent,) = [parsed for parsed in rendered["nodes"] if parsed["kind"] == "DaemonSet"]
+    assert agent["spec"]["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "10%"}}
+    assert "replicas" not in agent["spec"] and "strategy" not in agent["spec"]
+    spec = agent["spec"]["template"]["spec"]
+    fields = {v["name"]: v["valueFrom"]["fieldRef"]["fieldPath"] for v in spec["containers"][0]["env"] if "fieldRef" in v["valueFrom"]}
+    assert fields == {"NODE_IP": "status.hostIP", "NODE_NAME": "spec.nodeName"}
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert not [parsed for parsed in rendered["nodes"] if parsed["kind"] == "Deployment" and parsed["metadata"]["name"].endswith("-agent")]
+
+
+def test_the_agent_lets_in_who_the_others_let_in(rendered: dict) -> None:
+    for values, name, guard in (("everything", "glow-agent", "--auth.tokens-file=/etc/afterglow-auth/tokens.toml"), ("ha", "glow-afterglow-agent", "--insecure")):
+        (container,) = pods(rendered[values])[name]["containers"]
+        assert [arg for arg in container["args"] if arg.startswith(("--auth", "--insecure"))] == [guard]
+        mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+        # Nothing can be mounted within a ConfigMap.
+        assert not any(other.startswith(f"{mount}/") for mount in mounts for other in mounts), mounts
+
+
+def test_queriers_find_and_reach_each_other(rendered: dict) -> None:
+    for values in ("nodes", "ha"):
+        (container,) = pods(rendered[values])["glow-afterglow-querier"]["containers"]
+        assert "--query.siblings=dns+glow-afterglow-querier-headless:4200" in container["args"]
+        assert "glow-afterglow-querier-headless" in [parsed["metadata"]["name"] for parsed in rendered[values] if parsed["kind"] == "Service"]
+        (policy,) = [parsed["spec"] for parsed in rendered[values] if parsed["kind"] == "NetworkPolicy" and parsed["metadata"]["name"].endswith("-querier")]
+        to = [{"podSelector": policy["podSelector"]}]
+        assert {"to": to, "ports": [{"port": 4200, "protocol": "TCP"}]} in policy["egress"]
+        token = [v for v in container["env"] if v["name"] == "AFTERGLOW_QUERY_SIBLINGS_TOKEN"] if "env" in container else []
+        assert [v["valueFrom"]["secretKeyRef"]["key"] for v in token] == (["siblings.token"] if values == "nodes" else [])
+    for values in ("everything", "gateway", "ingress", "small", "trial"):
+        assert not [c for spec in pods(rendered[values]).values() for c in containers(spec) if "siblings" in str(c)], values
+
+
 def test_tls_goes_from_end_to_end(rendered: dict) -> None:
     specs = pods(rendered["ha"])
     for component in ("ingester", "querier", "maintainer"):
@@ -152,7 +187,7 @@ def test_tls_goes_from_end_to_end(rendered: dict) -> None:
 
 
 def test_without_tls_nothing_speaks_of_it(rendered: dict) -> None:
-    for values in ("everything", "gateway", "ingress", "small", "trial"):
+    for values in ("everything", "gateway", "ingress", "nodes", "small", "trial"):
         assert not [c for spec in pods(rendered[values]).values() for c in containers(spec) if "tls" in str(c.get("args"))], values
     # The chart's own clients say that their tokens go in the clear, as everything does.
     assert "--token-in-clear" in pods(rendered["everything"])["glow-agent"]["containers"][0]["args"]
@@ -173,6 +208,9 @@ REFUSED = {
     "image.pullPolicy=Sometimes": "value must be one of",
     "image.digest=sha256:abc": "does not match pattern",
     "logFormat=xml": "value must be one of",
+    "agent.kind=StatefulSet": "value must be one of",
+    "agent.enabled=true,agent.kind=DaemonSet": "the agent of each node would scrape the same",
+    "querier.siblings.enabled=true,querier.settings.query\\.siblings=a:1": "say it once",
     "agent.replicas=2": "additional properties 'replicas' not allowed",
     "querier.autoscaling.minReplicas=0": "minimum",
     "querier.diskCache.enabled=true": "counts against querier.resources.limits.ephemeral-storage",

@@ -23,7 +23,7 @@ says otherwise, and is empty where tls.enabled is false.
 {{- ternary "https" "http" .Values.tls.enabled -}}
 {{- end -}}
 
-{{/* Flags of a server; siblings are asked over TLS where there are any. From (dict "root" $ "settings" (dict ...)). */}}
+{{/* Flags of a server; siblings are asked over TLS where there are any. From (dict "root" $ "siblings" "dns+..."). */}}
 {{- define "afterglow.tlsServerFlags" -}}
 {{- if include "afterglow.tlsSecret" .root }}
 - "--tls.cert-file=/etc/ssl/afterglow/tls.crt"
@@ -31,7 +31,7 @@ says otherwise, and is empty where tls.enabled is false.
 {{- if include "afterglow.tlsClientSecret" .root }}
 - "--tls.client-ca-file=/etc/ssl/afterglow/ca.crt"
 {{- end }}
-{{- if hasKey .settings "query.siblings" }}
+{{- if .siblings }}
 - "--query.siblings-ca-file=/etc/ssl/afterglow/ca.crt"
 {{- if include "afterglow.tlsClientSecret" .root }}
 - "--query.siblings-cert-file=/etc/ssl/afterglow-client/tls.crt"

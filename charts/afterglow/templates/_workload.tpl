@@ -1,6 +1,7 @@
 {{/*
-A Deployment of Afterglow. All tiers are one program with one pod's shape; they differ in the subcommand, its flags, and their values.
-From (dict "root" $ "component" "ingester" "args" (list ...) "storage" true), where storage says whether the pod talks to the bucket.
+A Deployment of Afterglow, or a DaemonSet. All tiers are one program with one pod's shape; they differ in the subcommand, its flags, and
+their values. From (dict "root" $ "component" "ingester" "args" (list ...) "storage" true), where storage says whether the pod talks to the
+bucket, and kind may be "DaemonSet".
 */}}
 
 {{/* Settings as flags, sorted by name; a list repeats its flag, true is a flag alone, false is none. Helm reads all numbers as floats. */}}
@@ -38,24 +39,41 @@ From (dict "root" $ "component" "ingester" "args" (list ...) "storage" true), wh
 {{- end }}
 {{- end -}}
 
-{{- define "afterglow.deployment" -}}
+{{/* Where queriers find each other, as query.siblings has it; empty where they do not. Takes the root context. */}}
+{{- define "afterglow.siblings" -}}
+{{- $given := get .Values.querier.settings "query.siblings" -}}
+{{- if not .Values.querier.siblings.enabled -}}
+{{- $given -}}
+{{- else if $given -}}
+{{- fail "querier.siblings.enabled says where siblings are, and so does querier.settings.query.siblings: say it once" -}}
+{{- else -}}
+{{- printf "dns+%s-headless:%v" (include "afterglow.componentName" (dict "root" . "component" "querier")) .Values.querier.service.port -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "afterglow.workload" -}}
 {{- $root := .root -}}
 {{- $values := index $root.Values .component -}}
 {{- $isDemo := and .storage (eq (include "afterglow.isDemo" $root) "true") -}}
-{{- $tokens := and .storage (include "afterglow.tokensSecret" $root) -}}
+{{- $kind := default "Deployment" .kind -}}
+{{- $siblings := "" -}}
+{{- if eq .component "querier" }}{{ $siblings = include "afterglow.siblings" $root }}{{ end -}}
+{{- $tokens := include "afterglow.tokensSecret" $root -}}
+{{- /* The agent's file is mounted as /etc/afterglow, in which nothing can be mounted. */ -}}
+{{- $tokensFolder := ternary "/etc/afterglow/auth" "/etc/afterglow-auth" .storage -}}
 {{- $mounts := default list .volumeMounts -}}
 {{- $volumes := default list .volumes -}}
 {{- if $tokens -}}
 {{- $items := list (dict "key" "tokens.toml" "path" "tokens.toml") -}}
-{{- $mounts = append $mounts (dict "name" "tokens" "mountPath" "/etc/afterglow/auth" "readOnly" true) -}}
+{{- $mounts = append $mounts (dict "name" "tokens" "mountPath" $tokensFolder "readOnly" true) -}}
 {{- $volumes = append $volumes (dict "name" "tokens" "secret" (dict "secretName" $tokens "defaultMode" 288 "items" $items)) -}}
 {{- end -}}
-{{- $tls := dict "root" $root "isServer" .storage "isClient" (or (not .storage) (hasKey $values.settings "query.siblings")) -}}
+{{- $tls := dict "root" $root "isServer" .storage "isClient" (or (not .storage) $siblings) -}}
 {{- $mounts = concat $mounts (include "afterglow.tlsVolumeMounts" $tls | fromYamlArray) -}}
 {{- $volumes = concat $volumes (include "afterglow.tlsVolumes" $tls | fromYamlArray) -}}
 {{- $scheme := ternary "HTTPS" "HTTP" (and .storage $root.Values.tls.enabled) -}}
 apiVersion: apps/v1
-kind: Deployment
+kind: {{ $kind }}
 metadata:
   name: {{ include "afterglow.componentName" . }}
   namespace: {{ $root.Release.Namespace }}
@@ -65,11 +83,11 @@ metadata:
   {{- . | nindent 2 }}
   {{- end }}
 spec:
-  {{- if not (dig "autoscaling" "enabled" false $values) }}
+  {{- if not (or (eq $kind "DaemonSet") (dig "autoscaling" "enabled" false $values)) }}
   replicas: {{ .replicas | default $values.replicas }}
   {{- end }}
   revisionHistoryLimit: 5
-  strategy:
+  {{ ternary "updateStrategy" "strategy" (eq $kind "DaemonSet") }}:
     {{- toYaml (default $values.updateStrategy .strategy) | nindent 4 }}
   selector:
     matchLabels:
@@ -115,14 +133,22 @@ spec:
             {{- if .storage }}
             - {{ printf "--storage=%s" (include "afterglow.storageUrl" $root) | quote }}
             {{- if $tokens }}
-            - "--auth.tokens-file=/etc/afterglow/auth/tokens.toml"
+            - {{ printf "--auth.tokens-file=%s/tokens.toml" $tokensFolder | quote }}
             {{- else if not (include "afterglow.tlsClientSecret" $root) }}
             - "--insecure"
             {{- end }}
-            {{- with include "afterglow.tlsServerFlags" (dict "root" $root "settings" $values.settings) | trim }}
+            {{- if and $siblings (not (hasKey $values.settings "query.siblings")) }}
+            - {{ printf "--query.siblings=%s" $siblings | quote }}
+            {{- end }}
+            {{- with include "afterglow.tlsServerFlags" (dict "root" $root "siblings" $siblings) | trim }}
             {{- . | nindent 12 }}
             {{- end }}
             {{- else }}
+            {{- if $tokens }}
+            - {{ printf "--auth.tokens-file=%s/tokens.toml" $tokensFolder | quote }}
+            {{- else }}
+            - "--insecure"
+            {{- end }}
             {{- with include "afterglow.tlsClientFlags" $root | trim }}
             {{- . | nindent 12 }}
             {{- end }}
