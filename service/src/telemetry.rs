@@ -1,20 +1,23 @@
 //! Logs and traces of a program.
 //!
 //! Logs go to stderr as text for people or JSON for machines. Spans go to an OpenTelemetry collector where the usual
-//! variables name one (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`, over gRPC);
+//! variables name one (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`, over gRPC), over TLS where that begins with
+//! `https://` ([`collector`]);
 //! `OTEL_SDK_DISABLED=true` keeps them here, and without an endpoint nothing is recorded. The trace context of W3C
 //! crosses programs: [`extract`] reads it from a request, [`inject`] writes it into one.
 //!
 //! Fields carry the data, the text says what happened; a request is one info line at most, loops speak at debug.
 
+mod collector;
 mod propagation;
 
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_otlp::{WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Subscriber;
@@ -23,7 +26,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::Program;
+use collector::Collector;
+
+use crate::{Program, tls};
 
 pub use propagation::{Propagate, extract, inject};
 
@@ -70,6 +75,17 @@ pub enum Error {
         /// Its value.
         protocol: String,
     },
+    /// A file that is needed to speak TLS with the collector cannot be used.
+    #[error("cannot speak TLS with the collector of spans")]
+    Tls(#[from] tls::Error),
+    /// Of a certificate and its key one is missing.
+    #[error("{given} is given without {missing}")]
+    HalfPair {
+        /// The variable that is set.
+        given: &'static str,
+        /// The one that goes with it.
+        missing: &'static str,
+    },
     /// The exporter of spans cannot be built.
     #[error("the exporter of spans cannot be built (OTEL_EXPORTER_OTLP_*)")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
@@ -100,7 +116,7 @@ const DIRECTIVES: &str =
 pub fn init(program: Program, options: &Options) -> Result<Telemetry, Error> {
     #[expect(clippy::disallowed_methods, reason = "variables that others have named are read where they are meant")]
     let wanted = Wanted::from_env(&|name| std::env::var(name).ok())?;
-    let provider = wanted.endpoint.map(|endpoint| provider(program, wanted.service_name, endpoint)).transpose()?;
+    let provider = wanted.collector.map(|collector| provider(program, wanted.service_name, &collector)).transpose()?;
     let colour = wanted.colour && io::stderr().is_terminal();
     let lines = lines(options.log_format, colour, io::stderr).with_filter(filter(options, wanted.rust_log)?);
     let subscriber = tracing_subscriber::registry().with(provider.as_ref().map(spans)).with(lines);
@@ -113,7 +129,7 @@ pub fn init(program: Program, options: &Options) -> Result<Telemetry, Error> {
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     /// Where spans go, if anywhere.
-    endpoint: Option<String>,
+    collector: Option<Collector>,
     service_name: Option<String>,
     colour: bool,
     rust_log: Option<String>,
@@ -132,6 +148,7 @@ impl Wanted {
             || set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
         let endpoint =
             first(["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]).filter(|_| !disabled);
+        let file = |names| first(names).map(|(name, path)| (name, PathBuf::from(path)));
         let protocol = first(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]);
         if let (Some(_), Some((setting, protocol))) = (&endpoint, protocol)
             && protocol != "grpc"
@@ -139,7 +156,14 @@ impl Wanted {
             return Err(Error::Protocol { setting, protocol });
         }
         Ok(Self {
-            endpoint: endpoint.map(|(_, endpoint)| endpoint),
+            collector: endpoint.map(|(_, endpoint)| Collector {
+                endpoint,
+                is_insecure: first(["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"])
+                    .is_some_and(|(_, value)| value.eq_ignore_ascii_case("true")),
+                ca: file(["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"]),
+                cert: file(["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"]),
+                key: file(["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"]),
+            }),
             service_name: set("OTEL_SERVICE_NAME"),
             colour: set("NO_COLOR").is_none(),
             rust_log: set("RUST_LOG"),
@@ -165,8 +189,12 @@ impl Telemetry {
 
 /// Builds the way of spans to the collector. Headers, time-outs, batches and the sampler come from the variables
 /// OTEL_*, which the SDK reads.
-fn provider(program: Program, service_name: Option<String>, endpoint: String) -> Result<SdkTracerProvider, Error> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+fn provider(program: Program, service_name: Option<String>, collector: &Collector) -> Result<SdkTracerProvider, Error> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(&collector.endpoint);
+    let exporter = match collector.tls()? {
+        Some(tls) => exporter.with_tls_config(tls).build()?,
+        None => exporter.build()?,
+    };
     let resource = Resource::builder()
         .with_service_name(service_name.unwrap_or_else(|| program.name.to_owned()))
         .with_attribute(KeyValue::new("service.version", program.version))

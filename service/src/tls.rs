@@ -28,6 +28,7 @@ use rustls::pki_types::CertificateDer;
 use crate::Metrics;
 
 pub use files::Error;
+pub(crate) use files::{read_certificates, read_key};
 
 use files::{Files, Loaded};
 

@@ -23,7 +23,8 @@ settings in effect, and where each comes from.
 Sizes are bytes or carry a unit (`32MiB`, `64kB`), durations as well (`250ms`, `10s`, `20m`). Lists are written
 `[\"a\", \"b\"]` in the file and as a repeated flag. Storage credentials come from the variables of their provider
 (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL_S3` ...), traces from OpenTelemetry's
-(`OTEL_EXPORTER_OTLP_ENDPOINT`, to which traces go over gRPC and nothing else, `OTEL_SERVICE_NAME` ...), `RUST_LOG` goes over `--log-level`, and `NO_COLOR` takes the
+(`OTEL_EXPORTER_OTLP_ENDPOINT`, to which traces go over gRPC and nothing else, with `https://` over TLS, `OTEL_EXPORTER_OTLP_CERTIFICATE` for
+the authorities of that, `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `OTEL_EXPORTER_OTLP_CLIENT_KEY`, `OTEL_SERVICE_NAME` ...), `RUST_LOG` goes over `--log-level`, and `NO_COLOR` takes the
 colour from the logs.
 ";
 

@@ -2,17 +2,21 @@
 //! programs whole.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::trace::v1::Span;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tracing::Instrument as _;
 
 use super::*;
 use crate::listen;
 use crate::testing::{Lines, PROGRAM, Running, push, subscribe};
+use crate::tls::testing::{Authority, Folder};
 
 fn wanted(variables: &[(&str, &str)]) -> Result<Wanted, Error> {
     let variables: HashMap<&str, &str> = variables.iter().copied().collect();
@@ -21,7 +25,8 @@ fn wanted(variables: &[(&str, &str)]) -> Result<Wanted, Error> {
 
 #[test]
 fn variables_of_opentelemetry() {
-    let endpoint = |variables: &[(&str, &str)]| wanted(variables).expect("readable").endpoint;
+    let collector = |variables: &[(&str, &str)]| wanted(variables).expect("readable").collector;
+    let endpoint = |variables: &[(&str, &str)]| collector(variables).map(|collector| collector.endpoint);
     let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4317");
     let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:4317");
     assert_eq!(endpoint(&[]), None);
@@ -38,6 +43,22 @@ fn variables_of_opentelemetry() {
         endpoint(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]),
         None,
         "nothing is sent, so nothing is wrong"
+    );
+    let files = [
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "all.pem"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "traces.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "client.pem"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "client-key.pem"),
+    ];
+    let found = collector(&[&[all], &files[..]].concat()).expect("an endpoint");
+    let name = |named: Option<(&str, PathBuf)>| named.map(|(variable, path)| format!("{variable}={}", path.display()));
+    assert_eq!(
+        [name(found.ca), name(found.cert), name(found.key)].map(Option::unwrap_or_default),
+        [
+            "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE=traces.pem",
+            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=client.pem",
+            "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY=client-key.pem",
+        ]
     );
 }
 
@@ -115,10 +136,10 @@ fn levels_and_directives() {
 
 /// A collector that keeps what it gets: the attributes of the resource as text, and the spans.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<(String, Span)>>>);
+struct Received(Arc<Mutex<Vec<(String, Span)>>>);
 
 #[tonic::async_trait]
-impl TraceService for Collector {
+impl TraceService for Received {
     async fn export(
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
@@ -136,13 +157,14 @@ impl TraceService for Collector {
 /// last of them.
 #[tokio::test]
 async fn a_trace_crosses_grpc_and_reaches_the_collector() {
-    let collector = Collector::default();
+    let received = Received::default();
     let listener = listen::bind(([127, 0, 0, 1], 0).into()).await.expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-    let routes = tonic::service::Routes::new(TraceServiceServer::new(collector.clone())).into_axum_router();
+    let routes = tonic::service::Routes::new(TraceServiceServer::new(received.clone())).into_axum_router();
     tokio::spawn(async move { axum::serve(listener, routes).await });
 
-    let provider = provider(PROGRAM, None, endpoint).expect("an exporter");
+    let collector = Collector { endpoint, ..Collector::default() };
+    let provider = provider(PROGRAM, None, &collector).expect("an exporter");
     {
         // The test's runtime has one thread, so this is the subscriber of the server's tasks, too.
         let subscriber = tracing_subscriber::registry().with(spans(&provider));
@@ -158,7 +180,7 @@ async fn a_trace_crosses_grpc_and_reaches_the_collector() {
     }
     Telemetry { provider: Some(provider) }.shutdown().await;
 
-    let spans = collector.0.lock().expect("not poisoned").clone();
+    let spans = received.0.lock().expect("not poisoned").clone();
     let named = |name: &str| {
         let found = spans.iter().find(|(_, span)| span.name == name);
         &found.unwrap_or_else(|| panic!("no span {name} among {spans:?}")).1
@@ -177,6 +199,68 @@ async fn a_trace_crosses_grpc_and_reaches_the_collector() {
         spans.iter().all(|(_, span)| !span.name.contains("opentelemetry")),
         "the export itself is not traced: {spans:?}"
     );
+}
+
+/// Makes a span, flushes it, and returns the names of what has arrived.
+async fn send(collector: &Collector, received: &Received) -> Vec<String> {
+    subscribe();
+    let provider = provider(PROGRAM, None, collector).expect("an exporter");
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(spans(&provider)), || {
+        tracing::info_span!("commit").in_scope(|| {});
+    });
+    Telemetry { provider: Some(provider) }.shutdown().await;
+    std::mem::take(&mut *received.0.lock().expect("not poisoned")).into_iter().map(|(_, span)| span.name).collect()
+}
+
+/// Goal: spans reach a collector that speaks TLS and asks for a certificate, verified by the authority that is named; they go to nobody
+/// who is not verified, and to a collector that asks for a certificate not without one.
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_reach_a_collector_over_tls() {
+    let authority = Authority::new();
+    let folder = Folder::new(&authority.issue("collector"), Some(&authority.pem));
+    let read = |name: &str| std::fs::read_to_string(folder.path(name)).expect("a file");
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(read("cert.pem"), read("key.pem")))
+        .client_ca_root(Certificate::from_pem(&authority.pem));
+    let received = Received::default();
+    let listener = listen::bind(([127, 0, 0, 1], 0).into()).await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let mut server = tonic::transport::Server::builder().tls_config(tls).expect("TLS");
+    let service = TraceServiceServer::new(received.clone());
+    tokio::spawn(server.add_service(service).serve_with_incoming(TcpIncoming::from(listener)));
+
+    let own = Folder::new(&authority.issue("agent"), None);
+    let named = |path: &Path| Some(("OTEL_EXPORTER_OTLP_X", path.to_owned()));
+    let good = Collector {
+        endpoint: format!("https://localhost:{port}"),
+        ca: named(&folder.path("ca.pem")),
+        cert: named(&own.path("cert.pem")),
+        key: named(&own.path("key.pem")),
+        is_insecure: false,
+    };
+    assert_eq!(send(&good, &received).await, ["commit"]);
+    let without_scheme = Collector { endpoint: format!("localhost:{port}"), ..good.clone() };
+    assert_eq!(send(&without_scheme, &received).await, ["commit"], "as OpenTelemetry has it");
+
+    let other = Folder::new(&authority.issue("other"), Some(&Authority::new().pem));
+    let unverified = Collector { ca: named(&other.path("ca.pem")), ..good.clone() };
+    assert_eq!(send(&unverified, &received).await, [""; 0]);
+    let without_own = Collector { cert: None, key: None, ..good.clone() };
+    assert_eq!(send(&without_own, &received).await, [""; 0]);
+
+    let said = |collector: &Collector| {
+        let error = collector.tls().expect_err("no such file");
+        crate::causes::Causes(&error).to_string()
+    };
+    let missing = said(&Collector { ca: named(Path::new("/nowhere/ca.pem")), ..good.clone() });
+    let want = "cannot speak TLS with the collector of spans: OTEL_EXPORTER_OTLP_X /nowhere/ca.pem: cannot be read: ";
+    assert!(missing.starts_with(want), "{missing}");
+    let key = said(&Collector { cert: named(&own.path("key.pem")), ..good.clone() });
+    assert!(key.ends_with("key.pem: holds no certificate in PEM"), "{key}");
+    let half = said(&Collector { key: None, ..good.clone() });
+    assert_eq!(half, "OTEL_EXPORTER_OTLP_X is given without OTEL_EXPORTER_OTLP_CLIENT_KEY");
+    let in_clear = Collector { endpoint: "http://localhost:4317".to_owned(), ca: named(Path::new("/nowhere")), ..good };
+    assert!(in_clear.tls().expect("nothing is read").is_none());
 }
 
 #[test]

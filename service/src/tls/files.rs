@@ -128,6 +128,30 @@ impl Files {
     }
 }
 
+/// Reads the authorities, or the chain of a certificate, of a PEM file, for whoever is a client; `flag` is the setting.
+///
+/// # Errors
+/// It cannot be read, or holds none.
+pub(crate) fn read_certificates(flag: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+    let contents = read(flag, path)?;
+    match certificates(&contents) {
+        Ok(_) => Ok(contents),
+        Err(reason) => Err(Error::Contents { flag, path: path.to_owned(), reason }),
+    }
+}
+
+/// Reads the private key of a PEM file, for whoever is a client; `flag` is the setting.
+///
+/// # Errors
+/// It cannot be read, or holds none.
+pub(crate) fn read_key(flag: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+    let contents = read(flag, path)?;
+    match private_key(&contents) {
+        Ok(_) => Ok(contents),
+        Err(reason) => Err(Error::Contents { flag, path: path.to_owned(), reason }),
+    }
+}
+
 fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read { flag, path: path.to_owned(), source };
     let mut contents = Vec::new();
