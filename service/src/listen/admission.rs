@@ -3,7 +3,8 @@
 //! A server that is offered ten times what it can do spends all its time on refusing, if that costs a tenth of serving. So what can be
 //! decided by the head of a call is decided here, before the layers of [`stack`](crate::stack): no span, no line in the log, no
 //! answer put together. The answers are made when the server starts, a handful that differ in how long they ask to wait; equal
-//! headers also take a byte each on the wire (HPACK). They are counted as the layers count theirs, and there is a line in the log
+//! headers also take a byte each on the wire (HPACK). Only the id of the request is put in for each: the client's own, or a fresh one, by which
+//! client and whoever stands between can tell calls apart; here no line is written for it. They are counted as the layers count theirs, and there is a line in the log
 //! every [`SAY_INTERVAL`].
 //!
 //! The body of a refused call is on its way. What may come of it without anybody's asking for more, the window of its stream, is
@@ -26,7 +27,7 @@ use http_body::Body as HttpBody;
 use tokio::time::{Instant, timeout};
 
 use crate::Failure;
-use crate::stack::{Stack, Tally};
+use crate::stack::{RequestId, Stack, Tally};
 
 /// Decides which calls of a method are let in.
 pub trait Admission: Send + Sync {
@@ -73,6 +74,7 @@ struct Said {
 /// A call that was sent back.
 pub(super) struct Refused {
     began: Instant,
+    id: RequestId,
     answer: HeaderMap,
     tally: Tally,
     window_bytes: u64,
@@ -103,6 +105,7 @@ impl Admissions {
         let n = method.next.fetch_add(1, Ordering::Relaxed) % method.answers.len();
         Some(Refused {
             began: Instant::now(),
+            id: RequestId::of(request.headers()),
             answer: method.answers[n].clone(),
             tally: method.tally.clone(),
             window_bytes: self.window_bytes,
@@ -162,6 +165,7 @@ impl Refused {
         self.tally.count(self.began.elapsed());
         let mut response = Response::new(Body::empty());
         *response.headers_mut() = self.answer;
+        self.id.answer(response.headers_mut());
         response
     }
 }

@@ -3,7 +3,7 @@
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header that carries the id, both ways.
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,6 +23,16 @@ impl RequestId {
         self.0.to_str().expect("ids are plain ASCII")
     }
 
+    /// Returns the id of a request by its headers.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        headers.get(&HEADER).and_then(Self::sent).unwrap_or_else(Self::fresh)
+    }
+
+    /// Puts the id among the headers of the answer.
+    pub(crate) fn answer(self, headers: &mut HeaderMap) {
+        headers.insert(HEADER, self.0);
+    }
+
     fn sent(value: &HeaderValue) -> Option<Self> {
         let is_plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let bytes = value.as_bytes();
@@ -37,10 +47,10 @@ impl RequestId {
 }
 
 pub(super) async fn layer(mut request: Request, next: Next) -> Response {
-    let id = request.headers().get(&HEADER).and_then(RequestId::sent).unwrap_or_else(RequestId::fresh);
+    let id = RequestId::of(request.headers());
     request.extensions_mut().insert(id.clone());
     let mut response = next.run(request).await;
-    response.headers_mut().insert(HEADER, id.0);
+    id.answer(response.headers_mut());
     response
 }
 

@@ -28,7 +28,7 @@ async fn calls_are_sent_back_and_the_connection_lives_on() {
 
     server.full.store(true, Ordering::SeqCst);
     let large = push(&"a".repeat(200 << 10));
-    let mut delays = Vec::new();
+    let (mut delays, mut ids) = (Vec::new(), std::collections::HashSet::new());
     for _ in 0..8 {
         let calls = (0..128).map(|_| {
             let (mut client, large) = (client.clone(), large.clone());
@@ -37,6 +37,8 @@ async fn calls_are_sent_back_and_the_connection_lives_on() {
         for outcome in futures::future::join_all(calls).await {
             let status = outcome.expect_err("there is no room");
             assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "no room"), "{status}");
+            let id = status.metadata().get("x-request-id").expect("an id").to_str().expect("ASCII");
+            assert!(id.len() == 32 && ids.insert(id.to_owned()), "{id} is a fresh one");
             delays.push(status.get_details_retry_info().and_then(|info| info.retry_delay).expect("a delay"));
         }
     }
@@ -61,6 +63,7 @@ async fn the_answer_is_a_head_and_does_not_wait_for_a_body_that_is_slow() {
     let server = Running::start(Options::default()).await;
     server.full.store(true, Ordering::SeqCst);
     let call = Request::post(PUSH_PROFILE).version(Version::HTTP_2).header("content-type", "application/grpc");
+    let call = call.header("x-request-id", "mine-1");
     let slow = http_body_util::StreamBody::new(futures::stream::pending::<
         Result<http_body::Frame<bytes::Bytes>, io::Error>,
     >());
@@ -69,6 +72,7 @@ async fn the_answer_is_a_head_and_does_not_wait_for_a_body_that_is_slow() {
         tokio::time::timeout(PATIENCE, server.try_send(call, slow)).await.expect("in time").expect("an answer");
     assert_eq!((answer.status, answer.header("grpc-status")), (200, Some("8")));
     assert!(answer.header("grpc-status-details-bin").is_some() && answer.body.is_empty());
+    assert_eq!(answer.header("x-request-id"), Some("mine-1"), "the client's own");
 }
 
 /// Goal: only what is asked about is sent back; and once the server drains all are told the same.
