@@ -246,6 +246,8 @@ impl Disk {
         let (inner, path) = (Arc::clone(&self.0), path.clone());
         tokio::task::spawn_blocking(move || {
             inner.keep(&path, &range, &bytes);
+            // Whoever waits until it is written may open the folder anew, which this holds the lock of.
+            drop(inner);
             drop(permit);
         });
     }
