@@ -1,8 +1,8 @@
 //! Admission: a question that needs much memory takes its estimate from a budget before it reads, and gives it back when it ends.
 //!
-//! One budget for the process, in KiB, first come first served, so that a large question is not starved by small ones. What can
-//! never fit is refused at once; what does not fit now waits a little in a queue of bounded length, then is refused with a delay.
-//! Small questions (a page of a search, one profile) do not come here: they must answer while merges wait.
+//! One budget for the process, in KiB, first come first served. A quarter of it is for small questions alone, which so never wait for large
+//! ones. What can never fit is refused at once; what does not fit now waits a little in a queue of bounded length, then is refused with a
+//! delay. A page of a search or one profile does not come here: it takes next to nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +17,38 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How many questions wait at most. More would only time out in the queue.
 const WAITING_MAX: usize = 100;
 
+/// The part of the budget that is for small questions alone.
+const RESERVE_PART: u64 = 4;
+
 const KIB: u64 = 1024;
 
 /// The memory that all questions share.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
-    kib: Arc<Semaphore>,
-    total: u64,
+    /// What any question may take.
+    common: Purse,
+    /// What only small ones may.
+    reserve: Purse,
     queue: Arc<Semaphore>,
     taken: Gauge,
+}
+
+/// A part of the memory.
+#[derive(Clone, Debug)]
+struct Purse {
+    kib: Arc<Semaphore>,
+    /// How many bytes there are.
+    total: u64,
 }
 
 /// A part of the budget, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     budget: Budget,
-    kib: OwnedSemaphorePermit,
+    /// Of the common memory.
+    common: Option<OwnedSemaphorePermit>,
+    /// Of the reserve.
+    reserve: Option<OwnedSemaphorePermit>,
 }
 
 /// Why a question is not admitted.
@@ -40,8 +56,8 @@ pub(crate) struct Admitted {
 pub(crate) enum Refused {
     /// It would never fit.
     #[error(
-        "the answer needs an estimated {} of memory, more than the {} that all queries share (--query.memory); \
-         narrow the window or the selector",
+        "the answer needs an estimated {} of memory, more than the {} that all queries share (three quarters of --query.memory; \
+         one is for small ones); narrow the window or the selector",
         ByteSize(*estimate),
         ByteSize(*total)
     )]
@@ -53,7 +69,8 @@ pub(crate) enum Refused {
     },
     /// It does not fit beside the others.
     #[error(
-        "the answer needs an estimated {} of memory, and other queries hold too much of the {} that all share (--query.memory)",
+        "the answer needs an estimated {} of memory, and other queries hold too much of the {} that all share (three quarters of \
+         --query.memory; one is for small ones)",
         ByteSize(*estimate),
         ByteSize(*total)
     )]
@@ -70,83 +87,119 @@ pub(crate) enum Refused {
 impl Budget {
     /// Makes a budget of so many bytes; `taken` shows how many of them are taken.
     pub(crate) fn new(total: u64, taken: Gauge) -> Self {
-        let kib = (total / KIB).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize) as u64);
+        let reserve = total / RESERVE_PART;
         Self {
-            kib: Arc::new(Semaphore::new(kib as usize)),
-            total: kib * KIB,
+            common: Purse::new(total - reserve),
+            reserve: Purse::new(reserve),
             queue: Arc::new(Semaphore::new(WAITING_MAX)),
             taken,
         }
     }
 
-    /// Takes so many bytes if they are there just now. Never waits: whoever asks here holds what others wait for.
+    /// Takes so many bytes of what all share if they are there just now. Never waits: whoever asks here holds what others wait for.
     ///
     /// # Errors
     /// [`Refused`].
     pub(crate) fn try_admit(&self, bytes: u64) -> Result<Admitted, Refused> {
-        let total = self.total;
+        let total = self.common.total;
         if bytes > total {
             return Err(Refused::TooLarge { estimate: bytes, total });
         }
-        match Arc::clone(&self.kib).try_acquire_many_owned(permits(bytes)) {
-            Ok(permit) => Ok(Admitted::new(self.clone(), permit)),
-            Err(_) => Err(Refused::Busy { estimate: bytes, total }),
-        }
+        let permit = self.common.try_take(permits(bytes)).ok_or(Refused::Busy { estimate: bytes, total })?;
+        Ok(Admitted::new(self.clone(), Some(permit), None))
     }
 
-    /// Takes `estimate` bytes, waiting a little for others to give theirs back.
+    /// Takes `estimate` bytes, waiting a little for others to give theirs back. Those of a small question come from the reserve, if they
+    /// fit in there at all.
     ///
     /// # Errors
     /// [`Refused`].
-    pub(crate) async fn admit(&self, estimate: u64) -> Result<Admitted, Refused> {
-        let total = self.total;
+    pub(crate) async fn admit(&self, estimate: u64, is_small: bool) -> Result<Admitted, Refused> {
+        let is_reserved = is_small && estimate <= self.reserve.total;
+        let purse = if is_reserved { &self.reserve } else { &self.common };
+        let total = purse.total;
         if estimate > total {
             return Err(Refused::TooLarge { estimate, total });
         }
         let busy = Refused::Busy { estimate, total };
-        let Ok(_place) = self.queue.try_acquire() else { return Err(busy) };
-        let permits = permits(estimate);
-        match tokio::time::timeout(PATIENCE, Arc::clone(&self.kib).acquire_many_owned(permits)).await {
-            Ok(permit) => Ok(Admitted::new(self.clone(), permit.expect("the semaphore is never closed"))),
-            Err(_elapsed) => Err(busy),
-        }
+        let permit = match purse.try_take(permits(estimate)) {
+            Some(permit) => permit,
+            None => {
+                let Ok(_place) = self.queue.try_acquire() else { return Err(busy) };
+                let taking = Arc::clone(&purse.kib).acquire_many_owned(permits(estimate));
+                match tokio::time::timeout(PATIENCE, taking).await {
+                    Ok(permit) => permit.expect("the semaphore is never closed"),
+                    Err(_elapsed) => return Err(busy),
+                }
+            }
+        };
+        let (common, reserve) = if is_reserved { (None, Some(permit)) } else { (Some(permit), None) };
+        Ok(Admitted::new(self.clone(), common, reserve))
+    }
+}
+
+// === impl Purse ===
+
+impl Purse {
+    fn new(total: u64) -> Self {
+        let kib = (total / KIB).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize) as u64);
+        Self { kib: Arc::new(Semaphore::new(kib as usize)), total: kib * KIB }
+    }
+
+    /// Takes so many permits, if they are there and nobody waits for some.
+    fn try_take(&self, permits: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.kib).try_acquire_many_owned(permits).ok()
     }
 }
 
 // === impl Admitted ===
 
 impl Admitted {
-    fn new(budget: Budget, kib: OwnedSemaphorePermit) -> Self {
-        budget.taken.inc_by(bytes(&kib));
-        Self { budget, kib }
+    fn new(budget: Budget, common: Option<OwnedSemaphorePermit>, reserve: Option<OwnedSemaphorePermit>) -> Self {
+        let admitted = Self { budget, common, reserve };
+        admitted.budget.taken.inc_by(admitted.bytes());
+        admitted
     }
 
-    /// Makes sure that at least `needed` bytes are held: an estimate may prove too low. Never waits, for what waits here holds what
-    /// others wait for.
+    /// Returns how many bytes are held.
+    fn bytes(&self) -> i64 {
+        [&self.common, &self.reserve].into_iter().flatten().map(bytes).sum()
+    }
+
+    /// Makes sure that at least `needed` bytes are held: an estimate may prove too low. What a small question needs beyond what is left of
+    /// the reserve is taken of what all share. Never waits, for what waits here holds what others wait for.
     ///
     /// # Errors
     /// [`Refused`]; what was held is still held.
     pub(crate) fn cover(&mut self, needed: u64) -> Result<(), Refused> {
-        let total = self.budget.total;
-        let missing = permits(needed).saturating_sub(self.kib.num_permits() as u32);
+        let missing = permits(needed).saturating_sub(permits(self.bytes() as u64));
         if missing == 0 {
             return Ok(());
         }
-        if needed > total {
-            return Err(Refused::TooLarge { estimate: needed, total });
+        let Budget { common, reserve, taken, .. } = &self.budget;
+        if needed > common.total {
+            return Err(Refused::TooLarge { estimate: needed, total: common.total });
         }
-        let Ok(more) = Arc::clone(&self.budget.kib).try_acquire_many_owned(missing) else {
-            return Err(Refused::Busy { estimate: needed, total });
-        };
-        self.budget.taken.inc_by(bytes(&more));
-        self.kib.merge(more);
+        let of_reserve = self.reserve.as_mut().and_then(|held| Some((held, reserve.try_take(missing)?)));
+        if let Some((held, more)) = of_reserve {
+            taken.inc_by(bytes(&more));
+            held.merge(more);
+            return Ok(());
+        }
+        let busy = Refused::Busy { estimate: needed, total: common.total };
+        let more = common.try_take(missing).ok_or(busy)?;
+        taken.inc_by(bytes(&more));
+        match &mut self.common {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
+        }
         Ok(())
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.budget.taken.dec_by(bytes(&self.kib));
+        self.budget.taken.dec_by(self.bytes());
     }
 }
 
@@ -166,69 +219,95 @@ mod tests {
 
     const MIB: u64 = 1024 * KIB;
 
+    /// Returns a budget of which large questions share three MiB, and small ones have one.
+    fn budget() -> Budget {
+        Budget::new(4 * MIB, Gauge::default())
+    }
+
     #[tokio::test]
     async fn what_never_fits_is_refused_at_once() {
-        let refused = Budget::new(MIB, Gauge::default()).admit(MIB + 1).await.unwrap_err();
-        assert_eq!(refused, Refused::TooLarge { estimate: MIB + 1, total: MIB });
+        for is_small in [false, true] {
+            let refused = budget().admit(3 * MIB + 1, is_small).await.unwrap_err();
+            assert_eq!(refused, Refused::TooLarge { estimate: 3 * MIB + 1, total: 3 * MIB });
+        }
         assert_eq!(
             Refused::TooLarge { estimate: 3 * MIB, total: MIB }.to_string(),
-            "the answer needs an estimated 3 MiB of memory, more than the 1 MiB that all queries share (--query.memory); \
-             narrow the window or the selector"
+            "the answer needs an estimated 3 MiB of memory, more than the 1 MiB that all queries share (three quarters of \
+             --query.memory; one is for small ones); narrow the window or the selector"
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_does_not_fit_now_waits_its_turn() {
-        let budget = Budget::new(MIB, Gauge::default());
-        let first = budget.admit(MIB).await.unwrap();
-        assert_eq!(budget.taken.get(), MIB as i64);
-        assert_eq!(budget.admit(KIB).await.unwrap_err(), Refused::Busy { estimate: KIB, total: MIB });
+        let budget = budget();
+        let first = budget.admit(3 * MIB, false).await.unwrap();
+        assert_eq!(budget.taken.get(), 3 * MIB as i64);
+        assert_eq!(budget.admit(KIB, false).await.unwrap_err(), Refused::Busy { estimate: KIB, total: 3 * MIB });
 
         let waiter = tokio::spawn({
             let budget = budget.clone();
-            async move { budget.admit(MIB).await }
+            async move { budget.admit(3 * MIB, false).await }
         });
         tokio::task::yield_now().await;
         drop(first);
         let second = waiter.await.unwrap().unwrap();
-        assert_eq!(budget.taken.get(), MIB as i64);
+        assert_eq!(budget.taken.get(), 3 * MIB as i64);
         assert!(budget.try_admit(KIB).is_err(), "it does not wait");
         drop(second);
         assert_eq!(budget.taken.get(), 0);
     }
 
+    /// Goal: a small question has memory whatever large ones hold, and takes theirs where the reserve is too little.
+    #[tokio::test(start_paused = true)]
+    async fn small_questions_have_a_reserve() {
+        let budget = budget();
+        let large = budget.admit(2 * MIB, false).await.unwrap();
+        let mut small = budget.admit(MIB, true).await.unwrap();
+        assert_eq!(budget.taken.get(), 3 * MIB as i64);
+        assert_eq!(small.cover(2 * MIB), Ok(()), "a MiB of what all share");
+        assert_eq!(small.cover(2 * MIB + 1), Err(Refused::Busy { estimate: 2 * MIB + 1, total: 3 * MIB }));
+        assert_eq!(budget.admit(KIB, false).await.unwrap_err(), Refused::Busy { estimate: KIB, total: 3 * MIB });
+        assert_eq!(budget.admit(KIB, true).await.unwrap_err(), Refused::Busy { estimate: KIB, total: MIB });
+        drop(small);
+        drop(budget.admit(2 * MIB, true).await.expect_err("more than the reserve, and than what is left of the rest"));
+        drop(large);
+        drop(budget.admit(2 * MIB, true).await.expect("it fits in what all share"));
+        assert_eq!(budget.taken.get(), 0);
+    }
+
     #[tokio::test]
     async fn an_estimate_that_proves_too_low_is_raised_while_there_is_room() {
-        let budget = Budget::new(4 * KIB, Gauge::default());
-        let mut first = budget.admit(KIB).await.unwrap();
+        let budget = budget();
+        let mut first = budget.admit(KIB, false).await.unwrap();
         assert_eq!(first.cover(KIB / 2), Ok(()));
         assert_eq!(budget.taken.get(), KIB as i64);
-        assert_eq!(first.cover(3 * KIB), Ok(()));
-        assert_eq!(budget.taken.get(), 3 * KIB as i64);
+        assert_eq!(first.cover(2 * MIB), Ok(()));
+        assert_eq!(budget.taken.get(), 2 * MIB as i64);
 
-        let _second = budget.admit(KIB).await.unwrap();
-        assert_eq!(first.cover(4 * KIB), Err(Refused::Busy { estimate: 4 * KIB, total: 4 * KIB }));
-        assert_eq!(first.cover(5 * KIB), Err(Refused::TooLarge { estimate: 5 * KIB, total: 4 * KIB }));
+        let _second = budget.admit(KIB, false).await.unwrap();
+        assert_eq!(first.cover(3 * MIB), Err(Refused::Busy { estimate: 3 * MIB, total: 3 * MIB }));
+        assert_eq!(first.cover(4 * MIB), Err(Refused::TooLarge { estimate: 4 * MIB, total: 3 * MIB }));
         drop(first);
         assert_eq!(budget.taken.get(), KIB as i64);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_queue_is_bounded() {
-        let budget = Budget::new(MIB, Gauge::default());
-        let _all = budget.admit(MIB).await.unwrap();
+        let budget = budget();
+        let _all = budget.admit(3 * MIB, false).await.unwrap();
         let waiting: Vec<_> = (0..WAITING_MAX)
             .map(|_| {
                 let budget = budget.clone();
-                tokio::spawn(async move { budget.admit(KIB).await.is_err() })
+                tokio::spawn(async move { budget.admit(KIB, false).await.is_err() })
             })
             .collect();
         while budget.queue.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         let before = tokio::time::Instant::now();
-        assert!(budget.admit(KIB).await.is_err());
+        assert!(budget.admit(KIB, false).await.is_err());
         assert_eq!(before.elapsed(), Duration::ZERO, "one more does not wait");
+        assert!(budget.admit(KIB, true).await.is_ok(), "a small one has what it takes");
         for waiter in waiting {
             assert!(waiter.await.unwrap());
         }

@@ -8,6 +8,7 @@ use afterglow_store::paths::TenantId;
 use tracing::Span;
 
 use super::explain::Step;
+use super::lane::SMALL_READ;
 use super::merge::form::Form;
 use super::merge::gather::{Chosen, Gathered};
 use super::merge::record;
@@ -25,10 +26,14 @@ pub(super) async fn answer(
     let of_base = |error| Error::Base(Box::new(error));
     let base = Selection::read(Some(request.base.ok_or(Error::NoBase)?), now_nanos).map_err(of_base)?;
     let selection = Selection::read(request.selection, now_nanos)?;
-    let chosen = Chosen::select(engine, tenant, selection).await?;
-    let base = Chosen::select(engine, tenant, base).await.map_err(of_base)?;
+    let view = engine.view(tenant, selection.freshness.clone()).await?;
+    let base_view = engine.view(tenant, base.freshness.clone()).await?;
+    let engine = &engine.enter(tenant, &[(&view, &selection), (&base_view, &base)], SMALL_READ).await?;
+    let chosen = Chosen::select(engine, tenant, &view, selection).await?;
+    let base = Chosen::select(engine, tenant, &base_view, base).await.map_err(of_base)?;
     record(&[&chosen, &base]);
-    let types = form.sample_types(&[&chosen, &base]);
+    let of = form.clone();
+    let (types, chosen, base) = engine.aside(move || (of.sample_types(&[&chosen, &base]), chosen, base)).await?;
     let estimate = chosen.estimate().saturating_add(base.estimate());
     let admitted = engine.admit(estimate).await?;
 
@@ -47,7 +52,7 @@ pub(super) async fn answer(
         admitted.cover(form.diff_factor() * memory)?;
         form.diff(merged, base.merged)
     };
-    let (result, warnings) = tokio::task::spawn_blocking(write).await??;
+    let (result, warnings) = engine.compute(write).await??;
     Ok(v1::DiffResponse {
         result: Some(result),
         profiles,

@@ -1,6 +1,7 @@
 //! Why a question is not answered, and what whoever asked may do about it.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use afterglow_profile::labels::NAME_BYTES_MAX;
@@ -15,11 +16,14 @@ use ulid::Ulid;
 use super::budget::Refused;
 use super::cursor::NotACursor;
 use super::merge::disagreement::Disagreement;
-use super::{regressions, statistics, step, top, view};
+use super::{gate, regressions, statistics, step, top, view};
 use crate::window;
 
 /// How long to wait for a store that did not answer, or for other questions to end.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// How long to wait for other large questions to end: not all come back at once.
+const RETRY_LARGE_AFTER: Range<Duration> = Duration::from_secs(2)..Duration::from_secs(6);
 
 /// A question that is not answered.
 #[derive(Debug, thiserror::Error)]
@@ -206,6 +210,9 @@ pub(crate) enum Error {
     /// It needs more memory than there is for it.
     #[error(transparent)]
     Budget(#[from] Refused),
+    /// It is large, and there are others.
+    #[error(transparent)]
+    Gate(#[from] gate::Refused),
     /// It took too long.
     #[error("the answer took longer than {} (--query.timeout); narrow the window or the selector", humantime::format_duration(*after))]
     Deadline {
@@ -242,7 +249,14 @@ pub(crate) enum Error {
 
 /// Where the next profile lies that a selection would have, were its window another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Nearest(pub(crate) Option<i64>);
+pub(crate) enum Nearest {
+    /// At this time, in nanoseconds since 1970.
+    At(i64),
+    /// There is none.
+    Nowhere,
+    /// Nobody has looked: that would have taken more than there was room for.
+    Unknown,
+}
 
 /// What could not be read of the blocks that a question is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -286,7 +300,7 @@ impl Error {
             | Self::Budget(Refused::TooLarge { .. })
             | Self::Catalog(catalog::Error::TooManySegments { .. }) => Kind::TooLarge,
             Self::Merge(_) => Kind::Invalid,
-            Self::Budget(Refused::Busy { .. }) => Kind::Exhausted,
+            Self::Budget(Refused::Busy { .. }) | Self::Gate(_) => Kind::Exhausted,
             Self::NoProfile { .. } | Self::NoMatch { .. } | Self::NoFunction { .. } => Kind::NotFound,
             Self::Base(error) => error.kind(),
             Self::Deadline { .. } => Kind::DeadlineExceeded,
@@ -303,6 +317,7 @@ impl Error {
 impl From<Error> for Failure {
     /// Folds it into what the caller gets to see. What the store said stays in the log: it may name the bucket.
     fn from(error: Error) -> Self {
+        let after = if let Error::Gate(_) = error { rand::random_range(RETRY_LARGE_AFTER) } else { RETRY_AFTER };
         match error.kind() {
             Kind::Internal => Self::internal(error),
             Kind::Unavailable => {
@@ -310,7 +325,7 @@ impl From<Error> for Failure {
                 tracing::warn!(error = %Causes(&error), "{message}");
                 Self::unavailable(message, RETRY_AFTER)
             }
-            kind => Self::new(kind, error.to_string()).after(RETRY_AFTER),
+            kind => Self::new(kind, error.to_string()).after(after),
         }
     }
 }
@@ -319,9 +334,10 @@ impl From<Error> for Failure {
 
 impl fmt::Display for Nearest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(nanos) => write!(f, "; the nearest one is of {}: choose start and end", time::format(nanos)),
-            None => f.write_str(", nor at any other time"),
+        match self {
+            Self::At(nanos) => write!(f, "; the nearest one is of {}: choose start and end", time::format(*nanos)),
+            Self::Nowhere => f.write_str(", nor at any other time"),
+            Self::Unknown => Ok(()),
         }
     }
 }
@@ -351,6 +367,9 @@ mod tests {
     fn a_delay_is_there_exactly_where_a_retry_can_help() {
         let busy = Failure::from(Error::from(Refused::Busy { estimate: 2 << 20, total: 1 << 20 }));
         assert_eq!((busy.kind(), busy.retry_after()), (Kind::Exhausted, Some(RETRY_AFTER)));
+        let crowded = Failure::from(Error::from(gate::Refused::Full { places: 2, waiting: 100 }));
+        assert_eq!(crowded.kind(), Kind::Exhausted);
+        assert!(crowded.retry_after().is_some_and(|after| RETRY_LARGE_AFTER.contains(&after)), "{crowded:?}");
         let too_large = Failure::from(Error::from(Refused::TooLarge { estimate: 2 << 20, total: 1 << 20 }));
         assert_eq!((too_large.kind(), too_large.retry_after()), (Kind::TooLarge, None));
         let deadline = Failure::from(Error::Deadline { after: Duration::from_secs(30) });

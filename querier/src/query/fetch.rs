@@ -10,7 +10,7 @@ use ulid::Ulid;
 
 use super::error::Unread;
 use super::metrics::Question;
-use super::{Engine, Error, info, on_pool, selection};
+use super::{Engine, Error, info, selection};
 
 /// A profile that was found.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub(super) async fn answer(
         return Ok(Fetched { info, pprof: None });
     }
     let block = Arc::clone(found.block());
-    let pprof = on_pool(async move { found.block().fetch(found.row()).await }).await?.inspect_err(|error| {
+    let pprof = engine.drive(async move { found.block().fetch(found.row()).await }).await?.inspect_err(|error| {
         if error.is_corrupt() {
             engine.note_damage(&block);
         }

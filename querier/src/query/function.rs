@@ -8,6 +8,7 @@ use afterglow_store::paths::TenantId;
 
 use super::by::By;
 use super::explain::Step as Explained;
+use super::lane::SMALL_READ;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::series::{self, clamp};
@@ -16,7 +17,7 @@ use super::step::Step;
 use super::tally::cells::Cells;
 use super::tally::{self, Done};
 use super::top::{GROUPS_MAX, row};
-use super::{Engine, Error, completeness, merge, on_pool};
+use super::{Engine, Error, completeness, merge};
 
 /// How many callers and callees there are when the request does not say.
 const CALLS_DEFAULT: u32 = 20;
@@ -36,9 +37,10 @@ pub(super) async fn answer(
     let limit = if request.limit == 0 { CALLS_DEFAULT } else { request.limit } as usize;
     let selection = Selection::read(request.selection, engine.now_nanos())?;
     let view = engine.view(tenant, selection.freshness.clone()).await?;
-    let selected = merge::select_any(engine, &view, &selection).await?;
-    let engine = engine.clone();
-    on_pool(async move {
+    let asked = engine.enter(tenant, &[(&view, &selection)], SMALL_READ).await?;
+    let selected = merge::select_any(&asked, &view, &selection).await?;
+    let engine = asked.clone();
+    let answer = async move {
         let (matches, mut problems) = (&selected.matches, selected.problems);
         let step = Step::choose(request.step.as_ref(), selection.window, series::times(matches))?;
         let groups = by.groups(matches, &selection)?;
@@ -113,6 +115,6 @@ pub(super) async fn answer(
         answer.sample_type = Some(shown.sample_type);
         drop(admitted);
         Ok(answer)
-    })
-    .await?
+    };
+    asked.drive(answer).await?
 }

@@ -90,6 +90,10 @@ pub(crate) struct Metrics {
     active: Gauge,
     /// Memory that admitted questions hold.
     pub(super) memory: Gauge,
+    /// Large questions that are answered.
+    pub(super) large: Gauge,
+    /// Large questions that wait for others to end.
+    pub(super) large_waiting: Gauge,
     /// Parts of blocks that were left out of an answer.
     pub(super) damaged: Counter,
     /// Shares of merges that siblings did.
@@ -109,6 +113,8 @@ impl Metrics {
             blocks: Family::default(),
             active: Gauge::default(),
             memory: Gauge::default(),
+            large: Gauge::default(),
+            large_waiting: Gauge::default(),
             damaged: Counter::default(),
             shares_done: Counter::default(),
             shares_returned: Counter::default(),
@@ -122,6 +128,13 @@ impl Metrics {
         query.register_with_unit("profile", help, Unit::Bytes, m.bytes.clone());
         query.register("blocks", "Blocks that answers were made of", m.blocks.clone());
         query.register("active", "Questions being answered", m.active.clone());
+        let help = "Questions about much that are answered: a few at once";
+        query.register("large", help, m.large.clone());
+        query.register(
+            "large_waiting",
+            "Questions about much that wait for one of these to end",
+            m.large_waiting.clone(),
+        );
         query.register(
             "damaged",
             "Parts of blocks that answers had to leave out because they are damaged",

@@ -12,6 +12,7 @@
 //! - [`fetch`]: one profile; [`merge`]: many as one; [`diff`]: two such against each other; admitted by [`budget`]. [`filter`] and [`view`]
 //!   say what of their stacks is shown
 //! - [`answer`]: what all answers have in common; [`explain`]: what one cost; [`places`]: how many a tenant may ask for at once
+//! - [`lane`]: a small question is answered at once, a large one by turns; [`gate`]: how many large ones at a time
 //!
 //! What does not belong here: how a request came in, and anything that writes to the bucket.
 
@@ -25,7 +26,9 @@ mod explain;
 mod fetch;
 mod filter;
 mod function;
+mod gate;
 mod labels;
+mod lane;
 pub(crate) mod merge;
 mod metrics;
 mod places;
@@ -49,14 +52,11 @@ use std::time::Duration;
 
 use afterglow_proto::v1;
 use afterglow_service::Failure;
-use afterglow_store::bill;
 use afterglow_store::block::Block;
 use afterglow_store::catalog::{self, Catalog, Freshness, Match, Problem, Summary, View};
 use afterglow_store::clock::Clock;
 use afterglow_store::paths::TenantId;
 use afterglow_store::retention::Policy;
-use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
 pub(crate) use error::Error;
 pub(crate) use fetch::Fetched;
@@ -65,6 +65,8 @@ pub(crate) use metrics::Metrics;
 use answer::Answer;
 use budget::{Admitted, Budget};
 use explain::{Explaining, Step};
+use gate::{Gate, Place};
+use lane::{Lane, Threads};
 use metrics::Question;
 use places::Places;
 use selection::Selection;
@@ -89,9 +91,10 @@ pub(crate) struct Limits {
     pub(crate) tenant_queries_max: usize,
 }
 
-/// Answers questions; cheap to clone. What one cost is noted in the second part, which each question has for itself.
+/// Answers questions; cheap to clone. What one cost is noted in the second part, and the third says which way it goes: each question has
+/// these for itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Engine(Arc<Parts>, Explaining);
+pub(crate) struct Engine(Arc<Parts>, Explaining, Lane);
 
 #[derive(Debug)]
 struct Parts {
@@ -100,6 +103,8 @@ struct Parts {
     limits: Limits,
     budget: Budget,
     places: Places,
+    gate: Gate,
+    threads: Threads,
     metrics: Metrics,
     siblings: Siblings,
     /// How long profiles are kept, where this process is what deletes them.
@@ -119,10 +124,10 @@ impl Engine {
     ) -> Self {
         let budget = Budget::new(limits.memory_bytes, metrics.memory.clone());
         let places = Places::new(limits.tenant_queries_max);
-        Self(
-            Arc::new(Parts { catalog, clock, limits, budget, places, metrics, siblings, retention: OnceLock::new() }),
-            Explaining::default(),
-        )
+        let gate = Gate::new(lane::places(), metrics.large.clone(), metrics.large_waiting.clone());
+        let (threads, retention) = (Threads::new(), OnceLock::new());
+        let parts = Parts { catalog, clock, limits, budget, places, gate, threads, metrics, siblings, retention };
+        Self(Arc::new(parts), Explaining::default(), Lane::Small)
     }
 
     /// Says how long this process keeps profiles. What was said first stays.
@@ -188,7 +193,9 @@ impl Engine {
         tenant: &TenantId,
         request: v1::MergeShareRequest,
     ) -> Result<v1::MergeShareResponse, Failure> {
-        self.ask(tenant, Question::Share, merge::share::answer(self, tenant, request)).await
+        // The sibling has a place for the whole question, and may itself wait for us: whoever waits here could wait for ever.
+        let engine = self.on_lane(None);
+        engine.ask(tenant, Question::Share, merge::share::answer(&engine, tenant, request)).await
     }
 
     /// Sums over time.
@@ -334,7 +341,32 @@ impl Engine {
 
     /// Returns the engine of one question, which notes what the answer costs where that is asked for.
     fn explaining(&self, is_asked: bool) -> Self {
-        Self(Arc::clone(&self.0), Explaining::new(is_asked))
+        Self(Arc::clone(&self.0), Explaining::new(is_asked), Lane::Small)
+    }
+
+    /// Returns the engine of a question that is large.
+    fn on_lane(&self, place: Option<Place>) -> Self {
+        let lane = Lane::Large { threads: self.0.threads.clone(), _place: place.map(Arc::new) };
+        Self(Arc::clone(&self.0), self.1.clone(), lane)
+    }
+
+    /// Finds out whether a question about these selections is small: about `small_max` profiles at most. If not, waits for a place at the
+    /// gate. Returns the engine that it is answered by.
+    async fn enter(&self, tenant: &TenantId, asked: &[(&View, &Selection)], small_max: u64) -> Result<Self, Error> {
+        let mut profiles = 0;
+        for (view, selection) in asked {
+            profiles += view.at_most(&selection.query(), small_max + 1 - profiles).await;
+            if profiles > small_max {
+                return self.enter_large(tenant).await;
+            }
+        }
+        Ok(self.clone())
+    }
+
+    /// Waits for a place at the gate, and returns the engine of the question that has it.
+    async fn enter_large(&self, tenant: &TenantId) -> Result<Self, Error> {
+        let _timed = self.1.step(Step::Wait);
+        Ok(self.on_lane(Some(self.0.gate.enter(tenant).await?)))
     }
 
     /// Waits for an answer, but not for ever, and counts it.
@@ -368,25 +400,38 @@ impl Engine {
         Ok(self.0.catalog.view(tenant, freshness).await?)
     }
 
-    /// Selects profiles of the tenant.
-    async fn select(&self, tenant: &TenantId, selection: &Selection) -> Result<catalog::Selection, Error> {
-        let view = self.view(tenant, selection.freshness.clone()).await?;
-        Ok(self.select_in(&view, selection).await)
-    }
-
     /// Selects profiles in a view.
-    async fn select_in(&self, view: &View, selection: &Selection) -> catalog::Selection {
+    async fn select_in(&self, view: &Arc<View>, selection: &Selection) -> Result<catalog::Selection, Error> {
         let _timed = self.1.step(Step::Select);
-        let selected = view.select(&selection.query()).await;
+        let (within, query) = (Arc::clone(view), selection.query());
+        let selected = match &self.2 {
+            Lane::Small => within.select(&query).await,
+            Lane::Large { .. } => self.drive(async move { within.select(&query).await }).await?,
+        };
         self.1.add_profiles(selected.matches.len());
-        selected
+        Ok(selected)
     }
 
     /// Waits for memory for an answer that is thought to take `estimate` bytes.
     async fn admit(&self, estimate: u64) -> Result<Admitted, Error> {
         let _timed = self.1.step(Step::Wait);
         self.1.add_estimate(estimate);
-        Ok(self.0.budget.admit(estimate).await?)
+        Ok(self.0.budget.admit(estimate, self.2.is_small()).await?)
+    }
+
+    /// Drives a future where the question may compute, and leaves it there at its next await when what is returned is dropped.
+    async fn drive<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
+        Ok(self.2.drive(work).await?)
+    }
+
+    /// Does work that waits for nothing where the question may compute.
+    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        Ok(self.2.compute(work).await?)
+    }
+
+    /// The same, of what is worth a thread of its own only where the question is large.
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        Ok(self.2.aside(work).await?)
     }
 
     /// Counts a part of a block that proved damaged. If that happened on its way here, the next question gets it anew.
@@ -407,20 +452,6 @@ impl Engine {
         let view = self.view(tenant, selection.freshness.clone()).await?;
         Ok(view.series(&selection.query()).await)
     }
-}
-
-/// Drives a future on the pool that may block, and leaves it there at its next await when what is returned is dropped.
-///
-/// It is for what blocks do: between two requests to the store they unpack, check and sum up, for up to hundreds of milliseconds, in
-/// which the runtime's own threads would serve nobody.
-async fn on_pool<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
-    let token = CancellationToken::new();
-    let abandoned = token.clone();
-    let _guard = token.drop_guard();
-    let runtime = tokio::runtime::Handle::current();
-    let work = bill::carried(work).in_current_span();
-    let driven = tokio::task::spawn_blocking(move || runtime.block_on(abandoned.run_until_cancelled(work))).await?;
-    Ok(driven.expect("nobody cancels it while it is awaited"))
 }
 
 /// Says whether all stored data could be read.

@@ -15,12 +15,13 @@ use afterglow_store::paths::TenantId;
 
 use super::by::By;
 use super::explain::Step;
+use super::lane::SMALL_READ;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
 use super::tally::used::{Used, UsedCell, Value};
 use super::tally::{self, Done, Tally as _};
-use super::{Engine, Error, completeness, merge, on_pool};
+use super::{Engine, Error, completeness, merge};
 use crate::window::Window;
 
 /// How many cells either side should have: with fewer, one odd moment looks like a change.
@@ -80,13 +81,14 @@ pub(super) async fn answer(
         return Err(Refused::Same { selection: selection.to_string() }.into());
     }
     let view = engine.view(tenant, selection.freshness.clone()).await?;
+    let asked = engine.enter(tenant, &[(&view, &base), (&view, &selection)], SMALL_READ).await?;
     let mut sides = Vec::new();
     for side in [&base, &selection] {
-        sides.push(merge::select_any(engine, &view, side).await?);
+        sides.push(merge::select_any(&asked, &view, side).await?);
     }
-    let engine = engine.clone();
+    let engine = asked.clone();
     let (sample_type, is_self) = (request.sample_type, request.value != i32::from(v1::FunctionValue::SeriesValueTotal));
-    on_pool(async move {
+    let answer = async move {
         let [before, after] = <[_; 2]>::try_from(sides).expect("there are two sides");
         let base_profiles = before.matches.len();
         let mut problems = before.problems;
@@ -135,8 +137,8 @@ pub(super) async fn answer(
             warnings: shown.warnings,
             explain: None,
         })
-    })
-    .await?
+    };
+    asked.drive(answer).await?
 }
 
 /// Reads what counts as a change; 0 stands for the default.

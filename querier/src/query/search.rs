@@ -5,6 +5,7 @@ use afterglow_store::paths::TenantId;
 
 use super::cursor::{Cursor, Position};
 use super::explain::Step;
+use super::lane::SMALL_LISTED;
 use super::selection::Selection;
 use super::{Engine, Error, Match, completeness, info};
 
@@ -30,21 +31,27 @@ pub(super) async fn answer(
         selection = selection.within(cursor.window);
         after = Some(cursor.after);
     }
-    let selected = engine.select(tenant, &selection).await?;
-    let _timed = engine.1.step(Step::Encode);
-    let (page, more) = cut(&selected.matches, after, limit);
-    let next_cursor = match page.last() {
-        Some(last) if more => {
-            Cursor { selection: selection.digest(), window: selection.window, after: position(last) }.encode()
+    let view = engine.view(tenant, selection.freshness.clone()).await?;
+    let engine = engine.enter(tenant, &[(&view, &selection)], SMALL_LISTED).await?;
+    let selected = engine.select_in(&view, &selection).await?;
+    let explaining = engine.1.clone();
+    let write = move || {
+        let _timed = explaining.step(Step::Encode);
+        let (page, more) = cut(&selected.matches, after, limit);
+        let next_cursor = match page.last() {
+            Some(last) if more => {
+                Cursor { selection: selection.digest(), window: selection.window, after: position(last) }.encode()
+            }
+            _ => String::new(),
+        };
+        v1::SearchResponse {
+            profiles: page.into_iter().map(info).collect(),
+            next_cursor,
+            completeness: Some(completeness(&selected.problems)),
+            explain: None,
         }
-        _ => String::new(),
     };
-    Ok(v1::SearchResponse {
-        profiles: page.into_iter().map(info).collect(),
-        next_cursor,
-        completeness: Some(completeness(&selected.problems)),
-        explain: None,
-    })
+    engine.aside(write).await
 }
 
 fn page_size(limit: u32) -> Result<usize, Error> {

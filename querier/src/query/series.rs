@@ -16,13 +16,14 @@ use tracing::Span;
 
 use super::by::{By, Groups};
 use super::explain::Step as Explained;
+use super::lane::{SMALL_LISTED, SMALL_READ};
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
 use super::step::Step;
 use super::tally;
 use super::tally::cells::Cells;
-use super::{Engine, Error, completeness, on_pool};
+use super::{Engine, Error, completeness};
 use crate::window;
 
 /// How many series there are when the request does not say.
@@ -60,10 +61,13 @@ pub(super) async fn answer(
     let by = By::read(request.by)?;
     let limit = limit(request.limit)?;
     let selection = Selection::read(request.selection, engine.now_nanos())?;
-    let selected = engine.select(tenant, &selection).await?;
+    let view = engine.view(tenant, selection.freshness.clone()).await?;
+    let small_max = if let Of::Totals = of { SMALL_LISTED } else { SMALL_READ };
+    let asked = engine.enter(tenant, &[(&view, &selection)], small_max).await?;
+    let selected = asked.select_in(&view, &selection).await?;
     Span::current().record("profiles", selected.matches.len());
-    let (engine, step, sample_type) = (engine.clone(), request.step, request.sample_type);
-    on_pool(async move {
+    let (engine, step, sample_type) = (asked.clone(), request.step, request.sample_type);
+    let answer = async move {
         let (matches, mut problems) = (&selected.matches, selected.problems);
         let step = Step::choose(step.as_ref(), selection.window, times(matches))?;
         let mut answer = v1::SeriesResponse { step: Some(window::duration(step.nanos())), ..Default::default() };
@@ -115,8 +119,8 @@ pub(super) async fn answer(
         answer.completeness = Some(completeness(&problems));
         answer.sample_type = Some(shown.sample_type);
         Ok(answer)
-    })
-    .await?
+    };
+    asked.drive(answer).await?
 }
 
 impl Of {

@@ -13,6 +13,7 @@ use afterglow_store::paths::TenantId;
 
 use super::by::{By, Groups};
 use super::explain::Step as Explained;
+use super::lane::SMALL_READ;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::series::{clamp, times};
@@ -21,7 +22,7 @@ use super::step::Step;
 use super::tally::cells::Cells;
 use super::tally::used::{Used, Value};
 use super::tally::{self, Done};
-use super::{Engine, Error, completeness, filter, merge, on_pool, top};
+use super::{Engine, Error, completeness, filter, merge, top};
 use crate::window;
 
 /// How many functions are listed when the request does not say.
@@ -84,9 +85,10 @@ pub(super) async fn answer(
     let filter = filter::read(request.filter)?;
     let selection = Selection::read(request.selection, engine.now_nanos())?;
     let view = engine.view(tenant, selection.freshness.clone()).await?;
-    let selected = merge::select_any(engine, &view, &selection).await?;
-    let engine = engine.clone();
-    on_pool(async move {
+    let asked = engine.enter(tenant, &[(&view, &selection)], SMALL_READ).await?;
+    let selected = merge::select_any(&asked, &view, &selection).await?;
+    let engine = asked.clone();
+    let answer = async move {
         let (matches, mut problems) = (&selected.matches, selected.problems);
         let groups = by.groups(matches, &selection)?;
         let shown = Shown::new(matches, &request.sample_type)?;
@@ -171,8 +173,8 @@ pub(super) async fn answer(
             .collect();
         drop(admitted);
         Ok(answer)
-    })
-    .await?
+    };
+    asked.drive(answer).await?
 }
 
 fn min_share(value: f64) -> Result<f64, Refused> {

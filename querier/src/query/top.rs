@@ -15,11 +15,12 @@ use regex::{Regex, RegexBuilder};
 
 use super::by::By;
 use super::explain::Step;
+use super::lane::SMALL_READ;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
 use super::tally::{self, Done, Tally};
-use super::{Engine, Error, completeness, filter, merge, on_pool};
+use super::{Engine, Error, completeness, filter, merge};
 
 /// The most groups of an answer: what anyone reads, and with 50 rows each some 10 MB of JSON.
 pub(super) const GROUPS_MAX: usize = 1_000;
@@ -53,9 +54,10 @@ pub(super) async fn answer(
     let limit = (request.limit > 0).then_some(request.limit as usize);
     let selection = Selection::read(request.selection, engine.now_nanos())?;
     let view = engine.view(tenant, selection.freshness.clone()).await?;
-    let selected = merge::select_any(engine, &view, &selection).await?;
-    let engine = engine.clone();
-    on_pool(async move {
+    let asked = engine.enter(tenant, &[(&view, &selection)], SMALL_READ).await?;
+    let selected = merge::select_any(&asked, &view, &selection).await?;
+    let engine = asked.clone();
+    let answer = async move {
         let (matches, mut problems) = (&selected.matches, selected.problems);
         let groups = by.groups(matches, &selection)?;
         let shown = Shown::new(matches, &request.sample_type)?;
@@ -107,8 +109,8 @@ pub(super) async fn answer(
             answer.warnings.push(Warning::Saturated { sums: saturated }.to_string());
         }
         Ok(answer)
-    })
-    .await?
+    };
+    asked.drive(answer).await?
 }
 
 /// Reads the expression that functions are to match, if there is one.

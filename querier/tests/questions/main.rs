@@ -1,6 +1,7 @@
 //! The querier's questions from outside: a real server on a real port, over a bucket in memory that real segments were put into.
 
 mod compaction;
+mod crowd;
 mod diff;
 mod edge;
 mod explain;

@@ -199,7 +199,8 @@ async fn too_much_is_refused_with_its_limit() {
     assert!(refusal.starts_with("413 RESOURCE_EXHAUSTED the answer needs an estimated "), "{refusal}");
     assert!(
         refusal.ends_with(
-            "more than the 64 KiB that all queries share (--query.memory); narrow the window or the selector"
+            "more than the 48 KiB that all queries share (three quarters of --query.memory; one is for small ones); narrow the \
+             window or the selector"
         )
     );
     // One GET opened the block; none came for the merge.

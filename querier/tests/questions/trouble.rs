@@ -150,7 +150,7 @@ async fn a_merge_that_nobody_waits_for_ends() {
 }
 
 /// Asks for the metrics again and again until they are as they should be.
-async fn wait_until(world: &World, holds: impl Fn(&str) -> bool) {
+pub(crate) async fn wait_until(world: &World, holds: impl Fn(&str) -> bool) {
     let asking = async {
         loop {
             let metrics = world.get("/metrics", &[]).await.to_string();
@@ -163,7 +163,7 @@ async fn wait_until(world: &World, holds: impl Fn(&str) -> bool) {
     tokio::time::timeout(Duration::from_secs(10), asking).await.expect("the metrics become as they should be");
 }
 
-fn gauge(metrics: &str, name: &str) -> i64 {
+pub(crate) fn gauge(metrics: &str, name: &str) -> i64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{name} in\n{metrics}")).parse().unwrap()
 }

@@ -13,7 +13,9 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::stored::{self, CountedBlocks};
@@ -26,6 +28,8 @@ use crate::fault::Fault;
 use crate::paths::{BlockRef, SegmentName, TenantId};
 use crate::ranges::Ranges;
 
+/// A block of so many bytes has rows that take some milliseconds to decode, in which a thread of the runtime would serve nobody.
+const ON_THREAD_BYTES: u64 = 1 << 20;
 /// The interner sheds what no segment has any more once it has grown by this much, and to twice its size.
 const INTERNED_SLACK: usize = 1_024;
 
@@ -310,18 +314,26 @@ impl Blocks {
     /// Opens a block for the first time, on a task of its own: decoding is work that many cores can share.
     pub(super) async fn open(self: &Arc<Self>, location: &Location) -> Result<Arc<OpenBlock>, Unopened> {
         let (this, place) = (Arc::clone(self), location.clone());
-        let opening = tokio::spawn(bill::carried(async move {
-            let open = match OpenBlock::open(this.objects(), &this.decoded, &place).await {
-                // The damage may have happened on the way here.
-                Err(error) if error.is_corrupt() => OpenBlock::open(this.objects(), &this.decoded, &place).await,
-                result => result,
-            };
-            let open = Arc::new(open?);
-            this.store.metrics().blocks_opened.inc();
-            this.cache.insert(place.path, Arc::clone(&open));
-            Ok(open)
-        }));
+        let opening = start(
+            location,
+            bill::carried(async move {
+                let open = match OpenBlock::open(this.objects(), &this.decoded, &place).await {
+                    // The damage may have happened on the way here.
+                    Err(error) if error.is_corrupt() => OpenBlock::open(this.objects(), &this.decoded, &place).await,
+                    result => result,
+                };
+                let open = Arc::new(open?);
+                this.store.metrics().blocks_opened.inc();
+                this.cache.insert(place.path, Arc::clone(&open));
+                Ok(open)
+            }),
+        );
         finish(opening, location).await
+    }
+
+    /// Returns a block if it is in the cache. That does not count as a use.
+    pub(super) fn opened(&self, location: &Location) -> Option<Arc<OpenBlock>> {
+        self.cache.peek(&location.path)
     }
 
     /// Returns a block from the cache or by a GET or two; who asks for the same at once waits for the same.
@@ -334,13 +346,16 @@ impl Blocks {
             return Ok(open);
         }
         let (this, place) = (Arc::clone(self), location.clone());
-        let opening = tokio::spawn(bill::carried(async move {
-            let open = async {
-                this.store.metrics().blocks_reopened.inc();
-                OpenBlock::open(this.objects(), &this.decoded, &place).await.map(Arc::new)
-            };
-            this.cache.get_or_insert_async(&place.path, open).await
-        }));
+        let opening = start(
+            location,
+            bill::carried(async move {
+                let open = async {
+                    this.store.metrics().blocks_reopened.inc();
+                    OpenBlock::open(this.objects(), &this.decoded, &place).await.map(Arc::new)
+                };
+                this.cache.get_or_insert_async(&place.path, open).await
+            }),
+        );
         finish(opening, location).await
     }
 }
@@ -364,12 +379,37 @@ impl Unopened {
     }
 }
 
-/// Waits for a block that is opened on a task of its own, which ends when nobody waits any more.
+type Opened = Result<Arc<OpenBlock>, block::Error>;
+
+/// Starts to open a block on a task of its own, or on a thread that may block where there is much to decode. It ends when the handle is
+/// dropped, there at its next await.
+fn start(
+    location: &Location,
+    opening: impl Future<Output = Opened> + Send + 'static,
+) -> impl Future<Output = Result<Opened, JoinError>> {
+    let token = CancellationToken::new();
+    let abandoned = token.clone();
+    let opening = async move { abandoned.run_until_cancelled(opening).await };
+    let opening = if location.bytes < ON_THREAD_BYTES {
+        tokio::spawn(opening)
+    } else {
+        let runtime = Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(opening))
+    };
+    let (opening, guard) = (AbortOnDropHandle::new(opening), token.drop_guard());
+    async move {
+        let opened = opening.await?;
+        drop(guard);
+        Ok(opened.expect("nobody cancels it while it is awaited"))
+    }
+}
+
+/// Waits for a block that is opened.
 async fn finish(
-    opening: JoinHandle<Result<Arc<OpenBlock>, block::Error>>,
+    opening: impl Future<Output = Result<Opened, JoinError>>,
     location: &Location,
 ) -> Result<Arc<OpenBlock>, Unopened> {
-    let text = match AbortOnDropHandle::new(opening).await {
+    let text = match opening.await {
         Ok(Ok(open)) => return Ok(open),
         Ok(Err(block::Error::Read { source: object_store::Error::NotFound { .. }, .. })) => return Err(Unopened::Gone),
         Ok(Err(error)) => {

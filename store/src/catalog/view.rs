@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Weak};
 
 use afterglow_profile::{Labels, ProfileType, Selector};
@@ -174,6 +174,37 @@ impl View {
 
     fn has_segment(&self, segment: &SegmentName) -> bool {
         self.listed.binary_search_by(|listed| listed.segment.name.cmp(segment)).is_ok()
+    }
+
+    /// Returns how many profiles a query selects at most, or so many that it is `enough` to know: a bound that is known without a request and
+    /// without looking at a profile. It is about what [`View::select`] selects where what that looks at is in memory; of a block that is
+    /// not opened, which is work by itself, all profiles count.
+    pub async fn at_most(&self, query: &Query, enough: u64) -> u64 {
+        let mut profiles = 0;
+        for live in self.live(query) {
+            profiles += match self.blocks.opened(&self.place(live)) {
+                Some(open) => query.at_most(&open, enough - profiles),
+                None => live.entry.rows,
+            };
+            if profiles >= enough {
+                return enough;
+            }
+        }
+        let mut matcher = Matcher::new(query);
+        for (number, listed) in self.listed.iter().enumerate() {
+            if number % SEGMENTS_BETWEEN_YIELDS == SEGMENTS_BETWEEN_YIELDS - 1 {
+                tokio::task::yield_now().await;
+            }
+            if !query.overlaps(listed.segment.first_nanos, listed.segment.last_nanos) {
+                continue;
+            }
+            let entries = listed.segment.entries.iter().filter(|entry| matcher.entry(entry));
+            profiles += entries.map(|entry| u64::from(entry.profiles)).sum::<u64>();
+            if profiles >= enough {
+                return enough;
+            }
+        }
+        profiles
     }
 
     /// Selects profiles. Makes no request where their blocks are in the cache, else a GET or two for each that is not.
@@ -443,8 +474,8 @@ impl Query {
             && self.selector.matches(labels, profile_type)
     }
 
-    /// Finds the rows of a compacted block that are selected, in their order, as parts of runs. All of them count.
-    fn each_run(&self, open: &OpenBlock, mut found: impl FnMut(&Run, Range<u32>)) {
+    /// Finds the rows of a compacted block that are selected, in their order, as parts of runs, until `found` has enough. All of them count.
+    fn each_run(&self, open: &OpenBlock, mut found: impl FnMut(&Run, Range<u32>) -> ControlFlow<()>) {
         let (rows, datasets) = (open.rows(), open.block().toc().datasets());
         // By dataset and series, asked once for each.
         let mut known: Vec<Vec<Option<bool>>> =
@@ -456,23 +487,39 @@ impl Query {
                 continue;
             }
             let end = run.first + run.rows;
-            if self.holds(run.first_nanos) && self.holds(run.last_nanos) {
-                found(run, run.first..end);
+            let flow = if self.holds(run.first_nanos) && self.holds(run.last_nanos) {
+                found(run, run.first..end)
             } else if run.is_sorted {
                 let times = &rows[run.first as usize..end as usize];
                 let before = |nanos: i64| times.partition_point(|row| row.time_nanos < nanos) as u32;
-                found(run, run.first + before(self.start_nanos)..run.first + before(self.end_nanos));
+                found(run, run.first + before(self.start_nanos)..run.first + before(self.end_nanos))
             } else {
                 let is_in = |number: &u32| self.holds(rows[*number as usize].time_nanos);
-                (run.first..end).filter(is_in).for_each(|number| found(run, number..number + 1));
+                (run.first..end).filter(is_in).try_for_each(|number| found(run, number..number + 1))
+            };
+            if flow.is_break() {
+                return;
             }
         }
+    }
+
+    /// Returns how many rows of a compacted block are selected, or `enough`.
+    fn at_most(&self, open: &OpenBlock, enough: u64) -> u64 {
+        let mut rows = 0;
+        self.each_run(open, |_, part| {
+            rows += part.len() as u64;
+            if rows < enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        rows.min(enough)
     }
 
     /// Returns the rows of a compacted block that are selected, in their order.
     fn rows(&self, open: &OpenBlock) -> Vec<u32> {
         let mut rows = Vec::new();
-        self.each_run(open, |_, part| rows.extend(part));
+        self.each_run(open, |_, part| {
+            rows.extend(part);
+            ControlFlow::Continue(())
+        });
         rows
     }
 
@@ -480,16 +527,19 @@ impl Query {
     fn count(&self, open: &OpenBlock, counts: &mut HashMap<(Arc<Series>, Arc<[SampleType]>), u64>) {
         let datasets = open.block().toc().datasets();
         let mut rows: HashMap<(u32, u32, u32), u64> = HashMap::new();
-        self.each_run(open, |run, part| match run.sample_types {
-            Some(sample_types) => {
-                *rows.entry((run.dataset, run.series, sample_types)).or_default() += part.len() as u64;
-            }
-            None => {
-                for number in part {
-                    let sample_types = open.rows()[number as usize].sample_types;
-                    *rows.entry((run.dataset, run.series, sample_types)).or_default() += 1;
+        self.each_run(open, |run, part| {
+            match run.sample_types {
+                Some(sample_types) => {
+                    *rows.entry((run.dataset, run.series, sample_types)).or_default() += part.len() as u64;
+                }
+                None => {
+                    for number in part {
+                        let sample_types = open.rows()[number as usize].sample_types;
+                        *rows.entry((run.dataset, run.series, sample_types)).or_default() += 1;
+                    }
                 }
             }
+            ControlFlow::Continue(())
         });
         for ((dataset, series, sample_types), profiles) in rows.into_iter().filter(|(_, profiles)| *profiles > 0) {
             let dataset = &datasets[dataset as usize];
@@ -603,6 +653,11 @@ impl Match {
     pub fn has_series_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.open, &other.open)
             && (self.row().dataset, self.row().series) == (other.row().dataset, other.row().series)
+    }
+
+    /// Returns whether it lies in the same dataset of the same block as the other.
+    pub fn has_dataset_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.open, &other.open) && self.row().dataset == other.row().dataset
     }
 
     /// Returns what its totals count.

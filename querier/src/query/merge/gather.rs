@@ -10,14 +10,16 @@ use afterglow_store::catalog::{self, Freshness, Match, Problem, View};
 use afterglow_store::paths::TenantId;
 use futures::{StreamExt as _, stream};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use ulid::Ulid;
 
 use super::super::budget::Admitted;
 use super::super::error::{Nearest, Unread};
-use super::super::explain::{Explaining, Step};
+use super::super::explain::Step;
+use super::super::lane::{SMALL_LISTED, SMALL_READ};
 use super::super::metrics::Question;
 use super::super::selection::Selection;
-use super::super::{Engine, Error, on_pool};
+use super::super::{Engine, Error};
 use super::plan::{self, Part, Plan};
 use super::share::{Done, Share, share_out};
 use super::worker::Worker;
@@ -64,21 +66,22 @@ pub(super) enum Read {
 // === impl Chosen ===
 
 impl Chosen {
-    /// Finds all profiles that are selected.
+    /// Finds all profiles of a view that are selected.
     ///
     /// # Errors
     /// There are none, or of several types, or too many.
     pub(in super::super) async fn select(
         engine: &Engine,
         tenant: &TenantId,
+        view: &Arc<View>,
         selection: Selection,
     ) -> Result<Self, Error> {
-        let view = engine.view(tenant, selection.freshness.clone()).await?;
-        let selected = select_any(engine, &view, &selection).await?;
-        Self::new(engine, tenant, selected.matches, selected.problems, selection)
+        let selected = select_any(engine, view, &selection).await?;
+        Self::new(engine, tenant, selected.matches, selected.problems, selection).await
     }
 
-    /// Finds the profiles with these ids, and keeps those that the query and the type of `selection` match. Each counts once.
+    /// Finds the profiles with these ids, and keeps those that the query and the type of `selection` match. Each counts once. Returns them with
+    /// the engine that they are to be gathered by.
     ///
     /// # Errors
     /// An id is none, or no profile has it; and as [`Chosen::select`].
@@ -87,13 +90,15 @@ impl Chosen {
         tenant: &TenantId,
         selection: Selection,
         ids: &[String],
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Engine), Error> {
         let max = engine.0.limits.merge_profiles_max;
         if ids.len() as u64 > max {
             return Err(Error::TooManyProfiles { profiles: ids.len() as u64, max });
         }
         let parse = |text: &String| Ulid::from_string(text).map_err(|_| Error::Id { text: text.clone() });
         let ids: BTreeSet<Ulid> = ids.iter().map(parse).collect::<Result<_, _>>()?;
+        let is_small = ids.len() as u64 <= SMALL_READ;
+        let engine = if is_small { engine.clone() } else { engine.enter_large(tenant).await? };
         let selection = selection.within(Window::ALL);
         let mut view = engine.view(tenant, selection.freshness.clone()).await?;
         let mut matches = Vec::with_capacity(ids.len());
@@ -115,21 +120,26 @@ impl Chosen {
         });
         if matches.is_empty() {
             let selection = selection.to_string();
-            return Err(Error::NoMatch { selection, nearest: Nearest(None), unread: Unread::of(view.problems()) });
+            return Err(Error::NoMatch { selection, nearest: Nearest::Nowhere, unread: Unread::of(view.problems()) });
         }
         engine.1.add_profiles(matches.len());
-        Self::new(engine, tenant, matches, Vec::new(), selection)
+        let chosen = Self::new(&engine, tenant, matches, Vec::new(), selection).await?;
+        Ok((chosen, engine))
     }
 
-    fn new(
+    async fn new(
         engine: &Engine,
         tenant: &TenantId,
         matches: Vec<Match>,
         problems: Vec<Problem>,
         selection: Selection,
     ) -> Result<Self, Error> {
-        let plan = Plan::new(&matches, &selection, &engine.0.limits)?;
-        Ok(Self { matches, plan, problems, selection, tenant: tenant.clone() })
+        let (tenant, limits) = (tenant.clone(), engine.0.limits);
+        let plan = move || {
+            let plan = Plan::new(&matches, &selection, &limits)?;
+            Ok(Self { matches, plan, problems, selection, tenant })
+        };
+        engine.aside(plan).await?
     }
 
     /// Returns what is read.
@@ -205,7 +215,7 @@ pub(super) async fn merge(
     held: u64,
     problems: &mut Vec<Problem>,
 ) -> Result<Read, Error> {
-    let worker = Worker::start(admitted, held, engine.1.clone());
+    let worker = Worker::start(admitted, held, engine);
     let mut merging = Merging { engine, worker, profiles: 0, asked: types, types, problems };
     let mut agree = merging.read(here).await?;
     for mut share in shares {
@@ -230,9 +240,8 @@ pub(super) async fn merge(
 impl Merging<'_> {
     /// Reads parts and adds them. Returns whether all that was added shows the same: else it does not merge.
     async fn read(&mut self, parts: Vec<Part>) -> Result<bool, Error> {
-        let asked = self.asked;
-        let explaining = &self.engine.1;
-        let reads = parts.into_iter().map(|part| read(part, asked, explaining.clone()));
+        let (asked, engine) = (self.asked, self.engine);
+        let reads = parts.into_iter().map(|part| read(engine, part, asked));
         let mut reads = stream::iter(reads).buffered(self.engine.0.limits.merge_reads);
         while let Some((part, sums)) = reads.next().await {
             match sums? {
@@ -278,16 +287,17 @@ impl Merging<'_> {
 
 /// Reads the sums of these sample types of a part.
 async fn read(
+    engine: &Engine,
     part: Part,
     types: SampleTypes,
-    explaining: Explaining,
 ) -> (Part, Result<Result<Vec<Aggregate>, block::Error>, Error>) {
     let Part { block, dataset, rows, .. } = part.clone();
+    let explaining = engine.1.clone();
     let read = async move {
         let _timed = explaining.step(Step::Decode);
         block.aggregate(dataset, &rows, types).await
     };
-    (part, on_pool(read).await)
+    (part, engine.drive(read).await)
 }
 
 /// Selects profiles, of which there must be some.
@@ -296,17 +306,32 @@ async fn read(
 /// [`Error::NoMatch`].
 pub(in super::super) async fn select_any(
     engine: &Engine,
-    view: &View,
+    view: &Arc<View>,
     selection: &Selection,
 ) -> Result<catalog::Selection, Error> {
-    let selected = engine.select_in(view, selection).await;
-    if selected.matches.is_empty() { Err(no_match(view, selection, &selected.problems).await) } else { Ok(selected) }
+    let selected = engine.select_in(view, selection).await?;
+    if selected.matches.is_empty() {
+        Err(no_match(engine, view, selection, &selected.problems).await)
+    } else {
+        Ok(selected)
+    }
 }
 
 /// Says that nothing matches, and where the nearest profile lies that would in another window.
-async fn no_match(view: &View, selection: &Selection, problems: &[Problem]) -> Error {
-    let anywhen = view.select(&selection.within(Window::ALL).query()).await;
-    let times = anywhen.matches.iter().map(|found| found.row().time_nanos);
-    let nearest = Nearest(times.min_by_key(|&nanos| selection.window.distance(nanos)));
+async fn no_match(engine: &Engine, view: &Arc<View>, selection: &Selection, problems: &[Problem]) -> Error {
+    let nearest = nearest(engine, view, selection).await.unwrap_or(Nearest::Unknown);
     Error::NoMatch { selection: selection.to_string(), nearest, unread: Unread::of(problems) }
+}
+
+/// Looks for the nearest profile that would match in another window; nothing where that takes a place at the gate and none is free.
+async fn nearest(engine: &Engine, view: &Arc<View>, selection: &Selection) -> Option<Nearest> {
+    let (view, query, window) = (Arc::clone(view), selection.within(Window::ALL).query(), selection.window);
+    let is_let_in = !engine.2.is_small() || view.at_most(&query, SMALL_LISTED).await < SMALL_LISTED;
+    let engine = if is_let_in { engine.clone() } else { engine.on_lane(Some(engine.0.gate.try_enter()?)) };
+    let look = async move {
+        let anywhen = view.select(&query).await;
+        let times = anywhen.matches.iter().map(|found| found.row().time_nanos);
+        times.min_by_key(|&nanos| window.distance(nanos)).map_or(Nearest::Nowhere, Nearest::At)
+    };
+    engine.drive(look).await.ok()
 }

@@ -18,6 +18,7 @@ use afterglow_store::paths::TenantId;
 use tracing::Span;
 
 use super::explain::Step;
+use super::lane::SMALL_READ;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::{Engine, Error, completeness};
@@ -34,14 +35,19 @@ pub(super) async fn answer(
 ) -> Result<v1::MergeResponse, Error> {
     let form = Form::of_merge(&request)?;
     let selection = Selection::read(request.selection, engine.now_nanos())?;
-    let chosen = match &request.ids[..] {
-        [] => Chosen::select(engine, tenant, selection).await?,
+    let (chosen, engine) = match &request.ids[..] {
+        [] => {
+            let view = engine.view(tenant, selection.freshness.clone()).await?;
+            let engine = engine.enter(tenant, &[(&view, &selection)], SMALL_READ).await?;
+            (Chosen::select(&engine, tenant, &view, selection).await?, engine)
+        }
         ids => Chosen::pick(engine, tenant, selection, ids).await?,
     };
     record(&[&chosen]);
-    let types = form.sample_types(&[&chosen]);
+    let of = form.clone();
+    let (types, chosen) = engine.aside(move || (of.sample_types(&[&chosen]), chosen)).await?;
     let admitted = engine.admit(chosen.estimate()).await?;
-    let (gathered, mut admitted) = chosen.gather(engine, Question::Merge, types, admitted, 0).await?;
+    let (gathered, mut admitted) = chosen.gather(&engine, Question::Merge, types, admitted, 0).await?;
     let Gathered { merged, memory, profiles, problems, .. } = gathered;
     let (span, explaining) = (Span::current(), engine.1.clone());
     let write = move || {
@@ -50,7 +56,7 @@ pub(super) async fn answer(
         admitted.cover(form.factor() * memory)?;
         form.merge(merged)
     };
-    let (result, warnings) = tokio::task::spawn_blocking(write).await??;
+    let (result, warnings) = engine.compute(write).await??;
     let completeness = Some(completeness(&problems));
     Ok(v1::MergeResponse { result: Some(result), profiles, completeness, warnings, explain: None })
 }

@@ -53,7 +53,9 @@ impl Plan {
     /// # Errors
     /// [`Error::Types`] where more than one profile type is selected, [`Error::TooManyProfiles`].
     pub(super) fn new(matches: &[Match], selection: &Selection, limits: &Limits) -> Result<Self, Error> {
-        let types: BTreeSet<&str> = matches.iter().map(|found| found.profile_type().as_str()).collect();
+        // Profiles of a dataset follow each other, mostly, so little is looked up.
+        let runs = || matches.chunk_by(Match::has_dataset_of);
+        let types: BTreeSet<&str> = runs().map(|run| run[0].profile_type().as_str()).collect();
         if types.len() > 1 {
             let types = types.into_iter().map(str::to_owned).collect();
             return Err(Error::Types { selection: selection.to_string(), types });
@@ -63,8 +65,8 @@ impl Plan {
             return Err(Error::TooManyProfiles { profiles, max: limits.merge_profiles_max });
         }
         let mut groups: BTreeMap<(&str, usize), Vec<&Match>> = BTreeMap::new();
-        for found in matches {
-            groups.entry((found.block().path().as_ref(), found.dataset_index())).or_default().push(found);
+        for run in runs() {
+            groups.entry((run[0].block().path().as_ref(), run[0].dataset_index())).or_default().extend(run);
         }
         let blocks = groups.keys().map(|(path, _)| path).collect::<BTreeSet<_>>().len() as u64;
         let parts: Vec<Part> = groups.into_values().map(|found| Part::new(&found)).collect();
@@ -107,10 +109,10 @@ fn estimate_of<'a>(block: &Block, dataset: usize, rows: &[usize], of: impl Itera
 fn estimate(matches: &[Match], parts: &[Part], reads: usize) -> u64 {
     let read = parts.iter().map(|part| part.estimate).max().unwrap_or_default() * reads.min(parts.len()) as u64;
     let mut services: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for found in matches {
-        let (count, largest) = services.entry(found.labels().service()).or_default();
-        *count += 1;
-        *largest = (*largest).max(found.row().raw_bytes);
+    for run in matches.chunk_by(Match::has_dataset_of) {
+        let (count, largest) = services.entry(run[0].labels().service()).or_default();
+        *count += run.len() as u64;
+        *largest = run.iter().map(|found| found.row().raw_bytes).max().unwrap_or_default().max(*largest);
     }
     let result: u64 =
         services.values().map(|&(count, largest)| largest * BYTES_PER_RAW_BYTE * u64::from(1 + count.ilog2())).sum();

@@ -229,7 +229,7 @@ pub(in super::super) async fn answer(
         let is_taken = bytes.len() <= SHARE_BYTES_MAX && decode::decode(&bytes, &Limits::default()).is_ok();
         is_taken.then_some(bytes)
     };
-    let Some(profile) = tokio::task::spawn_blocking(encoded).await? else {
+    let Some(profile) = engine.compute(encoded).await? else {
         return Ok(declined("it is larger than a profile may be"));
     };
     let sample_type = match types {

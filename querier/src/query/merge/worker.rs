@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::Span;
 
-use super::super::Error;
 use super::super::budget::Admitted;
-use super::super::explain::{Explaining, Step as Explained};
+use super::super::explain::Step as Explained;
+use super::super::{Engine, Error};
 use super::share::Done;
 
 /// A merge under way on the blocking pool.
@@ -32,10 +32,10 @@ enum Step {
 
 impl Worker {
     /// Starts a merge in the memory that is `admitted`, of which `held` bytes are in use already.
-    pub(super) fn start(admitted: Admitted, held: u64, explaining: Explaining) -> Self {
+    pub(super) fn start(admitted: Admitted, held: u64, engine: &Engine) -> Self {
         let (steps, received) = mpsc::channel(1);
-        let span = Span::current();
-        let task = tokio::task::spawn_blocking(move || span.in_scope(|| work(received, admitted, held, &explaining)));
+        let (span, of) = (Span::current(), engine.clone());
+        let task = engine.2.spawn(move || span.in_scope(|| work(received, admitted, held, &of)));
         Self { steps, task }
     }
 
@@ -82,28 +82,34 @@ fn work(
     mut steps: mpsc::Receiver<Step>,
     mut admitted: Admitted,
     held: u64,
-    explaining: &Explaining,
+    Engine(_, explaining, lane): &Engine,
 ) -> Result<(Merged, u64, Admitted), Error> {
     let mut merger = Merger::new();
     loop {
-        match steps.blocking_recv() {
-            Some(Step::Add(sums)) => {
-                let _timed = explaining.step(Explained::Sum);
-                for sum in &sums {
-                    merger.add(&sum.profile())?;
+        let step = steps.blocking_recv();
+        let _timed = explaining.step(Explained::Sum);
+        let is_over = lane.turn(|| {
+            match step {
+                Some(Step::Add(sums)) => {
+                    for sum in &sums {
+                        merger.add(&sum.profile())?;
+                        admitted.cover(held + merger.memory() as u64)?;
+                    }
+                }
+                Some(Step::Share(share)) => {
+                    share.with(|profile| Ok(merger.add(profile)?))?;
                     admitted.cover(held + merger.memory() as u64)?;
                 }
+                Some(Step::Finish) => return Ok(true),
+                None => return Err(Error::Cancelled),
             }
-            Some(Step::Share(share)) => {
-                let _timed = explaining.step(Explained::Sum);
-                share.with(|profile| Ok(merger.add(profile)?))?;
-                admitted.cover(held + merger.memory() as u64)?;
-            }
-            Some(Step::Finish) => break,
-            None => return Err(Error::Cancelled),
+            Ok(false)
+        })?;
+        if is_over {
+            break;
         }
     }
     let _timed = explaining.step(Explained::Sum);
     let memory = merger.memory() as u64;
-    Ok((merger.finish(), memory, admitted))
+    Ok((lane.turn(|| merger.finish()), memory, admitted))
 }

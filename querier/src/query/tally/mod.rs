@@ -21,11 +21,11 @@ use tracing::Span;
 
 use super::budget::Admitted;
 use super::error::Unread;
-use super::explain::{Explaining, Step};
+use super::explain::Step;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
-use super::{Engine, Error, filter, on_pool};
+use super::{Engine, Error, filter};
 
 /// How many bytes a sample takes while a dataset is read: its number and its value for its group, and once as it is read.
 const BYTES_PER_SAMPLE: u64 = 32;
@@ -111,10 +111,9 @@ pub(super) async fn read<T: Tally>(
 
     let growing = Arc::new(Mutex::new(Growing { tally, unmatched: None }));
     let (mut is_read, mut problems) = (vec![true; matches.len()], Vec::new());
-    let mut reads = stream::iter(
-        parts.into_iter().map(|part| read_part(part, Arc::clone(&filter), Arc::clone(&growing), engine.1.clone())),
-    )
-    .buffer_unordered(limits.merge_reads);
+    let mut reads =
+        stream::iter(parts.into_iter().map(|part| read_part(engine, part, Arc::clone(&filter), Arc::clone(&growing))))
+            .buffer_unordered(limits.merge_reads);
     while let Some(part) = reads.next().await {
         let (block, places, memory) = part?;
         match memory {
@@ -147,14 +146,14 @@ type PartRead = (Arc<Block>, Vec<usize>, Result<usize, block::Error>);
 
 /// Reads a part and adds it to the tally, of which it returns the memory.
 async fn read_part<T: Tally>(
+    engine: &Engine,
     part: Part,
     filter: Arc<Filter>,
     growing: Arc<Mutex<Growing<T>>>,
-    explaining: Explaining,
 ) -> Result<PartRead, Error> {
     let Part { block, dataset, rows, places, .. } = part;
-    let from = Arc::clone(&block);
-    let memory = on_pool(async move {
+    let (from, explaining) = (Arc::clone(&block), engine.1.clone());
+    let memory = engine.drive(async move {
         let timed = explaining.step(Step::Decode);
         let all = from.by_group(dataset, &rows).await?;
         drop(timed);

@@ -100,6 +100,40 @@ async fn a_compaction_changes_no_answer() {
     assert_eq!(world.store.metrics().live_blocks.get(), 1);
 }
 
+/// Goal: how much a question is about is known without a request, never as less than it proves to be, and exactly once blocks are open.
+#[tokio::test(start_paused = true)]
+async fn how_much_is_selected_at_most_is_known_without_a_request() {
+    let world = world();
+    let profiles: Vec<Sent> =
+        (1..=9).map(|id| Sent::new(id, if id < 4 { "api" } else { "web" }, &[], id as i64)).collect();
+    let keys = [world.put(&profiles[..2]).await, world.put(&profiles[2..6]).await];
+    world.put(&profiles[6..]).await;
+    world.compact(1, &profiles[..6], &refs(&keys)).await;
+    let catalog = world.fresh_catalog();
+    let view = catalog.view(&world.tenant, Freshness::Now).await.expect("the store works");
+    let mut requests = (0, 0);
+    world.requests(&mut requests);
+    // Of a block that is not open all six profiles count, if its time is asked for at all.
+    let asked = [("{}", 0..100, 9, 9), (r#"{service="api"}"#, 2..6, 6, 2), ("{}", 3..5, 6, 2), ("{}", 7..9, 3, 2)];
+    for (selector, window, unopened, _) in asked.clone() {
+        assert_eq!(view.at_most(&query(selector, None, window), 100).await, unopened, "{selector}");
+    }
+    assert_eq!(view.at_most(&everything(), 4).await, 4, "more need not be known");
+    assert_eq!(world.requests(&mut requests), (0, 0));
+    view.select(&everything()).await;
+    world.requests(&mut requests);
+    for (selector, window, _, selected) in asked {
+        let query = query(selector, None, window.clone());
+        let bound = view.at_most(&query, 100).await;
+        assert_eq!(view.select(&query).await.matches.len(), selected, "{selector}");
+        // A segment knows the first and the last time of its series, so it may count too many.
+        assert!((selected..=selected + 1).contains(&(bound as usize)), "{selector} in {window:?}: {bound}");
+    }
+    assert_eq!(view.at_most(&query(r#"{service="db"}"#, None, 0..100), 100).await, 0);
+    assert_eq!(view.at_most(&query("{}", None, 100..200), 100).await, 0);
+    assert_eq!(world.requests(&mut requests), (0, 0));
+}
+
 /// Goal: what was listed, then compacted and collected before it was opened, is found all the same. The simulation met it (seed 21712): a
 /// stalled read, and a grace that was shorter.
 #[tokio::test(start_paused = true)]
