@@ -40,6 +40,9 @@ pub(crate) const BLOCK_BYTES: usize = 3 << 10;
 pub(crate) const DATASET_BYTES: usize = 1_536;
 const ALLOCATION_BYTES: usize = 24;
 
+/// How much of a dataset is read together, and so held at once, to be summed up: some thousand profiles. What is more than that is read in turns.
+const READ_AHEAD_BYTES: u64 = 16 << 20;
+
 /// The largest Parquet footer that is believed.
 const FOOTER_BYTES_MAX: u64 = 256 << 20;
 
@@ -62,6 +65,25 @@ pub struct Block {
     decoded: Option<OfBlock>,
     /// Whether a roll-up proved damaged of late.
     is_rollup_damaged: AtomicBool,
+    /// See [`READ_AHEAD_BYTES`].
+    read_ahead: u64,
+}
+
+/// What an answer reads of a dataset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ToRead {
+    /// How many samples.
+    pub samples: u64,
+    /// How many bytes of the object, tables apart.
+    pub stored: u64,
+    /// How many bytes of the object are held at once, tables included.
+    pub held: u64,
+    /// How many bytes its tables unpack to.
+    pub tables: u64,
+    /// How many bytes the largest part unpacks to that is unpacked at once.
+    pub piece: u64,
+    /// How many samples the largest roll-up of the dataset has, about, whether or not that is read; 0 where there is none.
+    pub rolled: u64,
 }
 
 /// The rows as they were read: many times the size of what becomes of them.
@@ -122,12 +144,19 @@ impl Block {
             filters: OnceCell::new(),
             decoded: None,
             is_rollup_damaged,
+            read_ahead: READ_AHEAD_BYTES,
         })
     }
 
     /// Keeps what is decoded of samples and symbol tables in `decoded`, and looks there first.
     pub fn keeping(self, decoded: &Arc<Decoded>) -> Self {
         Self { decoded: decoded.of_block(&self.path), ..self }
+    }
+
+    /// Reads so many bytes of a dataset together instead of many.
+    #[cfg(feature = "testing")]
+    pub fn reading_ahead(self, read_ahead: u64) -> Self {
+        Self { read_ahead, ..self }
     }
 
     /// Returns whether a roll-up proved damaged since this was last asked, so that profiles were read instead.
@@ -264,10 +293,10 @@ impl Block {
         Ok(self.read_rows_of(dataset, rows, types, Grouping::new).await?.finish())
     }
 
-    /// Returns how many samples are read, at most, to answer for `rows` of dataset `dataset`, each with what stands beside it: those of
-    /// roll-ups where these answer. Rows have to be decoded before; makes no request.
-    pub fn samples_to_read<T: Copy + PartialEq>(&self, dataset: usize, rows: &[(usize, T)]) -> u64 {
-        let (Some(all), Some(of)) = (self.rows.get(), self.toc.datasets.get(dataset)) else { return 0 };
+    /// Returns what is read, at most, to answer for `rows` of dataset `dataset`, each with what stands beside it: roll-ups where these
+    /// answer. Rows have to be decoded before; makes no request.
+    pub fn to_read<T: Copy + PartialEq>(&self, dataset: usize, rows: &[(usize, T)]) -> ToRead {
+        let (Some(all), Some(of)) = (self.rows.get(), self.toc.datasets.get(dataset)) else { return ToRead::default() };
         let mut asked: Vec<(&Row, T)> = rows.iter().filter_map(|&(row, with)| Some((all.get(row)?, with))).collect();
         asked.sort_by_key(|(row, _)| (row.chunk, row.position));
         let Choice { rollups, rows } = of.rollups.choose(&all[of.rows()], asked);
@@ -276,8 +305,24 @@ impl Block {
             Chunk::Columns { stacks, .. } => stacks.unpacked,
             Chunk::Blob(_) => 0,
         };
-        rollups.iter().map(|(_, rollup, _)| of_rollup(rollup)).sum::<u64>()
-            + rows.iter().map(|(row, _)| row.samples).sum::<u64>()
+        let mut to_read = ToRead::default();
+        let mut add = |chunk: &Chunk, samples: u64| {
+            let (range, unpacked) = (chunk.range_to_merge(), chunk.unpacked_to_merge());
+            to_read.samples += samples;
+            to_read.stored += range.end - range.start;
+            to_read.piece = to_read.piece.max(unpacked);
+        };
+        rollups.iter().for_each(|(_, rollup, _)| add(&rollup.chunk, of_rollup(rollup)));
+        for rows in rows.chunk_by(|(a, _), (b, _)| a.chunk == b.chunk) {
+            let samples = rows.iter().map(|(row, _)| row.samples).sum();
+            add(&of.chunks[rows[0].0.chunk as usize], samples);
+        }
+        let frames = &self.toc.symbols[of.symbols as usize].frames;
+        to_read.held = to_read.stored.min(self.read_ahead) + frames.iter().map(|frame| frame.stored).sum::<u64>();
+        to_read.tables = frames.iter().map(|frame| frame.unpacked).sum();
+        // Of an hour or more: the most that is known of how many stacks there are.
+        to_read.rolled = of.rollups.iter().map(|rollup| of_rollup(rollup)).max().unwrap_or_default();
+        to_read
     }
 
     /// Hands the samples of `rows` (indices into [`Block::rows`], all of dataset `dataset`) to a reader that `start` makes, each with
@@ -325,58 +370,66 @@ impl Block {
         start: &impl Fn(Tables) -> R,
     ) -> Result<Result<R, Damage>, Error> {
         let of = &self.toc.datasets[dataset];
-        // What is not decoded already is read together.
+        // What is not decoded already is read together, up to a bound.
         let (mut ranges, decoded) = (Vec::new(), self.decoded.as_ref());
-        let tables = match decoded {
+        let mut tables = match decoded {
             Some(decoded) => decoded.tables(of.symbols).await.map_err(Some),
             None => Err(None),
         };
         if tables.is_err() {
             ranges.push(self.toc.symbols[of.symbols as usize].range());
         }
-        let mut pieces = Vec::with_capacity(rollups.len());
         let of_rollups = rollups
             .iter()
             .map(|&(number, rollup, with)| Piece::of_rollup(dataset, number, (rollup, &of.rollups), with));
         let by_chunk = rows.chunk_by(|(a, _), (b, _)| a.chunk == b.chunk);
-        for piece in of_rollups.chain(by_chunk.map(|rows| Piece::of_rows(dataset, of, rows))) {
-            let sums = match (decoded, piece.place) {
-                (Some(decoded), Some(place)) => decoded.sums(place, types(piece.with)).await.map_err(Some),
-                _ => Err(None),
-            };
-            if sums.is_err() {
-                ranges.push(piece.chunk.range_to_merge());
-            }
-            pieces.push((piece, sums));
-        }
-        let mut parts = if ranges.is_empty() { Vec::new() } else { self.get_ranges(&ranges).await? }.into_iter();
-        let mut read = || parts.next().expect("there are as many parts as ranges");
-
-        let tables = match tables {
-            Ok(tables) => tables,
-            Err(vacant) => {
-                let tables = Tables::new(self.symbols(of, read())?);
-                if let Some(vacant) = vacant {
-                    vacant.keep_tables(&tables);
+        let pieces: Vec<_> = of_rollups.chain(by_chunk.map(|rows| Piece::of_rows(dataset, of, rows))).collect();
+        let (mut reader, mut left, version) = (None, &pieces[..], of.samples_version(&self.toc));
+        while reader.is_none() || !left.is_empty() {
+            let (mut together, mut length) = (Vec::new(), 0);
+            while let [piece, after @ ..] = left
+                && (length == 0 || length + piece.length() <= self.read_ahead)
+            {
+                left = after;
+                let sums = match (decoded, piece.place) {
+                    (Some(decoded), Some(place)) => decoded.sums(place, types(piece.with)).await.map_err(Some),
+                    _ => Err(None),
+                };
+                if sums.is_err() {
+                    length += piece.length();
+                    ranges.push(piece.chunk.range_to_merge());
                 }
-                tables
+                together.push((piece, sums));
             }
-        };
-        let mut reader = start(tables.clone());
-        let version = of.samples_version(&self.toc);
-        for (piece, sums) in pieces {
-            let bytes = if sums.is_err() { read() } else { Bytes::new() };
-            let vacant = match sums {
-                Ok(sums) => Ok(sums),
-                Err(vacant) => Err((vacant, &bytes[..])),
+            let ranges = std::mem::take(&mut ranges);
+            let mut parts = if ranges.is_empty() { Vec::new() } else { self.get_ranges(&ranges).await? }.into_iter();
+            let mut read = || parts.next().expect("there are as many parts as ranges");
+            let tables = match tables {
+                Ok(ref tables) => tables,
+                Err(vacant) => {
+                    let read = Tables::new(self.symbols(of, read())?);
+                    if let Some(vacant) = vacant {
+                        vacant.keep_tables(&read);
+                    }
+                    tables = Ok(read);
+                    tables.as_ref().ok().expect("they are there now")
+                }
             };
-            match (piece.hand_over(vacant, version, &tables, types(piece.with), &mut reader), piece.content) {
-                (Ok(()), _) => {}
-                (Err(damage), Content::Rollup(..)) => return Ok(Err(damage)),
-                (Err(damage), Content::Rows(rows)) => return Err(self.corrupt_row(rows[0].0, damage)),
+            let reader = reader.get_or_insert_with(|| start(tables.clone()));
+            for (piece, sums) in together {
+                let bytes = if sums.is_err() { read() } else { Bytes::new() };
+                let vacant = match sums {
+                    Ok(sums) => Ok(sums),
+                    Err(vacant) => Err((vacant, &bytes[..])),
+                };
+                match (piece.hand_over(vacant, version, tables, types(piece.with), reader), piece.content) {
+                    (Ok(()), _) => {}
+                    (Err(damage), Content::Rollup(..)) => return Ok(Err(damage)),
+                    (Err(damage), Content::Rows(rows)) => return Err(self.corrupt_row(rows[0].0, damage)),
+                }
             }
         }
-        Ok(Ok(reader))
+        Ok(Ok(reader.expect("it is made before anything is read into it")))
     }
 
     async fn get_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
@@ -465,6 +518,12 @@ impl<'a, 'r, T: Copy + PartialEq> Piece<'a, 'r, T> {
             profiles: rows.len() as u32,
         };
         Self { chunk, content: Content::Rows(rows), with, place: is_kept.then(run) }
+    }
+
+    /// Returns how many bytes of the object it takes.
+    fn length(&self) -> u64 {
+        let range = self.chunk.range_to_merge();
+        range.end - range.start
     }
 
     /// Hands its samples to a reader: the sums that were kept, or what `bytes` say, whose sums are kept then.

@@ -1,10 +1,16 @@
 //! The sums of a block are what merging its profiles gives.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use afterglow_profile::Profile;
+use afterglow_profile::encode::encode;
 use afterglow_profile::merge::Merger;
 use afterglow_store::block::{Block, Options, SampleTypes, SegmentWriter};
+use afterglow_store::testing::faults::{Faulty, Operation};
+use object_store::ObjectStoreExt as _;
+use object_store::memory::InMemory;
+use object_store::path::Path;
 
 use crate::samples::{add, decoded, files, meta, number, opened, segment};
 
@@ -92,6 +98,32 @@ async fn sums_merge_to_what_the_profiles_merge_to() {
     assert!(compared > files.len() / 2);
 }
 
+/// Goal: a dataset of which more is to be read than is held at once is read in turns, and sums to the same.
+#[tokio::test]
+async fn what_is_read_in_turns_sums_to_the_same() {
+    let faulty = Faulty::new(Arc::new(InMemory::new()));
+    let key = Path::from("block.agb");
+    faulty.put(&key, segment(&files()).bytes.into()).await.expect("memory takes any object");
+    let open = async || Block::open(Arc::new(faulty.clone()), key.clone()).await.expect("a fresh block opens");
+    let (together, in_turns) = (open().await, open().await.reading_ahead(1));
+    let mut turns = 0;
+    for (dataset, index) in together.toc().datasets().iter().zip(0..) {
+        let rows: Vec<usize> = dataset.rows().collect();
+        let sums = async |block: &Block| {
+            block.rows().await.expect("a fresh block has rows");
+            let before = faulty.count(Operation::Get);
+            let sums = block.aggregate(index, &rows, SampleTypes::All).await.expect("a fresh block is whole");
+            let said: Vec<_> = sums.iter().map(|sum| (sum.profiles(), encode(&sum.profile()))).collect();
+            (said, faulty.count(Operation::Get) - before)
+        };
+        let ((ours, more), (theirs, few)) = (sums(&in_turns).await, sums(&together).await);
+        assert!(ours == theirs, "sums of {}/{} differ", dataset.service(), dataset.profile_type());
+        assert!(few <= more, "{few} reads at once, {more} in turns");
+        turns += more - few;
+    }
+    assert!(turns > 0, "there are datasets of several chunks");
+}
+
 /// Returns a profile with no sample type but this.
 fn only(mut profile: Profile<'_>, t: usize) -> Profile<'_> {
     let types = profile.sample_types.len();
@@ -159,7 +191,7 @@ fn showing(values: [i64; 2], shown: Option<usize>) -> Vec<u8> {
     profile.samples.values = values.to_vec();
     profile.default_sample_type = shown.map_or(0, |shown| profile.sample_types[shown].kind);
     profile.layout = afterglow_profile::model::Layout::default();
-    afterglow_profile::encode::encode(&profile)
+    encode(&profile)
 }
 
 /// Goal: each profile is summed by its own default, also where a chunk holds several, and a sum that does not fit stays apart.

@@ -286,7 +286,7 @@ async fn whole_steps_are_read_from_roll_ups() {
     };
     // Tables and roll-ups lie before everything else.
     let two = bytes(&of_hours(0..2)).await;
-    let to_read = |rows: &[usize]| block.samples_to_read(0, &rows.iter().map(|&row| (row, ())).collect::<Vec<_>>());
+    let to_read = |rows: &[usize]| block.to_read(0, &rows.iter().map(|&row| (row, ())).collect::<Vec<_>>()).samples;
     let samples: u64 = of_hours(0..2).iter().map(|&row| rows[row].samples).sum();
     assert!(to_read(&of_hours(0..2)) * 16 < samples && to_read(&of_hours(0..2)) > 0, "of {samples}");
     assert!(to_read(&of_hours(0..2)[1..]) * 4 > samples, "an hour is read profile by profile");

@@ -96,7 +96,7 @@ impl Part {
 /// Estimates the memory that the sums of a part take: of what is read, which are sums already where roll-ups answer.
 fn estimate_of<'a>(block: &Block, dataset: usize, rows: &[usize], of: impl Iterator<Item = &'a Row>) -> u64 {
     let rows: Vec<(usize, ())> = rows.iter().map(|&row| (row, ())).collect();
-    let samples = block.samples_to_read(dataset, &rows);
+    let samples = block.to_read(dataset, &rows).samples;
     let largest = of.map(|row| row.raw_bytes).max().unwrap_or_default();
     samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE
 }

@@ -196,7 +196,7 @@ fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
         *largest = found.row().raw_bytes.max(*largest);
     }
     let finish = |(mut part, largest): (Part, u64)| {
-        let samples = part.block.samples_to_read(part.dataset, &part.rows);
+        let samples = part.block.to_read(part.dataset, &part.rows).samples;
         part.estimate = samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE;
         part
     };

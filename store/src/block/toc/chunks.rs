@@ -126,6 +126,17 @@ impl Chunk {
         }
     }
 
+    /// Returns how many bytes unpack to what a merge needs.
+    pub(crate) fn unpacked_to_merge(&self) -> u64 {
+        match self {
+            Self::Blob(frame) => frame.unpacked,
+            Self::Columns { stacks, labels, values, .. } => {
+                let values = values.iter().filter_map(Values::frame);
+                [stacks, labels].into_iter().chain(values).map(|frame| frame.unpacked).sum()
+            }
+        }
+    }
+
     /// Appends its listing.
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         match self {
