@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use hashbrown::HashMap;
 
 use crate::drops::Drops;
-use crate::model::{Function, NONE, Profile, StringIndex};
+use crate::model::{NONE, Profile, StringIndex};
 
 /// The name of a frame of which nothing is known.
 const UNKNOWN: &str = "<unknown>";
@@ -39,6 +39,18 @@ pub struct Origin {
     pub mapping: String,
 }
 
+/// Tables that say what frames are called: those of a profile, or others of the same entities.
+pub trait Naming {
+    /// Returns how many functions there are.
+    fn functions(&self) -> usize;
+
+    /// Returns the name and the source file of a function.
+    fn function(&self, index: u32) -> (&[u8], &[u8]);
+
+    /// Returns the path of a mapping, which may be [`NONE`]; empty where it has none.
+    fn mapping_file(&self, index: u32) -> &[u8];
+}
+
 /// Where all names come from, by the locations that are used.
 pub(crate) struct Origins<'p> {
     profile: &'p Profile<'p>,
@@ -63,18 +75,19 @@ impl Frames {
             }
             ends.push(u32::try_from(frames.len()).expect("a frame a line or location, both counted in u32"));
         }
-        let Namer { names, files, .. } = namer;
-        Self { names, files, frames, ends, drops }
+        let (names, files) = namer.finish();
+        let owned = |texts: Vec<Cow<'_, str>>| texts.into_iter().map(Cow::into_owned).collect();
+        Self { names: owned(names), files: owned(files), frames, ends, drops }
+    }
+
+    /// Returns the distinct names and the file of each.
+    pub(crate) fn into_names(self) -> (Vec<String>, Vec<String>) {
+        (self.names, self.files)
     }
 
     /// Returns the distinct names.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
-    }
-
-    /// Returns the source file of `name`, empty where none is known.
-    pub(crate) fn file(&self, name: u32) -> &str {
-        &self.files[name as usize]
     }
 
     /// Returns where each name comes from, by what is at the locations of `profile` that are `used` and nothing else: a merge of one
@@ -164,58 +177,73 @@ fn is_before(profile: &Profile<'_>, text: StringIndex, noted: StringIndex) -> bo
 }
 
 /// Gives each distinct name a number.
-struct Namer<'p> {
-    profile: &'p Profile<'p>,
-    by_name: HashMap<String, u32>,
+pub(crate) struct Namer<'t, T> {
+    tables: &'t T,
+    by_name: HashMap<Cow<'t, str>, u32>,
     by_function: Vec<u32>,
-    names: Vec<String>,
-    files: Vec<String>,
+    names: Vec<Cow<'t, str>>,
+    files: Vec<Cow<'t, str>>,
 }
 
 // === impl Namer ===
 
-impl<'p> Namer<'p> {
-    fn new(profile: &'p Profile<'p>) -> Self {
-        let by_function = vec![NONE; profile.functions.len()];
-        Self { profile, by_name: HashMap::new(), by_function, names: Vec::new(), files: Vec::new() }
+impl<'t, T: Naming> Namer<'t, T> {
+    pub(crate) fn new(tables: &'t T) -> Self {
+        let by_function = vec![NONE; tables.functions()];
+        Self { tables, by_name: HashMap::new(), by_function, names: Vec::new(), files: Vec::new() }
     }
 
     /// Returns the number of the name of a line in `function` at a location in `mapping`.
-    fn name(&mut self, function: u32, mapping: u32) -> u32 {
+    pub(crate) fn name(&mut self, function: u32, mapping: u32) -> u32 {
         let known = self.by_function.get(function as usize).copied().unwrap_or(NONE);
         if known != NONE {
             return known;
         }
-        let function = (function != NONE).then(|| (function as usize, &self.profile.functions[function as usize]));
-        match function {
-            Some((index, function)) if !self.profile.string(function.name).is_empty() => {
-                let name = self.number(&String::from_utf8_lossy(self.profile.string(function.name)));
-                note_file(&mut self.files[name as usize], self.profile, function);
-                self.by_function[index] = name;
-                name
-            }
-            // Not remembered by function: one without a name is shown as its location's mapping, and may be in several.
-            _ => self.number(&mapping_name(self.profile, mapping)),
+        let (name, file) = if function == NONE { (&b""[..], &b""[..]) } else { self.tables.function(function) };
+        // Not remembered by function: one without a name is shown as its location's mapping, and may be in several.
+        if name.is_empty() {
+            return self.number(mapping_name(self.tables.mapping_file(mapping)).into());
         }
+        let number = self.number(String::from_utf8_lossy(name));
+        let noted = &mut self.files[number as usize];
+        let file = String::from_utf8_lossy(file);
+        // The one that comes first in the alphabet.
+        if !file.is_empty() && (noted.is_empty() || file < *noted) {
+            *noted = file;
+        }
+        self.by_function[function as usize] = number;
+        number
     }
 
-    fn number(&mut self, name: &str) -> u32 {
-        if let Some(&number) = self.by_name.get(name) {
+    /// Returns the distinct names, by their numbers, and the file of each.
+    pub(crate) fn finish(self) -> (Vec<Cow<'t, str>>, Vec<Cow<'t, str>>) {
+        (self.names, self.files)
+    }
+
+    fn number(&mut self, name: Cow<'t, str>) -> u32 {
+        if let Some(&number) = self.by_name.get(&*name) {
             return number;
         }
         let number = u32::try_from(self.names.len()).expect("a name a function or mapping, both counted in u32");
-        self.by_name.insert(name.to_owned(), number);
-        self.names.push(name.to_owned());
-        self.files.push(String::new());
+        self.by_name.insert(name.clone(), number);
+        self.names.push(name);
+        self.files.push(Cow::Borrowed(""));
         number
     }
 }
 
-/// Notes the file of `function`, of `profile`, where it comes before the one that is noted.
-fn note_file(noted: &mut String, profile: &Profile<'_>, function: &Function) {
-    let file = String::from_utf8_lossy(profile.string(function.file));
-    if !file.is_empty() && (noted.is_empty() || *file < **noted) {
-        *noted = file.into_owned();
+impl Naming for Profile<'_> {
+    fn functions(&self) -> usize {
+        self.functions.len()
+    }
+
+    fn function(&self, index: u32) -> (&[u8], &[u8]) {
+        let function = &self.functions[index as usize];
+        (self.string(function.name), self.string(function.file))
+    }
+
+    fn mapping_file(&self, index: u32) -> &[u8] {
+        if index == NONE { b"" } else { self.string(self.mappings[index as usize].file) }
     }
 }
 
@@ -223,7 +251,7 @@ fn note_file(noted: &mut String, profile: &Profile<'_>, function: &Function) {
 /// `mapping` (an index into [`Profile::mappings`], or [`NONE`]).
 pub fn frame_name<'p>(profile: &'p Profile<'_>, function: u32, mapping: u32) -> Cow<'p, str> {
     let name = if function == NONE { b"" } else { profile.string(profile.functions[function as usize].name) };
-    if name.is_empty() { mapping_name(profile, mapping).into() } else { String::from_utf8_lossy(name) }
+    if name.is_empty() { mapping_name(profile.mapping_file(mapping)).into() } else { String::from_utf8_lossy(name) }
 }
 
 /// Returns whether a frame may be shown as `name` that has no function, or one without a name: where that is so depends on mappings.
@@ -232,8 +260,7 @@ pub fn may_be_no_function(name: &str) -> bool {
 }
 
 /// Returns the name of a frame without a function: the file name of its mapping, in brackets.
-fn mapping_name(profile: &Profile<'_>, mapping: u32) -> String {
-    let file = if mapping == NONE { b"" } else { profile.string(profile.mappings[mapping as usize].file) };
+fn mapping_name(file: &[u8]) -> String {
     if file.is_empty() {
         return UNKNOWN.to_owned();
     }

@@ -5,23 +5,41 @@
 //! are those of [`Top`] over the merge, for the frames are named by the same code; only that each profile's own `drop_frames` counts,
 //! where a merge has those of its first.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use hashbrown::HashMap;
 
 use crate::{
-    frames::Frames,
+    frames::{Frames, Namer, Naming},
     model::{NONE, Profile},
     top::{Row, Top},
     tree::clamp,
 };
 
-/// What an entry of a table takes beside its name, in bytes, about.
+/// What an entry of rows takes beside its name, in bytes, about.
 const ENTRY_BYTES: usize = 3 * size_of::<Growing>();
 
+/// What a name takes beside its texts, in bytes, about.
+const NAME_BYTES: usize = 128;
+
+/// Tables that stacks are looked up in.
+pub trait Locations: Naming {
+    /// Returns how many locations there are.
+    fn locations(&self) -> usize;
+
+    /// Returns the mapping of a location, or [`NONE`].
+    fn mapping(&self, location: u32) -> u32;
+
+    /// Returns the functions of the lines of a location, innermost first, each may be [`NONE`].
+    fn lines(&self, location: u32) -> impl ExactSizeIterator<Item = u32>;
+}
+
 /// The frames of stacks, each known by a number.
-pub struct Stacks {
-    frames: Frames,
+pub struct Stacks<'t> {
+    /// The distinct names, and the source file of each.
+    functions: Vec<Cow<'t, str>>,
+    files: Vec<Cow<'t, str>>,
     /// The place of the stack with each number, or [`NONE`] where it is left out.
     places: Vec<u32>,
     /// Indices of names, stack by stack, leaf first.
@@ -30,11 +48,22 @@ pub struct Stacks {
     ends: Vec<usize>,
 }
 
-/// A table of functions that grows.
+/// Tables of functions that grow, one a group. Each function is named once, however many have it.
 #[derive(Debug, Default)]
-pub struct Table {
+pub struct Tables {
+    numbers: HashMap<String, u32>,
+    /// The file of each function, by its number.
+    files: Vec<String>,
+    /// What names and files take in memory.
+    bytes: usize,
+    groups: Vec<Table>,
+}
+
+/// A table of functions by their numbers in [`Tables`].
+#[derive(Debug, Default)]
+struct Table {
     total: i128,
-    rows: Rows,
+    rows: HashMap<u32, Sums>,
 }
 
 /// A function with its direct callers and callees, and their sums, which grow.
@@ -71,7 +100,38 @@ struct Growing {
 
 // === impl Stacks ===
 
-impl Stacks {
+impl<'t> Stacks<'t> {
+    /// Names the frames of stacks that are given by their locations, leaf first; the first is number 0.
+    ///
+    /// It is what [`Stacks::new`] makes of a profile of these, if its `drop_frames` drops nothing, and takes less.
+    pub fn of<S: Iterator<Item = u32>>(tables: &'t impl Locations, stacks: impl ExactSizeIterator<Item = S>) -> Self {
+        let mut namer = Namer::new(tables);
+        // Of each location where its names are, which are looked up when it is first met.
+        let (mut frames, mut known) = (Vec::new(), vec![(0u32, 0u32); tables.locations()]);
+        let mut places = Vec::with_capacity(stacks.len());
+        let (mut names, mut ends) = (Vec::new(), Vec::with_capacity(stacks.len()));
+        for stack in stacks {
+            for location in stack {
+                let (start, end) = &mut known[location as usize];
+                if *end == 0 {
+                    *start = frames.len() as u32;
+                    let (mapping, lines) = (tables.mapping(location), tables.lines(location));
+                    if lines.len() == 0 {
+                        frames.push(namer.name(NONE, mapping));
+                    } else {
+                        frames.extend(lines.map(|function| namer.name(function, mapping)));
+                    }
+                    *end = u32::try_from(frames.len()).expect("a frame a line or location, both counted in u32");
+                }
+                names.extend_from_slice(&frames[*start as usize..*end as usize]);
+            }
+            places.push(ends.len() as u32);
+            ends.push(names.len());
+        }
+        let (functions, files) = namer.finish();
+        Self { functions, files, places, names, ends }
+    }
+
     /// Names the frames of the stacks of all samples of `profile`, whose numbers are their first values.
     ///
     /// So a profile can be filtered first: what its samples are called does not change when others go.
@@ -91,7 +151,9 @@ impl Stacks {
             }
             places[number] = sample as u32;
         }
-        Self { frames, places, names, ends }
+        let (functions, files) = frames.into_names();
+        let owned = |texts: Vec<String>| texts.into_iter().map(Cow::Owned).collect();
+        Self { functions: owned(functions), files: owned(files), places, names, ends }
     }
 
     /// Returns the names of a stack, leaf first; none where it is left out.
@@ -103,13 +165,19 @@ impl Stacks {
 
     /// Returns the name and the source file of a function by its number here.
     pub fn name(&self, number: u32) -> (&str, &str) {
-        (&self.frames.names()[number as usize], self.frames.file(number))
+        (&self.functions[number as usize], &self.files[number as usize])
     }
 
-    /// Sums values of stacks, given as in [`Table::add`]: the sum of all, and those of each function that is in any, by its number here.
+    /// Returns how many functions there are.
+    fn functions(&self) -> usize {
+        self.functions.len()
+    }
+
+    /// Sums values of stacks: pairs of the number of a stack and its value. A stack may stand several times; one that is left out does not
+    /// count. Returns the sum of all, and those of each function that is in any, by its number here.
     pub fn sums(&self, values: impl Iterator<Item = (usize, i128)>) -> (i128, Vec<(u32, Sums)>) {
         let mut total = 0i128;
-        let mut sums = vec![Sums::default(); self.frames.names().len()];
+        let mut sums = vec![Sums::default(); self.functions()];
         // The place of the stack that a name was last met in, so that it counts once a stack.
         let mut met = vec![usize::MAX; sums.len()];
         let mut touched = Vec::new();
@@ -135,41 +203,108 @@ impl Stacks {
     }
 }
 
-// === impl Table ===
+// === impl Tables ===
 
-impl Table {
-    /// Adds values of stacks: pairs of the number of a stack and its value. A stack may stand several times; one that is left out does
-    /// not count.
-    pub fn add(&mut self, stacks: &Stacks, values: impl Iterator<Item = (usize, i128)>) {
-        let (total, sums) = stacks.sums(values);
-        self.total = self.total.saturating_add(total);
-        sums.iter().for_each(|(name, sums)| self.rows.add(stacks, *name, sums));
+impl Tables {
+    /// Makes empty ones for so many groups.
+    pub fn new(groups: usize) -> Self {
+        Self { groups: (0..groups).map(|_| Table::default()).collect(), ..Self::default() }
     }
 
-    /// Adds what another table holds.
-    pub fn merge(&mut self, other: &Self) {
-        self.total = self.total.saturating_add(other.total);
-        for (name, row) in &other.rows.by_name {
-            self.rows.add_row(name, &row.file, &row.sums);
+    /// Adds values of stacks in several parts, each of a group: the numbers of stacks, and their values. A stack may stand several times;
+    /// one that is left out does not count.
+    pub fn add<'a>(&mut self, stacks: &Stacks<'_>, parts: impl Iterator<Item = (u32, &'a [u32], &'a [i128])>) {
+        let mut numbers = vec![NONE; stacks.functions()];
+        for (group, samples, values) in parts {
+            let values = samples.iter().zip(values).map(|(&sample, &value)| (sample as usize, value));
+            let (total, sums) = stacks.sums(values);
+            for (name, _) in &sums {
+                let number = &mut numbers[*name as usize];
+                if *number == NONE {
+                    let (name, file) = stacks.name(*name);
+                    *number = self.number(name, file);
+                }
+            }
+            let table = &mut self.groups[group as usize];
+            table.total = table.total.saturating_add(total);
+            if table.rows.is_empty() {
+                table.rows.reserve(sums.len());
+            }
+            for (name, sums) in &sums {
+                table.rows.entry(numbers[*name as usize]).or_default().add(sums);
+            }
         }
     }
 
-    /// Returns the sum of all samples.
-    pub fn total(&self) -> i128 {
-        self.total
+    fn number(&mut self, name: &str, file: &str) -> u32 {
+        let number = match self.numbers.get(name) {
+            Some(&number) => number,
+            None => {
+                let number = u32::try_from(self.files.len()).expect("memory has no room for so many names");
+                self.numbers.insert(name.to_owned(), number);
+                self.files.push(String::new());
+                self.bytes += name.len() + file.len() + NAME_BYTES;
+                number
+            }
+        };
+        note_file(&mut self.files[number as usize], file);
+        number
     }
 
-    /// Returns how many bytes of memory it holds, about.
+    /// Adds a group that has what all others have together, and returns its number.
+    pub fn add_all(&mut self) -> usize {
+        let mut all = Table::default();
+        for table in &self.groups {
+            all.total = all.total.saturating_add(table.total);
+            for (&number, sums) in &table.rows {
+                all.rows.entry(number).or_default().add(sums);
+            }
+        }
+        self.groups.push(all);
+        self.groups.len() - 1
+    }
+
+    /// Returns how many functions there are in any group.
+    pub fn functions(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Returns the sum of all samples of a group.
+    pub fn total(&self, group: usize) -> i128 {
+        self.groups[group].total
+    }
+
+    /// Returns how many bytes of memory they hold, about.
     pub fn memory(&self) -> usize {
-        self.rows.bytes
+        // A table that grows has up to twice the room that it needs, and a byte a place.
+        let of = |table: &Table| size_of::<Table>() + table.rows.capacity() * 8 / 7 * (size_of::<(u32, Sums)>() + 1);
+        self.bytes + self.groups.iter().map(of).sum::<usize>()
     }
 
-    /// Returns the first `limit` of those functions whose name and file `is_shown` takes, in the order of [`Top`], and how many of the
+    /// Says of each function whether `is_shown` takes its name and file, by its number.
+    pub fn shown(&self, is_shown: impl Fn(&str, &str) -> bool) -> Vec<bool> {
+        let mut shown = vec![false; self.files.len()];
+        for (name, &number) in &self.numbers {
+            shown[number as usize] = is_shown(name, &self.files[number as usize]);
+        }
+        shown
+    }
+
+    /// Returns the tables of groups, each of the first `limit` of those functions that `shown` says, in the order of [`Top`], and how many of its
     /// sums do not fit in 64 bits.
-    pub fn top(&self, limit: Option<usize>, is_shown: impl Fn(&str, &str) -> bool) -> (Top, usize) {
-        let (rows, truncated, saturated) = self.rows.sorted(limit, is_shown, |sums| (sums.self_value, sums.total));
-        let total = clamp(self.total);
-        (Top { total, base_total: 0, rows, truncated }, saturated + usize::from(i128::from(total) != self.total))
+    pub fn tops<'a>(&'a self, limit: Option<usize>, shown: &'a [bool]) -> impl Fn(usize) -> (Top, usize) + 'a {
+        let mut names = vec![""; self.files.len()];
+        for (name, &number) in &self.numbers {
+            names[number as usize] = name;
+        }
+        move |group| {
+            let table = &self.groups[group];
+            let rows = table.rows.iter().filter(|(number, _)| shown[**number as usize]);
+            let rows = rows.map(|(&number, sums)| (names[number as usize], &*self.files[number as usize], sums));
+            let (rows, truncated, saturated) = sorted(rows.collect(), limit, |sums| (sums.self_value, sums.total));
+            let total = clamp(table.total);
+            (Top { total, base_total: 0, rows, truncated }, saturated + usize::from(i128::from(total) != table.total))
+        }
     }
 }
 
@@ -191,14 +326,14 @@ impl Calls {
     /// A call counts once a stack, and one of a function to itself does not count, as in pprof's graphs.
     pub fn add<'a>(
         &mut self,
-        stacks: &Stacks,
+        stacks: &Stacks<'_>,
         parts: impl ExactSizeIterator<Item = (&'a [u32], &'a [i128])>,
     ) -> Vec<Sums> {
-        let Some(name) = stacks.frames.names().iter().position(|name| *name == self.name) else {
+        let Some(name) = stacks.functions.iter().position(|name| *name == self.name) else {
             return vec![Sums::default(); parts.len()];
         };
         let name = name as u32;
-        note_file(&mut self.file, stacks.frames.file(name));
+        note_file(&mut self.file, stacks.name(name).1);
         let has = |stack| stacks.get(stack).is_some_and(|stack| stack.contains(&name));
         let has: Vec<bool> = (0..stacks.places.len()).map(has).collect();
         let mut values = vec![0i128; has.len()];
@@ -224,7 +359,7 @@ impl Calls {
         sums
     }
 
-    fn add_calls(&mut self, stacks: &Stacks, stack: &[u32], name: u32, value: i128) {
+    fn add_calls(&mut self, stacks: &Stacks<'_>, stack: &[u32], name: u32, value: i128) {
         // For each call of the stack, once: who is at its other end, and whether what was called is the leaf.
         let (mut callers, mut callees) = (Vec::<(u32, bool)>::new(), Vec::<(u32, bool)>::new());
         for (at, pair) in stack.windows(2).enumerate() {
@@ -272,24 +407,21 @@ impl Calls {
     /// Returns the first `limit` direct callers by descending total: what flows from each into the function, and what of that the
     /// function used itself.
     pub fn callers(&self, limit: usize) -> Vec<Row> {
-        self.callers.sorted(Some(limit), |_, _| true, |sums| (sums.total, sums.self_value)).0
+        self.callers.sorted(limit, |sums| (sums.total, sums.self_value))
     }
 
     /// Returns the first `limit` direct callees by descending total: what flows into each from the function, and what of that it used
     /// itself.
     pub fn callees(&self, limit: usize) -> Vec<Row> {
-        self.callees.sorted(Some(limit), |_, _| true, |sums| (sums.total, sums.self_value)).0
+        self.callees.sorted(limit, |sums| (sums.total, sums.self_value))
     }
 }
 
 // === impl Rows ===
 
 impl Rows {
-    fn add(&mut self, stacks: &Stacks, name: u32, sums: &Sums) {
-        self.add_row(&stacks.frames.names()[name as usize], stacks.frames.file(name), sums);
-    }
-
-    fn add_row(&mut self, name: &str, file: &str, sums: &Sums) {
+    fn add(&mut self, stacks: &Stacks<'_>, name: u32, sums: &Sums) {
+        let (name, file) = stacks.name(name);
         let row = match self.by_name.get_mut(name) {
             Some(row) => row,
             None => {
@@ -298,42 +430,50 @@ impl Rows {
             }
         };
         note_file(&mut row.file, file);
-        row.sums.self_value = row.sums.self_value.saturating_add(sums.self_value);
-        row.sums.total = row.sums.total.saturating_add(sums.total);
+        row.sums.add(sums);
     }
 
-    /// Returns the first `limit` of the rows that are shown by descending `key`, then by name; how many more there are; and how many sums
-    /// do not fit in 64 bits. What cancelled itself out is no row.
-    fn sorted(
-        &self,
-        limit: Option<usize>,
-        is_shown: impl Fn(&str, &str) -> bool,
-        key: impl Fn(&Sums) -> (i128, i128),
-    ) -> (Vec<Row>, usize, usize) {
-        let mut rows: Vec<(&String, &Growing)> = (self.by_name.iter())
-            .filter(|(_, row)| row.sums != Sums::default())
-            .filter(|(name, row)| is_shown(name, &row.file))
-            .collect();
-        rows.sort_unstable_by(|(a, x), (b, y)| (Reverse(key(&x.sums)), a).cmp(&(Reverse(key(&y.sums)), b)));
-        let kept = limit.unwrap_or(usize::MAX).min(rows.len());
-        let truncated = rows.len() - kept;
-        let mut saturated = 0;
-        let mut fit = |sum| {
-            let fitting = clamp(sum);
-            saturated += usize::from(i128::from(fitting) != sum);
-            fitting
-        };
-        let row = |(name, Growing { file, sums }): &(&String, &Growing)| Row {
-            name: (*name).clone(),
-            file: file.clone(),
-            self_value: fit(sums.self_value),
-            base_self: 0,
-            base_total: 0,
-            total: fit(sums.total),
-        };
-        let rows = rows[..kept].iter().map(row).collect();
-        (rows, truncated, saturated)
+    /// Returns the first `limit` rows by descending `key`, then by name.
+    fn sorted(&self, limit: usize, key: impl Fn(&Sums) -> (i128, i128)) -> Vec<Row> {
+        let rows = self.by_name.iter().map(|(name, Growing { file, sums })| (&**name, &**file, sums));
+        sorted(rows.collect(), Some(limit), key).0
     }
+}
+
+impl Sums {
+    fn add(&mut self, other: &Self) {
+        self.self_value = self.self_value.saturating_add(other.self_value);
+        self.total = self.total.saturating_add(other.total);
+    }
+}
+
+/// Returns the first `limit` of functions - name, file and sums - by descending `key`, then by name; how many more there are; and how many
+/// sums do not fit in 64 bits. What cancelled itself out is no row.
+fn sorted(
+    mut rows: Vec<(&str, &str, &Sums)>,
+    limit: Option<usize>,
+    key: impl Fn(&Sums) -> (i128, i128),
+) -> (Vec<Row>, usize, usize) {
+    rows.retain(|(_, _, sums)| **sums != Sums::default());
+    rows.sort_unstable_by(|(a, _, x), (b, _, y)| (Reverse(key(x)), a).cmp(&(Reverse(key(y)), b)));
+    let kept = limit.unwrap_or(usize::MAX).min(rows.len());
+    let truncated = rows.len() - kept;
+    let mut saturated = 0;
+    let mut fit = |sum| {
+        let fitting = clamp(sum);
+        saturated += usize::from(i128::from(fitting) != sum);
+        fitting
+    };
+    let row = |&(name, file, sums): &(&str, &str, &Sums)| Row {
+        name: name.to_owned(),
+        file: file.to_owned(),
+        self_value: fit(sums.self_value),
+        base_self: 0,
+        base_total: 0,
+        total: fit(sums.total),
+    };
+    let rows = rows[..kept].iter().map(row).collect();
+    (rows, truncated, saturated)
 }
 
 /// Keeps the file that comes first in the alphabet.
@@ -381,11 +521,11 @@ mod tests {
         let mut profile = profile(&["cba", "ca", "bcba", "", "d"]);
         let stacks = Stacks::new(&profile);
         let (one, two) = ([5, 0, 7, 1, 3], [1, 2, i64::MAX, 4, -3]);
-        let (mut table, mut other) = (Table::default(), Table::default());
-        let part = |values: [i64; 5]| values.into_iter().map(i128::from).enumerate();
-        table.add(&stacks, part(one));
-        other.add(&stacks, part(two));
-        table.merge(&other);
+        let mut tables = Tables::new(2);
+        let numbers = [0, 1, 2, 3, 4];
+        let values = [one, two].map(|values| values.map(i128::from));
+        tables.add(&stacks, values.iter().zip(0..).map(|(values, group)| (group, &numbers[..], &values[..])));
+        let all = tables.add_all();
         profile.samples.values = one.into_iter().chain(two).collect();
         let again = profile.samples.clone();
         // The same stacks once more for the second half of the values.
@@ -394,11 +534,13 @@ mod tests {
         profile.samples.location_ends.extend(again.location_ends.iter().map(|end| end + length));
         profile.samples.label_ends.extend(&again.label_ends);
         let expected = Top::new(&profile, 0, None);
-        let (top, saturated) = table.top(None, |_, _| true);
+        let everything = tables.shown(|_, _| true);
+        let (top, saturated) = tables.tops(None, &everything)(all);
         assert_eq!(top, expected);
         assert_eq!(saturated, 5, "b itself, and all of b, of c, of a and of everything");
         assert!(top.rows.iter().all(|row| row.name != "d"));
-        let (cut, _) = table.top(Some(1), |name, _| name != "b");
+        let but_b = tables.shown(|name, _| name != "b");
+        let (cut, _) = tables.tops(Some(1), &but_b)(all);
         assert_eq!((cut.rows.len(), cut.truncated), (1, 1));
     }
 

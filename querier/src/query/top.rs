@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 
 use afterglow_profile::filter::PATTERN_BYTES_MAX;
-use afterglow_profile::functions::{Stacks, Table};
+use afterglow_profile::functions::{Stacks, Tables};
 use afterglow_profile::merge::Warning;
 use afterglow_profile::{selector, top};
 use afterglow_proto::v1;
@@ -25,6 +25,9 @@ use super::{Engine, Error, completeness, filter, merge};
 /// The most groups of an answer: what anyone reads, and with 50 rows each some 10 MB of JSON.
 pub(super) const GROUPS_MAX: usize = 1_000;
 
+/// What a row of an answer takes beside what it was made of: as a message, and as it is written.
+const ROW_BYTES: usize = 512;
+
 /// Why functions cannot be matched with an expression.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadPattern {
@@ -38,10 +41,6 @@ pub(crate) enum BadPattern {
     #[error("regular expression: {}", selector::regex_problem(.0))]
     Malformed(#[from] regex::Error),
 }
-
-/// A table for each group.
-#[derive(Debug)]
-struct Tables(Vec<Table>);
 
 pub(super) async fn answer(
     engine: &Engine,
@@ -61,49 +60,47 @@ pub(super) async fn answer(
         let (matches, mut problems) = (&selected.matches, selected.problems);
         let groups = by.groups(matches, &selection)?;
         let shown = Shown::new(matches, &request.sample_type)?;
-        let tables = Tables((0..groups.len()).map(|_| Table::default()).collect());
+        let tables = Tables::new(groups.len());
         let of = (&matches[..], &groups.of[..]);
         let done = tally::read(&engine, Question::Top, of, &shown, &selection, filter, tables).await?;
-        let Done { tally: Tables(tables), is_read, problems: unread, warnings, mut admitted } = done;
+        let Done { tally: mut tables, is_read, problems: unread, warnings, mut admitted } = done;
         problems.extend(unread);
         let _timed = engine.1.step(Step::Encode);
-        let mut profiles = vec![0; tables.len()];
+        let mut profiles = vec![0; groups.len()];
         for (&group, _) in groups.of.iter().zip(&is_read).filter(|(_, is_read)| **is_read) {
             profiles[group as usize] += 1;
         }
-        // Once more for the table of everything, and once for the answer.
-        let held: usize = tables.iter().map(Table::memory).sum();
-        admitted.cover(3 * held as u64)?;
-
+        let all = tables.add_all();
+        let mut held = tables.memory();
         let is_shown = |name: &str, file: &str| {
             pattern.as_ref().is_none_or(|pattern| pattern.is_match(name) || pattern.is_match(file))
         };
-        let mut saturated = 0;
-        let mut write = |table: &Table| {
-            let (top, over) = table.top(limit, is_shown);
+        let is_shown = tables.shown(is_shown);
+        let (tops, mut saturated) = (tables.tops(limit, &is_shown), 0);
+        let mut write = |group: usize| -> Result<v1::Top, Error> {
+            let (top, over) = tops(group);
             saturated += over;
-            message(top, &shown)
+            held += top.rows.len() * ROW_BYTES;
+            admitted.cover(held as u64)?;
+            Ok(message(top, &shown))
         };
-        let mut all = Table::default();
-        tables.iter().for_each(|table| all.merge(table));
         let mut answer = v1::TopResponse {
-            top: Some(write(&all)),
+            top: Some(write(all)?),
             profiles: profiles.iter().sum(),
             completeness: Some(completeness(&problems)),
             warnings: [&shown.warnings[..], &warnings].concat(),
             ..v1::TopResponse::default()
         };
         if !by.is_empty() {
-            let mut order: Vec<usize> = (0..tables.len()).filter(|&group| profiles[group] > 0).collect();
-            order.sort_by_cached_key(|&group| (Reverse(tables[group].total()), groups.labels(group)));
+            let mut order: Vec<usize> = (0..groups.len()).filter(|&group| profiles[group] > 0).collect();
+            order.sort_by_cached_key(|&group| (Reverse(tables.total(group)), groups.labels(group)));
             answer.groups_truncated = order.len().saturating_sub(GROUPS_MAX) as u64;
             order.truncate(GROUPS_MAX);
-            let group = |&group: &usize| v1::TopGroup {
-                labels: groups.labels(group),
-                top: Some(write(&tables[group])),
-                profiles: profiles[group],
+            let group = |&group: &usize| -> Result<_, Error> {
+                let (labels, top) = (groups.labels(group), Some(write(group)?));
+                Ok(v1::TopGroup { labels, top, profiles: profiles[group] })
             };
-            answer.groups = order.iter().map(group).collect();
+            answer.groups = order.iter().map(group).collect::<Result<_, _>>()?;
         }
         if saturated > 0 {
             answer.warnings.push(Warning::Saturated { sums: saturated }.to_string());
@@ -146,14 +143,11 @@ pub(super) fn row(row: top::Row) -> v1::TopFunction {
 }
 
 impl Tally for Tables {
-    fn add(&mut self, stacks: &Stacks, grouped: &Grouped) {
-        for part in grouped.parts() {
-            let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
-            self.0[part.group as usize].add(stacks, values);
-        }
+    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped) {
+        Tables::add(self, stacks, grouped.parts().iter().map(|part| (part.group, &part.samples[..], &part.values[..])));
     }
 
     fn memory(&self) -> usize {
-        self.0.iter().map(|table| table.memory() + size_of::<Table>()).sum()
+        Tables::memory(self)
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use afterglow_profile::decode::decode;
+use afterglow_profile::functions::Stacks;
 use afterglow_profile::model::{NONE, Profile};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -70,6 +71,15 @@ impl Grouped {
                 profile.samples.values = numbers(profile.samples.len(), profile.sample_types.len());
                 profile
             }
+        }
+    }
+
+    /// Returns the frames of the distinct samples, by their numbers: what [`Stacks::new`] makes of the profile, for less. None where that takes
+    /// the profile, because there are frames that are to be dropped, or it is kept as it was sent.
+    pub fn stacks(&self) -> Option<Stacks<'_>> {
+        match &self.content {
+            Content::Samples(samples) => samples.stacks(),
+            Content::Whole(_) => None,
         }
     }
 

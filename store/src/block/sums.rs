@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use afterglow_profile::functions::Stacks;
 use afterglow_profile::model::{self, NONE, Profile};
 use rustc_hash::FxHashMap;
 
@@ -284,6 +285,14 @@ impl Sum {
 // === impl Sums ===
 
 impl Sums {
+    /// Returns the frames of the stacks of all samples, in their order; none where frames are to be dropped.
+    pub(super) fn stacks(&self) -> Option<Stacks<'_>> {
+        let symbols = &*self.symbols;
+        let drops = !symbols.strings.get(self.header.drop_frames).is_empty();
+        let stack = |&(stack, _): &(u32, u32)| symbols.nodes_of(stack).map(|(_, location)| location);
+        (!drops).then(|| Stacks::of(symbols, self.summed.keys.iter().map(stack)))
+    }
+
     /// Returns the sums as a profile, with no more tables than its samples need.
     pub(super) fn profile(&self) -> Profile<'_> {
         let symbols = &*self.symbols;

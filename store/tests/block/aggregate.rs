@@ -1,16 +1,17 @@
 //! The sums of a block are what merging its profiles gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use afterglow_profile::Profile;
 use afterglow_profile::encode::encode;
+use afterglow_profile::functions::{Stacks, Sums};
 use afterglow_profile::merge::Merger;
-use afterglow_store::block::{Block, Options, SampleTypes, SegmentWriter};
+use afterglow_store::block::{Block, Options, SampleTypes, SegmentWriter, Wanted};
 use afterglow_store::testing::faults::{Faulty, Operation};
-use object_store::ObjectStoreExt as _;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::ObjectStoreExt as _;
 
 use crate::samples::{add, decoded, files, meta, number, opened, segment};
 
@@ -122,6 +123,42 @@ async fn what_is_read_in_turns_sums_to_the_same() {
         turns += more - few;
     }
     assert!(turns > 0, "there are datasets of several chunks");
+}
+
+/// Goal: the frames that tables of functions are made of are those of the profile of the same samples, without making it: for all real
+/// profiles, also where locations have no function, and none where frames are dropped.
+#[tokio::test]
+async fn stacks_are_named_as_those_of_the_profile() {
+    let block = opened(segment(&files()).bytes).await.expect("a fresh block opens");
+    let rows = block.rows().await.expect("a fresh block has rows");
+    let (mut compared, mut dropping) = (0, 0);
+    for (dataset, index) in block.toc().datasets().iter().zip(0..) {
+        let wanted = dataset.rows().map(|row| (row, Wanted { group: rows[row].series, column: 0, factor: 1 }));
+        let wanted: Vec<_> = wanted.collect();
+        for grouped in block.by_group(index, &wanted).await.expect("a fresh block is whole") {
+            let profile = grouped.profile();
+            let Some(ours) = grouped.stacks() else {
+                dropping += usize::from(!profile.string(profile.drop_frames).is_empty());
+                continue;
+            };
+            let theirs = Stacks::new(&profile);
+            for part in grouped.parts() {
+                let named = |stacks: &Stacks<'_>| {
+                    let values =
+                        part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
+                    let (total, sums) = stacks.sums(values);
+                    let of = |(name, sums): (u32, _)| {
+                        let (name, file) = stacks.name(name);
+                        ((name.to_owned(), file.to_owned()), sums)
+                    };
+                    (total, sums.into_iter().map(of).collect::<HashMap<_, Sums>>())
+                };
+                assert!(named(&ours) == named(&theirs), "{}/{}", dataset.service(), dataset.profile_type());
+                compared += part.samples.len();
+            }
+        }
+    }
+    assert!(compared > 1_000 && dropping > 0, "{compared} samples compared, {dropping} with frames to drop");
 }
 
 /// Returns a profile with no sample type but this.

@@ -91,7 +91,7 @@ impl FunctionTally {
 }
 
 impl Tally for FunctionTally {
-    fn add(&mut self, stacks: &Stacks, grouped: &Grouped) {
+    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped) {
         let parts = grouped.parts();
         let added = self.calls.add(stacks, parts.iter().map(|part| (&part.samples[..], &part.values[..])));
         for (part, sums) in parts.iter().zip(added) {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use afterglow_profile::filter::Filter;
 use afterglow_profile::functions::Stacks;
-use afterglow_store::block::{self, Block, Grouped, Wanted};
+use afterglow_store::block::{self, Block, Grouped, ToRead, Wanted};
 use afterglow_store::catalog::{Match, Problem};
 use futures::{StreamExt as _, stream};
 use tracing::Span;
@@ -36,7 +36,7 @@ const BYTES_PER_RAW_BYTE: u64 = 4;
 /// What samples add up to.
 pub(super) trait Tally: Send + 'static {
     /// Adds the samples of a dataset; `stacks` are theirs, by their numbers.
-    fn add(&mut self, stacks: &Stacks, grouped: &Grouped);
+    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped);
 
     /// Returns the name of the only function whose stacks count, if there is one: who has none of that name adds nothing.
     fn function(&self) -> Option<&str> {
@@ -160,9 +160,15 @@ async fn read_part<T: Tally>(
         let _timed = explaining.step(Step::Sum);
         let mut memory = 0;
         for grouped in &all {
-            let mut profile = grouped.profile();
-            let unmatched: BTreeSet<_> = filter.apply(&mut profile).into_iter().collect();
-            let stacks = Stacks::new(&profile);
+            let plain = if filter.is_empty() { grouped.stacks() } else { None };
+            let (stacks, unmatched) = match plain {
+                Some(stacks) => (stacks, BTreeSet::new()),
+                None => {
+                    let mut profile = grouped.profile();
+                    let unmatched: BTreeSet<_> = filter.apply(&mut profile).into_iter().collect();
+                    (Stacks::new(&profile), unmatched)
+                }
+            };
             let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
             growing.tally.add(&stacks, grouped);
             growing.unmatched = Some(match growing.unmatched.take() {
@@ -196,8 +202,9 @@ fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
         *largest = found.row().raw_bytes.max(*largest);
     }
     let finish = |(mut part, largest): (Part, u64)| {
-        let samples = part.block.to_read(part.dataset, &part.rows).samples;
-        part.estimate = samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE;
+        let ToRead { samples, held, tables, piece, .. } = part.block.to_read(part.dataset, &part.rows);
+        // As they are read, unpacked, and decoded, which the tables take about twice.
+        part.estimate = samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE + held + piece + 3 * tables;
         part
     };
     parts.into_values().zip(largest.into_values()).map(finish).collect()

@@ -62,7 +62,7 @@ impl Used {
 }
 
 impl Tally for Used {
-    fn add(&mut self, stacks: &Stacks, grouped: &Grouped) {
+    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped) {
         let mut numbers: HashMap<u32, u32> = HashMap::new();
         for part in grouped.parts() {
             let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));

@@ -22,6 +22,9 @@ pub(crate) use adopt::{Adopted, Adopting, Listed};
 pub(crate) use afterglow_profile::model::NONE;
 pub(crate) use intern::{Interner, Places};
 
+use afterglow_profile::frames::Naming;
+use afterglow_profile::functions::Locations;
+
 use super::varint::{self, Cursor, Damage};
 
 /// Byte strings one after the other.
@@ -222,6 +225,35 @@ impl Symbols {
             return Err(Damage("an index points past its table"));
         }
         Header::read(self.headers.get(index), self)
+    }
+}
+
+impl Naming for Symbols {
+    fn functions(&self) -> usize {
+        self.functions.len()
+    }
+
+    fn function(&self, index: u32) -> (&[u8], &[u8]) {
+        let function = &self.functions[index as usize];
+        (self.strings.get(function.name), self.strings.get(function.file))
+    }
+
+    fn mapping_file(&self, index: u32) -> &[u8] {
+        if index == NONE { b"" } else { self.strings.get(self.mappings[index as usize].file) }
+    }
+}
+
+impl Locations for Symbols {
+    fn locations(&self) -> usize {
+        self.locations.len()
+    }
+
+    fn mapping(&self, location: u32) -> u32 {
+        self.locations[location as usize].mapping
+    }
+
+    fn lines(&self, location: u32) -> impl ExactSizeIterator<Item = u32> {
+        self.lines_of(location).iter().map(|line| line.function)
     }
 }
 
