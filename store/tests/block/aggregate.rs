@@ -9,9 +9,9 @@ use afterglow_profile::functions::{Stacks, Sums};
 use afterglow_profile::merge::Merger;
 use afterglow_store::block::{Block, Options, SampleTypes, SegmentWriter, Wanted};
 use afterglow_store::testing::faults::{Faulty, Operation};
+use object_store::ObjectStoreExt as _;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::ObjectStoreExt as _;
 
 use crate::samples::{add, decoded, files, meta, number, opened, segment};
 
