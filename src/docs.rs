@@ -1,10 +1,13 @@
-//! docs/configuration.md, and the list of known environment variables, are made from the commands themselves; this shows that they are
-//! current, or renews them (`make docs`).
+//! docs/configuration.md, and the list of known environment variables, are made from the commands themselves, docs/metrics.md from what the
+//! programs register; this shows that they are current, or renews them (`make docs`).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use afterglow_service::Metrics;
+use afterglow_service::access::{Entry, Role};
 use afterglow_service::config::{reference, variables};
-use clap::CommandFactory as _;
+use clap::{CommandFactory as _, Parser as _};
 
 fn programs() -> [clap::Command; 4] {
     [
@@ -55,4 +58,135 @@ fn manual_pages_name_the_variable_of_each_setting() {
 #[test]
 fn the_known_environment_variables_are_those_of_the_settings() {
     assert_current("service/src/config/variables.txt", &variables(programs()));
+}
+
+/// What precedes the table of metrics.
+const METRICS_HEAD: &str = "\
+# Metrics
+
+<!-- Generated from what the programs register; the test that checks it says how to renew it. -->
+
+Every process has these at `/metrics`, in the text of OpenMetrics, which Prometheus reads; the agent where it has a port of its own (`listen`). All are in
+base units: seconds and bytes. Labels have few values each, and never those of a user's labels. A counter counts from the start of the process. A histogram `NAME`
+is the series `NAME_bucket` (with the label `le`), `NAME_sum` and `NAME_count`. A series comes with the first event that it counts where it is not there from the
+start. The metrics of the process, `process_…`, are there where there is `/proc`.
+
+A program of the last but one column is `agent`, `ingester` (which maintains the bucket, too, unless `--roles` says otherwise), `maintain` (an ingester with
+`--roles maintain`), `querier`, or `serve`, which is all but the agent in one process. `afterglow_access_…` are there where `--auth.tokens-file` is given,
+`afterglow_access_refusals_total` also where clients have to present certificates.
+
+";
+
+/// A metric as it comes out of the encoder.
+#[derive(Default)]
+struct Exposed {
+    kind: String,
+    help: String,
+    labels: BTreeSet<String>,
+    programs: Vec<&'static str>,
+}
+
+/// Adds what `program` exposes.
+fn collect(found: &mut BTreeMap<String, Exposed>, program: &'static str, metrics: &Metrics) {
+    let registered = metrics.register(|registry| format!("{registry:?}"));
+    // The encoder leaves out families without series, and their own description of themselves is the only thing that tells of them.
+    let (family, empty) = ("Family { metrics: RwLock { data: {", "Family { metrics: RwLock { data: {}");
+    assert!(registered.contains(family), "families are described in other words than here: {registered}");
+    if let Some((before, _)) = registered.split_once(empty) {
+        let name = before.rsplit("name: \"").next().and_then(|rest| rest.split('"').next());
+        panic!("{program}: the metric {name:?} has no series at the start, so nobody would see it: begin one at zero");
+    }
+    let text = metrics.text().expect("text");
+    let mut help = "";
+    let mut name = String::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ').expect("a help has a name").1.trim_end_matches('.');
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (family, kind) = rest.split_once(' ').expect("a type has a name");
+            name = if kind == "counter" { format!("{family}_total") } else { family.to_owned() };
+            let exposed = found.entry(name.clone()).or_default();
+            let (kind, help) = (kind.to_owned(), help.to_owned());
+            assert!(
+                exposed.programs.is_empty() || (&exposed.kind, &exposed.help) == (&kind, &help),
+                "{name} is two things"
+            );
+            assert!(exposed.programs.last() != Some(&program), "{program} registers {name} twice");
+            (exposed.kind, exposed.help) = (kind, help);
+            exposed.programs.push(program);
+        } else if !line.starts_with('#') {
+            assert!(line.starts_with(&name), "{line} is not of {name}");
+            found.get_mut(&name).expect("a series follows its type").labels.extend(labels_of(line));
+        }
+    }
+}
+
+/// Returns the names of the labels of a series; `le` is the histogram's own.
+fn labels_of(series: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = series.split_once('{').map_or("", |(_, rest)| rest);
+    while let Some((name, value)) = rest.split_once("=\"") {
+        names.push(name.trim_start_matches(',').to_owned());
+        let mut is_escaped = false;
+        let end = value.find(|c| {
+            let is_end = c == '"' && !is_escaped;
+            is_escaped = c == '\\' && !is_escaped;
+            is_end
+        });
+        rest = &value[end.expect("a value ends") + 1..];
+    }
+    names.retain(|name| name != "le");
+    names
+}
+
+#[test]
+fn labels_are_read_whatever_is_in_their_values() {
+    assert_eq!(labels_of(r#"a_bucket{x="1,y=\"2\"",route="/a/{b}",le="+Inf"} 7"#), ["x", "route"]);
+    assert_eq!(labels_of("a_total 7"), [""; 0]);
+}
+
+/// Goal: whoever writes an alert or a dashboard finds each metric that there is, under the name by which it is asked for.
+#[tokio::test]
+async fn the_reference_of_metrics_is_current() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();
+    let (_, entry) =
+        Entry::generate("docs".to_owned(), vec![Role::Read], vec!["anonymous".to_owned()]).expect("a token");
+    std::fs::write(at("tokens.toml"), entry.to_toml()).expect("tokens");
+    std::fs::write(at("agent.toml"), "[[scrape_configs]]\njob_name = \"a\"\ntargets = [\"127.0.0.1:9\"]\n")
+        .expect("a file");
+    std::fs::create_dir(at("bucket")).expect("a bucket");
+
+    let (tokens, storage) = (at("tokens.toml"), format!("file://{}", at("bucket")));
+    let guarded = ["--listen", "127.0.0.1:0", "--auth.tokens-file", &tokens];
+    let server = |first: &[&'static str]| {
+        let at = ["--drain-delay", "0s", "--storage", &storage];
+        first.iter().copied().chain(guarded).chain(at).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let agent = ["afterglow-agent", "--config", &at("agent.toml")].map(str::to_owned);
+    let agent = agent.into_iter().chain(guarded.map(str::to_owned));
+    let ingester = |first: &[&'static str]| afterglow_ingester::Settings::parse_from(server(first));
+    let querier = afterglow_querier::Settings::parse_from(server(&["afterglow-querier"]));
+    let serve = super::Program::parse_from(server(&["afterglow", "serve", "--no-self-profile"]));
+    let super::Command::Serve(serve) = serve.command else { panic!("another command") };
+
+    let mut found = BTreeMap::new();
+    let agent = afterglow_agent::program::Settings::parse_from(agent);
+    collect(&mut found, "agent", &afterglow_agent::program::registered(agent).await.expect("an agent"));
+    let both = ingester(&["afterglow-ingester"]);
+    collect(&mut found, "ingester", &afterglow_ingester::program::registered(both).await.expect("an ingester"));
+    let alone = ingester(&["afterglow-ingester", "--roles", "maintain"]);
+    collect(&mut found, "maintain", &afterglow_ingester::program::registered(alone).await.expect("an ingester"));
+    collect(&mut found, "querier", &afterglow_querier::program::registered(querier).await.expect("a querier"));
+    collect(&mut found, "serve", &super::serve::registered(*serve).await.expect("all in one"));
+
+    let mut text = METRICS_HEAD.to_owned() + "| metric | type | labels | programs | meaning |\n|---|---|---|---|---|\n";
+    for (name, Exposed { kind, help, labels, programs }) in &found {
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let programs = if programs.len() == 5 { "all".to_owned() } else { programs.join(", ") };
+        // A bar would end the cell.
+        let help = help.replace('|', "\\|");
+        text.push_str(&format!("| `{name}` | {kind} | {} | {programs} | {help} |\n", labels.join(", ")));
+    }
+    assert_current("docs/metrics.md", &text);
 }

@@ -106,6 +106,19 @@ pub(crate) async fn run(args: Args) -> Result<(), Error> {
     ended
 }
 
+/// Begins and ends at once, and returns the metrics that [`run`] has: their reference is made of them.
+///
+/// # Errors
+/// As [`run`].
+#[cfg(test)]
+pub(crate) async fn registered(args: Args) -> Result<Metrics, Error> {
+    let (started, stop) = (start(&args).await?, CancellationToken::new());
+    let metrics = started.metrics.clone();
+    stop.cancel();
+    serve(args, started, stop).await?;
+    Ok(metrics)
+}
+
 /// What is there before a port is.
 struct Started {
     store: Store,

@@ -214,16 +214,26 @@ impl Settings {
 pub async fn run(settings: Settings) -> Result<(), Error> {
     let telemetry = telemetry::init(PROGRAM, &settings.telemetry)?;
     let stop = shutdown::on_signals()?;
-    let ended = scrape(&settings, stop).await;
+    let ended = scrape(&settings, Metrics::new(PROGRAM), stop).await;
     telemetry.shutdown().await;
     ended
 }
 
-async fn scrape(settings: &Settings, stop: CancellationToken) -> Result<(), Error> {
+/// Begins and ends at once, and returns the metrics that [`run`] has: their reference is made of them.
+///
+/// # Errors
+/// As [`run`].
+pub async fn registered(settings: Settings) -> Result<Metrics, Error> {
+    let (metrics, stop) = (Metrics::new(PROGRAM), CancellationToken::new());
+    stop.cancel();
+    scrape(&settings, metrics.clone(), stop).await?;
+    Ok(metrics)
+}
+
+async fn scrape(settings: &Settings, metrics: Metrics, stop: CancellationToken) -> Result<(), Error> {
     let file = File::read(&settings.config).map_err(|problem| Error::File(vec![problem]))?;
     let queue = settings.queue.or(file.queue).unwrap_or(QUEUE_DEFAULT);
     let options = Options { queue_bytes_max: queue.as_usize(), ..Options::default() };
-    let metrics = Metrics::new(PROGRAM);
     let client = Client::new(settings.target(&file)?, options)?;
     let scraper = Scraper::new(&file, client.clone(), &metrics).map_err(Error::File)?;
 

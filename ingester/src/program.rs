@@ -110,6 +110,18 @@ pub async fn run(settings: Settings, profiles: Option<Arc<dyn Profiles>>) -> Res
     ended
 }
 
+/// Begins and ends at once, and returns the metrics that [`run`] has: their reference is made of them.
+///
+/// # Errors
+/// As [`run`].
+pub async fn registered(settings: Settings) -> Result<Metrics, Error> {
+    let (started, stop) = (start(&settings).await?, CancellationToken::new());
+    let metrics = started.metrics.clone();
+    stop.cancel();
+    serve(settings, started, None, stop).await?;
+    Ok(metrics)
+}
+
 /// What is there before a port is.
 struct Started {
     store: Store,

@@ -102,6 +102,18 @@ pub async fn run(settings: Settings, profiles: Option<Arc<dyn Profiles>>) -> Res
     ended
 }
 
+/// Begins and ends at once, and returns the metrics that [`run`] has: their reference is made of them.
+///
+/// # Errors
+/// As [`run`].
+pub async fn registered(settings: Settings) -> Result<Metrics, Error> {
+    let (metrics, stop) = (Metrics::new(PROGRAM), CancellationToken::new());
+    let store = open(&settings, &metrics).await?;
+    stop.cancel();
+    serve(settings, store, metrics.clone(), None, stop).await?;
+    Ok(metrics)
+}
+
 /// Opens the store, and makes sure that it can be listed: a querier needs no more of it.
 async fn open(settings: &Settings, metrics: &Metrics) -> Result<Store, Error> {
     let storage = &settings.storage;

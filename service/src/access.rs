@@ -155,6 +155,10 @@ impl Access {
             return Ok(Self { guard: None });
         }
         let refused = Family::<Reason, Counter>::default();
+        // What begins at 1 is no rise to whoever watches.
+        for reason in ["no_certificate", "no_token", "unknown_token", "role", "tenant", "other_site", "malformed"] {
+            drop(refused.get_or_create(&Reason { reason }));
+        }
         metrics.register(|registry| {
             registry.register(
                 "afterglow_access_refusals",
@@ -214,6 +218,9 @@ impl Tokens {
 impl Counters {
     fn new(metrics: &Metrics) -> Self {
         let counters = Self::default();
+        for outcome in ["ok", "failed"] {
+            drop(counters.reads.get_or_create(&Outcome { outcome }));
+        }
         metrics.register(|registry| {
             let Self { reads, tokens, is_stale } = counters.clone();
             registry.register(

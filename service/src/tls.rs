@@ -174,6 +174,9 @@ impl Inner {
 impl Counters {
     fn new(metrics: &Metrics) -> Self {
         let counters = Self::default();
+        for outcome in ["ok", "failed"] {
+            drop(counters.reads.get_or_create(&Outcome { outcome }));
+        }
         metrics.register(|registry| {
             let Self { expiration, reads, is_stale } = counters.clone();
             registry.register(

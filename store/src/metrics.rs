@@ -272,7 +272,21 @@ impl Metrics {
         let commit = registry.sub_registry_with_prefix("afterglow_commit");
         commit.register("attempts", "Attempts to make a commit by how they ended", m.commits.clone());
         commit.register("snapshots_written", "Snapshots of the live blocks written", m.snapshots_written.clone());
+        m.begin_at_zero();
         metrics
+    }
+
+    /// Shows series before there is anything to count: what begins at 1 is no rise to whoever watches, and a family without series is not shown.
+    fn begin_at_zero(&self) {
+        for operation in ALL_OPERATIONS {
+            drop(self.requests.get_or_create(&Request { operation, outcome: Outcome::Ok }));
+            drop(self.durations.get_or_create(&Doing { operation }));
+        }
+        drop(self.sent.get_or_create(&Doing { operation: Operation::Put }));
+        drop(self.received.get_or_create(&Doing { operation: Operation::Get }));
+        for outcome in ["committed", "rejected", "unknown", "failed"] {
+            drop(self.commits.get_or_create(&Commit { outcome }));
+        }
     }
 
     /// Returns how many requests were made to the store, whatever came of them: the figure on the bill.

@@ -37,20 +37,30 @@ pub(super) struct Scrapes(Family<ScrapeLabels, Counter<u64, AtomicU64>>);
 impl Scrapes {
     /// Registers the counter.
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let scrapes = Family::default();
+        let scrapes = Family::<ScrapeLabels, Counter<u64, AtomicU64>>::default();
+        // What begins at 1 is no rise to whoever watches.
+        for outcome in [Outcome::Ok, Outcome::Unreachable, Outcome::Refused, Outcome::TooLarge] {
+            drop(scrapes.get_or_create(&ScrapeLabels { outcome: outcome.name() }));
+        }
         let help = "Scrapes of a profile type of a target, by outcome";
         metrics.register(|registry| registry.register("afterglow_agent_scrapes", help, scrapes.clone()));
         Self(scrapes)
     }
 
     pub(super) fn count(&self, outcome: Outcome) {
-        let outcome = match outcome {
-            Outcome::Ok => "ok",
-            Outcome::Unreachable => "unreachable",
-            Outcome::Refused => "refused",
-            Outcome::TooLarge => "too_large",
-        };
-        self.0.get_or_create(&ScrapeLabels { outcome }).inc();
+        self.0.get_or_create(&ScrapeLabels { outcome: outcome.name() }).inc();
+    }
+}
+
+impl Outcome {
+    /// Returns the value of the label.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+        }
     }
 }
 

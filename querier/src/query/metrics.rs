@@ -144,6 +144,15 @@ impl Metrics {
         let help = "Shares of merges that no sibling did, so that they were done here";
         query.register("shares_returned", help, m.shares_returned.clone());
         query.register_with_unit("memory", "Memory that admitted questions hold", Unit::Bytes, m.memory.clone());
+        // What begins at 1 is no rise to whoever watches. The others come with their first question: they are too many to show at once.
+        let question = Question::Search.name();
+        for outcome in [Outcome::Ok, Outcome::Partial, Outcome::Failed].map(Outcome::name) {
+            drop(m.requests.get_or_create(&Ended { question, outcome }));
+        }
+        drop(m.durations.get_or_create(&Asked { question }));
+        for counted in [&m.profiles, &m.bytes, &m.blocks] {
+            drop(counted.get_or_create(&Asked { question }));
+        }
         metrics
     }
 

@@ -59,6 +59,10 @@ struct Outcome {
 impl Handshakes {
     pub(super) fn new(tls: Option<Tls>, timeout: Duration, audit: Arc<Audit>, metrics: &Metrics) -> Self {
         let outcomes = Family::<Outcome, Counter>::default();
+        // What begins at 1 is no rise to whoever watches.
+        for outcome in ["ok", "failed", "bad_certificate", "timed_out", "plain", "tls"] {
+            drop(outcomes.get_or_create(&Outcome { outcome }));
+        }
         metrics.register(|registry| {
             registry.register(
                 "afterglow_server_handshakes",

@@ -101,6 +101,15 @@ impl Observer {
                 observer.in_flight.clone(),
             );
         });
+        for protocol in [Protocol::Grpc, Protocol::Http].map(Protocol::name) {
+            drop(observer.in_flight.get_or_create(&Talk { protocol }));
+        }
+        // The one route that there is before anybody asks: what begins at 1 is no rise to whoever watches.
+        let (protocol, route) = (Protocol::Http.name(), Arc::from(UNMATCHED));
+        let route = Route { protocol, method: "GET", route };
+        drop(observer.seconds.get_or_create(&route));
+        let Route { protocol, method, route } = route;
+        drop(observer.requests.get_or_create(&Outcome { protocol, method, route, code: "404".into() }));
         observer
     }
 
