@@ -160,13 +160,20 @@ pub struct Credentials {
 /// # Errors
 /// [`Error::TokenFile`] when it cannot be read, or does not hold one token.
 pub fn read_token(path: &Path) -> Result<String, Error> {
-    let failed = |reason: String| Error::TokenFile { path: path.to_owned(), reason };
+    read_one_token(path).map_err(|reason| Error::TokenFile { path: path.to_owned(), reason })
+}
+
+/// Reads a token as [`read_token`] does, whatever the setting that names the file is called.
+///
+/// # Errors
+/// What is wrong; never quotes the file.
+pub(crate) fn read_one_token(path: &Path) -> Result<String, String> {
     let mut text = String::new();
-    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-    file.take(TOKEN_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(TOKEN_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
     let token = text.trim();
     if token.is_empty() || text.len() as u64 > TOKEN_BYTES_MAX || token.contains(char::is_whitespace) {
-        return Err(failed("does not hold one token".to_owned()));
+        return Err("does not hold one token".to_owned());
     }
     Ok(token.to_owned())
 }
@@ -260,7 +267,7 @@ impl Target {
             && !self.token_in_clear
             && !secure
             && self.connector.is_none()
-            && !is_this_machine(&endpoint)
+            && !is_this_machine(endpoint.uri().host().unwrap_or_default())
         {
             return Err(Error::TokenInClear { server: self.server.clone() });
         }
@@ -311,8 +318,8 @@ impl fmt::Debug for Target {
 }
 
 /// Returns whether what is sent there leaves this machine's memory.
-fn is_this_machine(endpoint: &Endpoint) -> bool {
-    let host = endpoint.uri().host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     host.parse().map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |address: IpAddr| address.is_loopback())
 }
 

@@ -125,3 +125,51 @@ fn its_own_port_is_guarded_as_those_of_servers_are() {
     lines.for_each(drop);
     child.wait().unwrap();
 }
+
+/// Goal: an agent scrapes a server of ours that has tokens, with one of the role admin, and says it to nobody else, however much it logs.
+#[test]
+fn it_scrapes_a_server_that_asks_for_a_token_and_never_logs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (token, entry) = Entry::generate("scraper".into(), vec![Role::Admin], vec!["anonymous".into()]).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("tokens.toml"), entry.to_toml()).unwrap();
+    std::fs::write(at("token"), token.reveal()).unwrap();
+    let begin = |config: &Path, more: &[&str]| {
+        let mut command = agent(config);
+        let command = command.args(["--server", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"]).args(more);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut said = Vec::new();
+        let listens = lines.by_ref().inspect(|line| said.push(line.clone())).find(|line| line.contains("listens"));
+        let listens = listens.unwrap();
+        let port = listens.split("127.0.0.1:").nth(1).unwrap();
+        let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+        (child, lines, said, format!("127.0.0.1:{port}"))
+    };
+    let tokens = at("tokens.toml");
+    let (mut target, target_lines, _, address) =
+        begin(&file(&folder, GOOD), &["--auth.tokens-file", tokens.to_str().unwrap()]);
+    let drain = std::thread::spawn(|| target_lines.for_each(drop));
+    assert_eq!(get(&address, "/debug/pprof/", None), 401, "a target that asks for a token");
+
+    let job = format!(
+        "scrape_interval = \"1s\"\n[[scrape_configs]]\njob_name = \"guarded\"\ntargets = [\"{address}\"]\n\
+         profiles = [{{ type = \"cpu\", seconds = 1 }}]\nauthorization = {{ credentials_file = {:?} }}\n",
+        at("token")
+    );
+    std::fs::write(at("scraper.toml"), job).unwrap();
+    let (mut scraper, lines, mut said, _) = begin(&at("scraper.toml"), &["--log-level", "trace"]);
+    let mut lines = lines.inspect(|line| said.push(line.clone()));
+    assert!(lines.any(|line| line.contains("scraped") || line.contains("cannot scrape")), "a scrape ends");
+    for child in [&scraper, &target] {
+        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    }
+    lines.for_each(drop);
+    for child in [&mut scraper, &mut target] {
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+    drain.join().unwrap();
+    let said = said.join("\n");
+    assert!(said.contains("scraped") && !said.contains("cannot scrape"), "{said}");
+    assert!(!said.contains(token.reveal()), "{said}");
+}

@@ -15,6 +15,9 @@ use afterglow_service::config::{ByteSize, Secret};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
 
+use super::credentials::Credentials;
+use crate::connect::is_this_machine;
+
 /// How often a target is scraped where nothing else is said.
 const INTERVAL: Duration = Duration::from_secs(15);
 
@@ -97,6 +100,17 @@ pub(super) struct ScrapeTls {
     pub(super) insecure_skip_verify: bool,
 }
 
+/// How the agent says to the targets of a job who it is, with the words of Prometheus's `authorization`: by a bearer token.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Authorization {
+    /// Holds the token and nothing else. There is no way to write the token itself: the file of jobs is no secret.
+    credentials_file: PathBuf,
+    /// Presents the token over plain `http://` to other machines, too.
+    #[serde(default)]
+    token_in_clear: bool,
+}
+
 /// A job: targets that are scraped alike.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,6 +121,7 @@ struct ScrapeConfig {
     #[serde(default)]
     scheme: Scheme,
     tls_config: Option<ScrapeTls>,
+    authorization: Option<Authorization>,
     #[serde(default, deserialize_with = "duration")]
     scrape_interval: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
@@ -152,6 +167,8 @@ pub(super) struct Endpoint {
     pub(super) url: String,
     /// How a target that speaks TLS is verified.
     pub(super) tls: ScrapeTls,
+    /// The file of the token to present.
+    pub(super) credentials_file: Option<PathBuf>,
     /// `HOST:PORT`.
     pub(super) target: String,
     pub(super) profile_type: String,
@@ -248,6 +265,11 @@ impl File {
                 problems.push(format!("tls_config: {problem}"));
             }
         }
+        if let Some(Authorization { credentials_file, .. }) = &job.authorization
+            && let Err(problem) = Credentials::read(credentials_file)
+        {
+            problems.push(format!("authorization: {problem}"));
+        }
         let profiles = job.profiles(interval, problems);
         let mut seen = BTreeSet::new();
         let own = StaticConfig { targets: job.targets.clone(), labels: BTreeMap::new() };
@@ -260,6 +282,7 @@ impl File {
                 if !seen.insert(target) {
                     problems.push(format!("target {target:?} is named twice"));
                 }
+                problems.extend(job.token_in_clear(target));
                 let labels = self.labels_of(job, group, target);
                 if let Err(error) = Labels::new(labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))) {
                     problems.push(format!("target {target:?}: {error}"));
@@ -296,6 +319,18 @@ impl std::str::FromStr for File {
 // === impl ScrapeConfig ===
 
 impl ScrapeConfig {
+    /// Says that a token would be for everybody on the way to a target to read, where that is not meant.
+    fn token_in_clear(&self, target: &str) -> Option<String> {
+        let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
+        let is_meant = self.authorization.as_ref().is_none_or(|authorization| authorization.token_in_clear);
+        (self.scheme == Scheme::Http && !is_meant && !is_this_machine(host)).then(|| {
+            format!(
+                "target {target:?}: the token would go there in the clear, where whoever is on the way can read it: set \
+                 scheme = \"https\", or say that this is meant (token_in_clear = true in authorization)"
+            )
+        })
+    }
+
     /// Returns the profile types to scrape, each with its path and seconds.
     fn profiles(&self, interval: Duration, problems: &mut Vec<String>) -> Vec<ProfileConfig> {
         let default = || KNOWN.iter().filter(|(_, _, default)| *default).map(|(name, ..)| ProfileConfig::named(name));
@@ -372,6 +407,7 @@ impl ProfileConfig {
         Endpoint {
             url,
             tls: job.tls_config.clone().unwrap_or_default(),
+            credentials_file: job.authorization.as_ref().map(|authorization| authorization.credentials_file.clone()),
             target: target.to_owned(),
             profile_type: self.profile_type.clone(),
             labels,
@@ -612,6 +648,43 @@ mod tests {
         assert_eq!(plan("").unwrap_err(), ["scrape_configs is empty: there is nothing to scrape"]);
     }
 
+    /// Goal: a token goes over TLS, or to this machine, unless the job says otherwise, and a file that holds none is found at the start.
+    #[test]
+    fn a_token_goes_to_targets_in_the_clear_only_where_that_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "agw_secret\n").unwrap();
+        let job = |target: &str, scheme: &str, more: &str| {
+            let authorization = format!("authorization = {{ credentials_file = {path:?}{more} }}");
+            plan(&format!(
+                "[[scrape_configs]]\njob_name = \"a\"\nscheme = \"{scheme}\"\ntargets = [\"{target}\"]\n{authorization}\n"
+            ))
+        };
+        for here in ["localhost:1", "127.0.0.2:1", "[::1]:1"] {
+            let endpoints = job(here, "http", "").unwrap();
+            assert!(endpoints.iter().all(|endpoint| endpoint.credentials_file.as_deref() == Some(&*path)), "{here}");
+        }
+        for there in ["10.0.0.7:1", "api:1", "localhost.example.com:1", "[2001:db8::1]:1"] {
+            let problems = job(there, "http", "").unwrap_err();
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+            assert!(problem.contains(there) && problem.contains("token_in_clear = true"), "{problem}");
+            assert!(job(there, "http", ", token_in_clear = true").is_ok(), "{there}");
+            assert!(job(there, "https", "").is_ok(), "{there}");
+        }
+        std::fs::write(&path, "agw_secret agw_other").unwrap();
+        let [odd] = job("localhost:1", "http", "").unwrap_err().try_into().unwrap();
+        assert_eq!(
+            odd,
+            format!("job \"a\": authorization: credentials_file {}: does not hold one token", path.display())
+        );
+        std::fs::remove_file(&path).unwrap();
+        let [gone] = job("localhost:1", "http", "").unwrap_err().try_into().unwrap();
+        assert!(
+            gone.starts_with(&format!("job \"a\": authorization: credentials_file {}: No such", path.display())),
+            "{gone}"
+        );
+    }
+
     #[test]
     fn keys_nobody_knows_are_refused_with_their_place() {
         for (text, said) in [
@@ -622,6 +695,10 @@ mod tests {
                 "unknown field `paht`",
             ),
             ("[[scrape_configs]]\njob_name = \"a\"\nprofiles = [1]", "a profile type, or a table"),
+            (
+                "[[scrape_configs]]\njob_name = \"a\"\nauthorization = { credentials = \"agw_1\" }",
+                "unknown field `credentials`",
+            ),
             ("scrape_interval = \"often\"", "duration \"often\""),
             ("queue = \"much\"", "`much` is not a size"),
         ] {

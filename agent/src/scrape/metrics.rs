@@ -23,6 +23,8 @@ pub(super) enum Outcome {
     Refused,
     /// The answer is over the limit.
     TooLarge,
+    /// There is no token to present: nothing was asked.
+    NoToken,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,7 +41,7 @@ impl Scrapes {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let scrapes = Family::<ScrapeLabels, Counter<u64, AtomicU64>>::default();
         // What begins at 1 is no rise to whoever watches.
-        for outcome in [Outcome::Ok, Outcome::Unreachable, Outcome::Refused, Outcome::TooLarge] {
+        for outcome in [Outcome::Ok, Outcome::Unreachable, Outcome::Refused, Outcome::TooLarge, Outcome::NoToken] {
             drop(scrapes.get_or_create(&ScrapeLabels { outcome: outcome.name() }));
         }
         let help = "Scrapes of a profile type of a target, by outcome";
@@ -60,6 +62,7 @@ impl Outcome {
             Self::Unreachable => "unreachable",
             Self::Refused => "refused",
             Self::TooLarge => "too_large",
+            Self::NoToken => "no_token",
         }
     }
 }

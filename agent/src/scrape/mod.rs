@@ -5,6 +5,7 @@
 //! Memory is bounded: few bodies are read at a time, each up to a limit, and the client's queue drops the oldest.
 
 mod config;
+mod credentials;
 mod metrics;
 mod targets;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use afterglow_proto::Timestamp;
 use afterglow_proto::v1::Profile;
 use afterglow_service::Metrics;
 use bytes::{Bytes, BytesMut};
+use reqwest::header::AUTHORIZATION;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -25,6 +27,7 @@ use ulid::Ulid;
 
 use self::config::Endpoint;
 pub use self::config::File;
+use self::credentials::Credentials;
 use self::metrics::{Outcome, Scrapes, Uploads};
 use self::targets::Targets;
 use crate::upload::Client;
@@ -38,6 +41,9 @@ const BODIES_MAX: usize = 8;
 /// How much of a target's error goes into the log.
 const ERROR_TEXT_BYTES_MAX: usize = 200;
 
+/// How much of it is searched for the token that it may repeat: so much that a token which begins in the log ends in here.
+const MASKED_TEXT_BYTES_MAX: usize = 8 << 10;
+
 /// Why a scrape gave no profile.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -49,6 +55,8 @@ enum Error {
     Refused { status: u16, text: String },
     #[error("the answer is over {BODY_BYTES_MAX} bytes")]
     TooLarge,
+    #[error(transparent)]
+    NoToken(#[from] credentials::Error),
 }
 
 /// Scrapes all endpoints of a file.
@@ -107,6 +115,7 @@ async fn run_endpoint(endpoint: Endpoint, shared: Arc<Shared>) {
             Err(Error::Unreachable(_) | Error::Timeout(_)) => Outcome::Unreachable,
             Err(Error::Refused { .. }) => Outcome::Refused,
             Err(Error::TooLarge) => Outcome::TooLarge,
+            Err(Error::NoToken(_)) => Outcome::NoToken,
         });
         // A line when things change; a target that stays away is not worth one each time.
         let (target, profile_type) = (&endpoint.target, &endpoint.profile_type);
@@ -144,7 +153,18 @@ async fn scrape(endpoint: &Endpoint, shared: &Shared) -> Result<(), Error> {
 /// Gets a body of limited size.
 async fn fetch(endpoint: &Endpoint, shared: &Shared) -> Result<Bytes, Error> {
     let http = shared.targets.client(&endpoint.tls).await;
-    let mut response = http.get(&endpoint.url).send().await.map_err(unreachable)?;
+    let mut request = http.get(&endpoint.url);
+    let credentials = match endpoint.credentials_file.clone() {
+        Some(path) => {
+            let read = tokio::task::spawn_blocking(move || Credentials::read(&path)).await;
+            Some(read.expect("reading a file does not panic")?)
+        }
+        None => None,
+    };
+    if let Some(credentials) = &credentials {
+        request = request.header(AUTHORIZATION, credentials.header());
+    }
+    let mut response = request.send().await.map_err(unreachable)?;
     let _body = shared.bodies.acquire().await.expect("the semaphore is never closed");
     let status = response.status();
     if response.content_length().is_some_and(|length| length > BODY_BYTES_MAX as u64) {
@@ -158,7 +178,11 @@ async fn fetch(endpoint: &Endpoint, shared: &Shared) -> Result<Bytes, Error> {
         body.extend_from_slice(&chunk);
     }
     if !status.is_success() {
-        let text = String::from_utf8_lossy(&body[..body.len().min(ERROR_TEXT_BYTES_MAX)]).trim().to_owned();
+        // Masked as a whole: half a token at the end would not be found.
+        let text = String::from_utf8_lossy(&body[..body.len().min(MASKED_TEXT_BYTES_MAX)]);
+        let mut text = credentials.map_or_else(|| text.to_string(), |credentials| credentials.masked(&text));
+        text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
+        let text = text.trim().to_owned();
         return Err(Error::Refused { status: status.as_u16(), text });
     }
     Ok(body.freeze())

@@ -80,7 +80,7 @@ impl ScrapeTls {
         let mut builder = Client::builder()
             .user_agent(concat!("afterglow-agent/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::limited(REDIRECTS_MAX))
+            .redirect(redirects())
             .tls_danger_accept_invalid_certs(insecure_skip_verify);
         if let Some(ca) = files.ca {
             builder = builder.tls_certs_only(Certificate::from_pem_bundle(&ca).map_err(|error| innermost(&error))?);
@@ -91,4 +91,14 @@ impl ScrapeTls {
         }
         builder.build().map_err(|error| innermost(&error))
     }
+}
+
+/// Follows few redirects, and none out of TLS: what a job says is verified, and its token, would go on in the clear. To another host or port
+/// the client takes no token along.
+fn redirects() -> redirect::Policy {
+    redirect::Policy::custom(|attempt| {
+        let is_downgrade =
+            attempt.url().scheme() != "https" && attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+        if is_downgrade { attempt.stop() } else { redirect::Policy::limited(REDIRECTS_MAX).redirect(attempt) }
+    })
 }

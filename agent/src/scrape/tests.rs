@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use afterglow_service::Program;
 use axum::Router;
 use axum::extract::Query;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Redirect;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
@@ -161,4 +162,60 @@ async fn scrapes_repeat_at_their_interval_and_are_counted() {
     let acked = client.stats().acked;
     assert!(text.contains(&format!("afterglow_agent_profiles_acked_total {acked}\n")), "{text}");
     assert!(text.contains("afterglow_agent_queue_profiles 0\n"), "{text}");
+}
+
+/// Goal: a target that asks for a token gets the one that is in the file now, nobody else gets it, and no error has it.
+#[tokio::test]
+async fn a_target_that_asks_for_a_token_is_given_the_one_in_the_file() {
+    let presented = |headers: &HeaderMap| headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
+    let (elsewhere, _elsewhere) = serve(Router::new().route(
+        "/debug/pprof/heap",
+        get(async move |headers: HeaderMap| (StatusCode::IM_A_TEAPOT, format!("{:?}", presented(&headers)))),
+    ))
+    .await;
+    let guarded = Router::new()
+        .route(
+            "/debug/pprof/heap",
+            get(async move |headers: HeaderMap| match presented(&headers).as_deref() {
+                Some("Bearer agw_first") => Ok("heap"),
+                // As a target would that shows what it was asked.
+                other => Err((StatusCode::FORBIDDEN, format!("not for {other:?}"))),
+            }),
+        )
+        .route("/moved", get(async move || Redirect::temporary(&format!("http://{elsewhere}/debug/pprof/heap"))));
+    let (address, _target) = serve(guarded).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "agw_first\n").unwrap();
+    let file = |authorization: &str| {
+        format!(
+            "[[scrape_configs]]\njob_name = \"api\"\ntargets = [\"{address}\"]\n{authorization}\n\
+             profiles = [\"heap\", {{ type = \"goroutine\", path = \"/moved\" }}]\n"
+        )
+    };
+    let fake = Fake::new(|_, _| Act::Ack);
+    let (ingester, _running) = fake.serve(any_port()).await;
+    let client = push_to(ingester);
+
+    let results = scrape_each(&file(""), &client, &metrics(), 1).await;
+    assert_eq!(results[0].1, "answered 403: not for None");
+
+    let file = file(&format!("authorization = {{ credentials_file = {path:?} }}"));
+    let scraper = Scraper::new(&file.parse().unwrap(), client.clone(), &metrics()).unwrap();
+    let (heap, moved) = (&scraper.endpoints[0], &scraper.endpoints[1]);
+    assert!(!format!("{scraper:?}").contains("agw_"));
+    scrape(heap, &scraper.shared).await.unwrap();
+    let error = scrape(moved, &scraper.shared).await.unwrap_err();
+    assert_eq!(error.to_string(), "answered 418: None", "another server is not given the token");
+
+    std::fs::write(&path, "agw_second\n").unwrap();
+    let error = scrape(heap, &scraper.shared).await.unwrap_err();
+    assert_eq!(error.to_string(), "answered 403: not for Some(\"Bearer ***\")");
+    std::fs::remove_file(&path).unwrap();
+    let error = scrape(heap, &scraper.shared).await.unwrap_err();
+    assert!(error.to_string().starts_with(&format!("credentials_file {}: No such file", path.display())), "{error}");
+    std::fs::write(&path, "agw_first").unwrap();
+    scrape(heap, &scraper.shared).await.unwrap();
+    assert_eq!(client.close(Duration::from_secs(10)).await, 0);
+    assert_eq!(fake.seen.lock().unwrap().stored.len(), 2);
 }
