@@ -213,6 +213,7 @@ REFUSED = {
     "querier.siblings.enabled=true,querier.settings.query\\.siblings=a:1": "say it once",
     "agent.replicas=2": "additional properties 'replicas' not allowed",
     "querier.autoscaling.minReplicas=0": "minimum",
+    "ingester.autoscaling.enabled=true,ingester.autoscaling.minReplicas=11": "ingester.autoscaling.minReplicas is 11, more than maxReplicas, which is 10",
     "querier.diskCache.enabled=true": "counts against querier.resources.limits.ephemeral-storage",
     "ingester.diskCache.enabled=true": "additional properties 'diskCache' not allowed",
     "networkPolicy.storagePorts={70000}": "maximum",

@@ -315,6 +315,9 @@ spec:
 {{- define "afterglow.autoscaler" -}}
 {{- $values := index .root.Values .component -}}
 {{- $scaling := $values.autoscaling -}}
+{{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
+{{- fail (printf "%s.autoscaling.minReplicas is %d, more than maxReplicas, which is %d" .component (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
+{{- end -}}
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata:
