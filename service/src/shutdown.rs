@@ -1,6 +1,7 @@
 //! When to stop: the first SIGTERM or SIGINT asks the server to drain, the second ends the process at once.
 //!
-//! SIGHUP is left alone: nothing is reloaded, a changed configuration takes effect with a restart.
+//! SIGHUP changes nothing, and so ends nothing either: files of tokens and certificates are read again by themselves when they change, and
+//! every other setting takes effect with a restart. The log says so to whoever sends it.
 
 use std::io;
 
@@ -8,13 +9,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Returns a token that is cancelled by the first SIGTERM or SIGINT. A second signal exits the process with 128 + its
-/// number, whatever is under way. Must be called within a tokio runtime.
+/// number, whatever is under way. SIGHUP is heard and left at that. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// When the operating system refuses to install a handler.
 pub fn on_signals() -> io::Result<CancellationToken> {
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!(
+                signal = "SIGHUP",
+                "files of tokens and certificates are read again by themselves when they change; other settings take a restart"
+            );
+        }
+    });
     let token = CancellationToken::new();
     let stop = token.clone();
     tokio::spawn(async move {
@@ -71,14 +81,20 @@ impl Stop {
 mod tests {
     use super::*;
 
+    async fn send(signal: &str) {
+        let this = std::process::id().to_string();
+        let sent = tokio::process::Command::new("kill").args([signal, &this]).status().await;
+        assert!(sent.expect("kill runs").success());
+    }
+
     /// Goal: what an orchestrator sends is heard. The second signal would end the test itself.
     #[tokio::test]
     async fn sigterm_cancels_the_token() {
         let token = on_signals().expect("handlers");
         assert!(!token.is_cancelled());
-        let this = std::process::id().to_string();
-        let sent = tokio::process::Command::new("kill").args(["-TERM", &this]).status().await;
-        assert!(sent.expect("kill runs").success());
+        send("-HUP").await;
+        assert!(!token.is_cancelled(), "nor does SIGHUP end this process");
+        send("-TERM").await;
         tokio::time::timeout(crate::testing::PATIENCE, token.cancelled()).await.expect("heard in time");
     }
 }

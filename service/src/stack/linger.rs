@@ -3,7 +3,8 @@
 //! HTTP/1.1 has no way to say "stop sending" but to close the connection, and what then still arrives is met with a
 //! reset that overtakes the answer: the client sees a broken pipe and never the refusal (RFC 9112, 9.6). So the answer
 //! goes out at once, and what is left of the body is read and thrown away until the client has seen it, within bounds
-//! of bytes and time. HTTP/2 ends the stream alone and needs none of it.
+//! of bytes and time. HTTP/2 can say it, by a reset of the stream without an error (RFC 9113, 8.1), which clients of gRPC know; but curl and
+//! others that post a file take it for a failure and throw the answer away. So what is not gRPC is read on there as well.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -27,8 +28,9 @@ const BYTES_MAX: u64 = 64 << 20;
 const TIME_MAX: Duration = Duration::from_secs(5);
 
 pub(super) async fn layer(request: Request, next: Next) -> Response {
+    let knows_resets = request.version() >= Version::HTTP_2 && crate::http::is_grpc(request.headers());
     // Who waits to be asked for the body sends none when refused.
-    if request.version() >= Version::HTTP_2 || request.headers().contains_key(EXPECT) {
+    if knows_resets || request.headers().contains_key(EXPECT) {
         return next.run(request).await;
     }
     next.run(request.map(|inner| Body::new(Lingering { inner }))).await

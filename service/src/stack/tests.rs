@@ -191,6 +191,25 @@ async fn a_refusal_reaches_who_is_still_sending() {
     }
 }
 
+/// Goal: nor does it by HTTP/2 get a reset, which many clients take for a failure; what it has is read.
+#[tokio::test]
+async fn a_refusal_by_http2_comes_without_a_reset() {
+    let server = Running::start(Options::default()).await;
+    let (ended, mut has_ended) = tokio::sync::mpsc::channel::<()>(1);
+    // Many times the window of a stream, so that a reset would come before the end.
+    let pieces = (0..64).map(|_| Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from(vec![b'a'; 64 << 10]))));
+    let all = pieces.chain(std::iter::from_fn(move || {
+        let _ = ended.try_send(());
+        None
+    }));
+    let request = Request::post("/nothing").version(Version::HTTP_2);
+    let answer =
+        server.try_send(request, StreamBody::new(futures::stream::iter(all)).boxed_unsync()).await.expect("an answer");
+    assert_eq!(answer.status, 404);
+    let all_was_read = tokio::time::timeout(PATIENCE, has_ended.recv()).await.expect("it ends in time");
+    assert!(all_was_read.is_some(), "the stream was reset before all was sent");
+}
+
 #[tokio::test]
 async fn the_deadline_of_a_caller_is_kept() {
     let server = Running::start(Options::default()).await;
