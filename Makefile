@@ -1,11 +1,13 @@
 # `make run` shows it, `make test` proves it; CI calls the same.
-.PHONY: run build test check lint unit e2e web web-lint web-test go-test parquet-test chart chart-e2e packages image deb sim fuzz rig tools goldens bench bench-inputs docs clean
+.PHONY: run build test check lint unit e2e web web-lint web-test go-test parquet-test chart chart-e2e packages image deb sim fuzz rig deny tools goldens bench bench-inputs docs clean
 
 # Where `make run` listens and stores.
 LISTEN ?= 127.0.0.1:4100
 STORAGE ?= file://$(CURDIR)/afterglow-data
 # What `make sim` runs.
 SEEDS ?= 0..1000
+# What `make deny` checks; `advisories` asks the database of RustSec, over the network.
+DENY ?= bans licenses sources
 # How long `make rig` runs.
 RIG_SECONDS ?= 1800
 # What is built into the programs where there is Node.
@@ -108,6 +110,11 @@ fuzz:
 rig: tools
 	cargo build --locked --workspace --bins
 	RIG_SECONDS=$(RIG_SECONDS) cargo test --locked --workspace --test rig -- --nocapture
+
+## deny: what all dependencies are, by whom and under which licence (deny.toml); builds cargo-deny for ten minutes the first time
+deny:
+	test -x .cache/bin/cargo-deny || cargo install --locked cargo-deny --version 0.20.2 --root .cache
+	.cache/bin/cargo-deny check $(DENY)
 
 ## tools: what the tests need beside Rust, Go, Node and Python, into .cache/
 tools:

@@ -42,7 +42,7 @@ for target in "${targets[@]}"; do
     exec "$program" "$FUZZ_INPUT"
   fi
   echo "== $target, $seconds s"
-  # P24: no input takes more than a second, or much memory.
+  # P24: no input takes long, under the sanitizer and on a busy machine, or much memory.
   "$program" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -print_final_stats=1 \
     -artifact_prefix="$folder/$target/findings/" "$folder/$target/corpus" \
     > "$folder/$target/log" 2>&1 || failed+=("$target")
