@@ -269,7 +269,9 @@ mod tests {
         assert_eq!(budget.admit(KIB, false).await.unwrap_err(), Refused::Busy { estimate: KIB, total: 3 * MIB });
         assert_eq!(budget.admit(KIB, true).await.unwrap_err(), Refused::Busy { estimate: KIB, total: MIB });
         drop(small);
-        drop(budget.admit(2 * MIB, true).await.expect_err("more than the reserve, and than what is left of the rest"));
+        let refused =
+            budget.admit(2 * MIB, true).await.expect_err("more than the reserve, and than what is left of the rest");
+        assert!(matches!(refused, Refused::Busy { .. }), "{refused}");
         drop(large);
         drop(budget.admit(2 * MIB, true).await.expect("it fits in what all share"));
         assert_eq!(budget.taken.get(), 0);

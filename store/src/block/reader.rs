@@ -321,7 +321,7 @@ impl Block {
         to_read.held = to_read.stored.min(self.read_ahead) + frames.iter().map(|frame| frame.stored).sum::<u64>();
         to_read.tables = frames.iter().map(|frame| frame.unpacked).sum();
         // Of an hour or more: the most that is known of how many stacks there are.
-        to_read.rolled = of.rollups.iter().map(|rollup| of_rollup(rollup)).max().unwrap_or_default();
+        to_read.rolled = of.rollups.iter().map(of_rollup).max().unwrap_or_default();
         to_read
     }
 
@@ -404,25 +404,26 @@ impl Block {
             let ranges = std::mem::take(&mut ranges);
             let mut parts = if ranges.is_empty() { Vec::new() } else { self.get_ranges(&ranges).await? }.into_iter();
             let mut read = || parts.next().expect("there are as many parts as ranges");
-            let tables = match tables {
-                Ok(ref tables) => tables,
+            let known = match tables {
+                Ok(known) => known,
                 Err(vacant) => {
                     let read = Tables::new(self.symbols(of, read())?);
                     if let Some(vacant) = vacant {
                         vacant.keep_tables(&read);
                     }
-                    tables = Ok(read);
-                    tables.as_ref().ok().expect("they are there now")
+                    read
                 }
             };
-            let reader = reader.get_or_insert_with(|| start(tables.clone()));
+            // The next turn has them.
+            tables = Ok(known.clone());
+            let reader = reader.get_or_insert_with(|| start(known.clone()));
             for (piece, sums) in together {
                 let bytes = if sums.is_err() { read() } else { Bytes::new() };
                 let vacant = match sums {
                     Ok(sums) => Ok(sums),
                     Err(vacant) => Err((vacant, &bytes[..])),
                 };
-                match (piece.hand_over(vacant, version, tables, types(piece.with), reader), piece.content) {
+                match (piece.hand_over(vacant, version, &known, types(piece.with), reader), piece.content) {
                     (Ok(()), _) => {}
                     (Err(damage), Content::Rollup(..)) => return Ok(Err(damage)),
                     (Err(damage), Content::Rows(rows)) => return Err(self.corrupt_row(rows[0].0, damage)),
