@@ -264,11 +264,6 @@ impl Tables {
         self.groups.len() - 1
     }
 
-    /// Returns how many functions there are in any group.
-    pub fn functions(&self) -> usize {
-        self.files.len()
-    }
-
     /// Returns the sum of all samples of a group.
     pub fn total(&self, group: usize) -> i128 {
         self.groups[group].total
