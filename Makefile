@@ -39,7 +39,7 @@ web-lint: web/node_modules/.package-lock.json
 
 ## web-test: the UI in a browser, with the real server and really recorded profiles; pictures go to target/web
 web-test: web tools
-	cargo build --locked --bin afterglow
+	cargo build --locked --workspace --bins
 	cd web && npm run --silent e2e
 
 ## build: all programs, optimised; they say which revision they are
@@ -72,12 +72,12 @@ go-test:
 
 ## parquet-test: DuckDB and pyarrow read our blocks as the Parquet files they are
 parquet-test: tools
-	cargo build --locked --bin afterglow
+	cargo build --locked --workspace --bins
 	.cache/venv/bin/python -m pytest -q tests/parquet
 
 ## chart: the Helm chart: golden renders, schemas, an operator's review, alerts, and its trial without a cluster
 chart: tools
-	cargo build --locked --bin afterglow
+	cargo build --locked --workspace --bins
 	.cache/venv/bin/python -m pytest -q tests/chart
 
 ## chart-e2e: the Helm chart in a real Kubernetes API with a node that only says that it is one; ten minutes of CPU the first time
@@ -87,7 +87,7 @@ chart-e2e: tools
 
 ## packages: the image and the Debian package of the program as it is, tried
 packages: tools
-	cargo build --locked --bin afterglow
+	cargo build --locked --workspace --bins
 	.cache/venv/bin/python -m pytest -q tests/packaging
 
 ## image: an OCI image of the optimised program into target/image, without Docker

@@ -69,7 +69,9 @@ test("a window is chosen on the chart", async () => {
 test("series are split by a label, and a line narrows the selection", async () => {
   const page = await open(link("/explore", { ...CHECKOUT, by: "version" }));
   const lines = page.locator(".lines button");
-  await expect.poll(() => lines.allTextContents()).toEqual([expect.stringMatching(/^1\.[45] 0\./), expect.stringMatching(/^1\.[45] 0\./)]);
+  // How many cores a version needs is the machine's business: on a slow one 1.5 takes more than a whole one.
+  const line = expect.stringMatching(/^1\.[45] (0\.\d*[1-9]|[1-9]\d*(\.\d+)?)$/) as string;
+  await expect.poll(() => lines.allTextContents()).toEqual([line, line]);
   await lines.filter({ hasText: "1.5" }).click();
   await expect.poll(() => new URL(page.url()).searchParams.get("query")).toBe('{service="checkout", version="1.5"}');
 });
