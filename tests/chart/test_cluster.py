@@ -206,7 +206,8 @@ def test_install_upgrade_rollback_uninstall(cluster: Cluster) -> None:
     assert cluster.names(space, DEPLOYMENTS) == trial
 
     cluster.helm("upgrade", "glow", CHART, "-n", space, "--wait", "--timeout=120s", *value_files("ha"))
-    assert cluster.names(space, DEPLOYMENTS) == ["glow-afterglow-ingester", "glow-afterglow-maintainer", "glow-afterglow-querier"]
+    tiers = ["glow-afterglow-agent", "glow-afterglow-ingester", "glow-afterglow-maintainer", "glow-afterglow-querier"]
+    assert cluster.names(space, DEPLOYMENTS) == tiers
     assert cluster.names(space, "/apis/autoscaling/v2/NAMESPACE/horizontalpodautoscalers") == ["glow-afterglow-ingester", "glow-afterglow-querier"]
     assert "glow-afterglow-demo-bucket" not in cluster.names(space, "/api/v1/NAMESPACE/secrets")
 
@@ -225,9 +226,16 @@ def test_kubernetes_takes_every_set_of_values(cluster: Cluster, values: str) -> 
     cluster.helm("install", "glow", CHART, "-n", space, *value_files(values))
 
     def unready() -> list[str]:
-        status, answer = cluster.ask("GET", f"/apis/apps/v1/namespaces/{space}/deployments")
-        assert status == 200, answer
-        return [item["metadata"]["name"] for item in answer["items"] if item["status"].get("readyReplicas", 0) < item["spec"]["replicas"]]
+        waiting = []
+        for kind in ("deployments", "daemonsets"):
+            status, answer = cluster.ask("GET", f"/apis/apps/v1/namespaces/{space}/{kind}")
+            assert status == 200, answer
+            for item in answer["items"]:
+                # A set on each node has no number of its own: one here, as there is one node.
+                wanted = item["spec"].get("replicas", 1)
+                if item["status"].get("readyReplicas", item["status"].get("numberReady", 0)) < wanted:
+                    waiting.append(item["metadata"]["name"])
+        return waiting
 
     until(f"all pods of {values} are ready", lambda: not unready())
     # A pod that the namespace's standard refuses shows as an event of its ReplicaSet, never as a pod.

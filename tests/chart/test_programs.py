@@ -63,7 +63,9 @@ def test_the_programs_take_every_flag(values: str, rendered: dict, tmp_path: pat
             continue
         if args[0] == "agent":
             file = tmp_path / "agent.toml"
-            file.write_text(config_of(rendered[values], name).replace("/etc/ssl/", f"{tmp_path}/"))
+            config = config_of(rendered[values], name).replace("/etc/ssl/", f"{tmp_path}/")
+            file.write_text(config.replace("/etc/afterglow-scrape/", f"{tmp_path}/"))
+            (tmp_path / "scrape.token").write_text("agw_1\n")
             args = [arg.replace("/etc/afterglow/agent.toml", str(file)) for arg in args]
         tokens = tmp_path / "tokens.toml"
         tokens.write_text(TOKENS)
@@ -139,7 +141,9 @@ class Processes:
 
     def start_agent(self) -> None:
         file = self.folder / "agent.toml"
-        file.write_text(self.here(self.agent_config).replace("[[scrape_configs]]", '[[scrape_configs]]\nscrape_interval = "2s"'))
+        config = self.here(self.agent_config).replace("/etc/afterglow-scrape/", f"{self.folder}/")
+        file.write_text(config.replace("[[scrape_configs]]", '[[scrape_configs]]\nscrape_interval = "2s"'))
+        (self.folder / "scrape.token").write_text("agw_1\n")
         (self.folder / "tokens.toml").write_text(TOKENS)
         here = {"/etc/afterglow/agent.toml": file, "/etc/afterglow-auth/tokens.toml": self.folder / "tokens.toml"}
         args = list(self.agent_container["args"])

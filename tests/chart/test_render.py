@@ -146,6 +146,20 @@ def test_the_agent_lets_in_who_the_others_let_in(rendered: dict) -> None:
         assert not any(other.startswith(f"{mount}/") for mount in mounts for other in mounts), mounts
 
 
+def test_the_agent_may_scrape_pods_that_ask_for_a_token(rendered: dict) -> None:
+    spec = pods(rendered["everything"])["glow-agent"]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "scrape"]
+    # Who scrapes others alone needs no such token.
+    assert volume["secret"]["secretName"] == "tokens" and volume["secret"]["optional"]
+    (mount,) = [mount for mount in spec["containers"][0]["volumeMounts"] if mount["name"] == "scrape"]
+    for values, is_in_clear in (("everything", True), ("ha", None)):
+        (config,) = [parsed["data"]["agent.toml"] for parsed in rendered[values] if "agent.toml" in parsed.get("data", {})]
+        jobs = tomllib.loads(config)["scrape_configs"]
+        found = [job.get("authorization") for job in jobs]
+        file = f"{mount['mountPath']}/scrape.token"
+        assert found == [is_in_clear and {"credentials_file": file, "token_in_clear": True}] * 2, values
+
+
 def test_queriers_find_and_reach_each_other(rendered: dict) -> None:
     for values in ("nodes", "ha"):
         (container,) = pods(rendered[values])["glow-afterglow-querier"]["containers"]
@@ -197,6 +211,10 @@ REFUSED = {
     "tls.enabled=true": "tls.existingSecret is needed",
     "tls.clientAuth.enabled=true": "tls.clientAuth.enabled needs tls.enabled",
     "tls.enabled=true,tls.existingSecret=a,tls.clientAuth.enabled=true": "tls.clientAuth.existingSecret is needed",
+    "nameOverride=My_Profiler": "does not match pattern",
+    "fullnameOverride=-profiler": "does not match pattern",
+    "ingester.terminationGracePeriodSeconds=15": "ingester.terminationGracePeriodSeconds is 15; it has to be above drain-delay (5s) and drain-timeout (10s) together",
+    "querier.settings.drain-timeout=1m": "querier.terminationGracePeriodSeconds is 30; it has to be above drain-delay (5s) and drain-timeout (1m) together",
     "unknown=1": "additional properties 'unknown' not allowed",
     "ingester.replica=3": "additional properties 'replica' not allowed",
     "ingester.replicas=many": "got string, want integer",

@@ -83,16 +83,21 @@ From (dict "root" $ "isServer" true "isClient" false). */}}
 {{- end }}
 {{- end -}}
 
-{{/* What a job of the agent needs to scrape the chart's own pods, TOML. */}}
-{{- define "afterglow.scrapeTls" -}}
+{{/* What a job of the agent needs to scrape the chart's own pods, TOML: TLS, and a token where they ask for one. */}}
+{{- define "afterglow.scrapeOwn" -}}
+{{- $lines := list -}}
 {{- if include "afterglow.tlsSecret" . -}}
-scheme = "https"
-{{- if include "afterglow.tlsClientSecret" . }}
-tls_config = { ca_file = "/etc/ssl/afterglow/ca.crt", cert_file = "/etc/ssl/afterglow-client/tls.crt", key_file = "/etc/ssl/afterglow-client/tls.key" }
-{{- else }}
-tls_config = { ca_file = "/etc/ssl/afterglow/ca.crt" }
-{{- end }}
+{{- $files := "ca_file = \"/etc/ssl/afterglow/ca.crt\"" -}}
+{{- if include "afterglow.tlsClientSecret" . -}}
+{{- $files = printf "%s, cert_file = \"/etc/ssl/afterglow-client/tls.crt\", key_file = \"/etc/ssl/afterglow-client/tls.key\"" $files -}}
 {{- end -}}
+{{- $lines = list "scheme = \"https\"" (printf "tls_config = { %s }" $files) -}}
+{{- end -}}
+{{- if .Values.auth.enabled -}}
+{{- $inClear := ternary "" ", token_in_clear = true" .Values.tls.enabled -}}
+{{- $lines = append $lines (printf "authorization = { credentials_file = \"/etc/afterglow-scrape/scrape.token\"%s }" $inClear) -}}
+{{- end -}}
+{{- join "\n" $lines -}}
 {{- end -}}
 
 {{/* How Prometheus scrapes: the agent's port is plain. */}}

@@ -39,6 +39,26 @@ bucket, and kind may be "DaemonSet".
 {{- end }}
 {{- end -}}
 
+{{/* Seconds of a duration as the programs take it, "1m 30s", rounded up; a unit that is not here counts as none. */}}
+{{- define "afterglow.seconds" -}}
+{{- $millis := 0 -}}
+{{- range regexFindAll "[0-9]+ *[a-z]+" . -1 -}}
+{{- $unit := dict "ms" 1 "s" 1000 "sec" 1000 "m" 60000 "min" 60000 "h" 3600000 | dig (regexFind "[a-z]+$" .) 0 -}}
+{{- $millis = add $millis (mul (regexFind "^[0-9]+" . | int) $unit) -}}
+{{- end -}}
+{{- div (add $millis 999) 1000 -}}
+{{- end -}}
+
+{{/* Refuses a grace that ends before a server has drained: Kubernetes would kill it with what it has in hand. From (dict "name" "ingester"
+"values" .Values.ingester). */}}
+{{- define "afterglow.checkGrace" -}}
+{{- $delay := .values.settings | dig "drain-delay" "5s" -}}
+{{- $timeout := .values.settings | dig "drain-timeout" "10s" -}}
+{{- if le (int .values.terminationGracePeriodSeconds) (add (include "afterglow.seconds" $delay | int) (include "afterglow.seconds" $timeout | int) | int) -}}
+{{- fail (printf "%s.terminationGracePeriodSeconds is %d; it has to be above drain-delay (%s) and drain-timeout (%s) together" .name (int .values.terminationGracePeriodSeconds) $delay $timeout) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Where queriers find each other, as query.siblings has it; empty where they do not. Takes the root context. */}}
 {{- define "afterglow.siblings" -}}
 {{- $given := get .Values.querier.settings "query.siblings" -}}
@@ -72,6 +92,7 @@ bucket, and kind may be "DaemonSet".
 {{- $mounts = concat $mounts (include "afterglow.tlsVolumeMounts" $tls | fromYamlArray) -}}
 {{- $volumes = concat $volumes (include "afterglow.tlsVolumes" $tls | fromYamlArray) -}}
 {{- $scheme := ternary "HTTPS" "HTTP" (and .storage $root.Values.tls.enabled) -}}
+{{- if .storage }}{{ include "afterglow.checkGrace" (dict "name" .component "values" $values) }}{{ end -}}
 apiVersion: apps/v1
 kind: {{ $kind }}
 metadata:
