@@ -108,7 +108,7 @@ pub struct Config {
     /// PEM file of that certificate's private key
     #[arg(long = "query.siblings-key-file", value_name = "FILE")]
     pub siblings_key_file: Option<PathBuf>,
-    /// Estimated memory of a merge above which siblings do shares of it
+    /// Size of the samples that a merge sums, 16 bytes each, above which siblings do shares of it
     #[arg(long = "query.share-above", value_name = "SIZE", default_value = "64MiB")]
     pub share_above: ByteSize,
     /// Age of the listing of the bucket from which a question needs a new one

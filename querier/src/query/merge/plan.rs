@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use afterglow_profile::Labels;
-use afterglow_store::block::{Block, Row, SampleType};
+use afterglow_store::block::{Block, Row, SampleType, ToRead};
 use afterglow_store::catalog::Match;
 
 use super::super::selection::Selection;
@@ -16,8 +16,15 @@ use crate::window::Window;
 /// tables to find entries by. A heap profile of 1.3 MB took 5.3.
 const BYTES_PER_RAW_BYTE: u64 = 4;
 
-/// How many bytes a sample takes while a dataset is summed: its stack, its labels and up to four values, once as they are read.
+/// How many bytes of samples count as one: its stack, its labels and a value, as they are read.
 const BYTES_PER_SAMPLE: u64 = 16;
+
+/// How many bytes a sum takes: its key and up to four values in arrays that grow, twice when they are put in order, and the stack that it is
+/// named by.
+const BYTES_PER_SUM: u64 = 160;
+
+/// How many times what its tables unpack to a dataset takes: as it is unpacked, and decoded.
+const TABLES_FACTOR: u64 = 3;
 
 /// The profiles of one dataset of one block.
 #[derive(Clone, Debug)]
@@ -26,8 +33,10 @@ pub(super) struct Part {
     pub(super) dataset: usize,
     /// Indices of rows of the block, ascending.
     pub(super) rows: Arc<[usize]>,
-    /// How much memory its sums take, about.
+    /// How much memory it takes to sum it, about.
     pub(super) estimate: u64,
+    /// How many bytes of samples are summed, about: what it takes of a processor.
+    pub(super) work: u64,
 }
 
 /// What is read.
@@ -43,6 +52,8 @@ pub(super) struct Plan {
     pub(super) blocks: u64,
     /// How much memory the merge takes, about.
     pub(super) estimate: u64,
+    /// How many bytes of samples are summed, about.
+    pub(super) work: u64,
 }
 
 // === impl Plan ===
@@ -72,7 +83,8 @@ impl Plan {
         let parts: Vec<Part> = groups.into_values().map(|found| Part::new(&found)).collect();
         let raw_bytes = matches.iter().map(|found| found.row().raw_bytes).sum();
         let estimate = estimate(matches, &parts, limits.merge_reads);
-        Ok(Self { parts, profiles, raw_bytes, blocks, estimate })
+        let work = parts.iter().map(|part| part.work).sum();
+        Ok(Self { parts, profiles, raw_bytes, blocks, estimate, work })
     }
 }
 
@@ -82,23 +94,23 @@ impl Part {
         let mut rows: Vec<usize> = found.iter().map(|found| found.row_index()).collect();
         rows.sort_unstable();
         let (block, dataset) = (Arc::clone(found[0].block()), found[0].dataset_index());
-        let estimate = estimate_of(&block, dataset, &rows, found.iter().map(|found| found.row()));
-        Self { block, dataset, rows: rows.into(), estimate }
+        let largest = found.iter().map(|found| found.row().raw_bytes).max().unwrap_or_default();
+        Self::reading(block, dataset, rows.into(), largest)
     }
 
     /// Makes the part of these rows of a dataset, out of all `of` the block.
     pub(super) fn of_rows(block: Arc<Block>, dataset: usize, rows: Arc<[usize]>, of: &[Row]) -> Self {
-        let estimate = estimate_of(&block, dataset, &rows, rows.iter().map(|&row| &of[row]));
-        Self { block, dataset, rows, estimate }
+        let largest = rows.iter().map(|&row| of[row].raw_bytes).max().unwrap_or_default();
+        Self::reading(block, dataset, rows, largest)
     }
-}
 
-/// Estimates the memory that the sums of a part take: of what is read, which are sums already where roll-ups answer.
-fn estimate_of<'a>(block: &Block, dataset: usize, rows: &[usize], of: impl Iterator<Item = &'a Row>) -> u64 {
-    let rows: Vec<(usize, ())> = rows.iter().map(|&row| (row, ())).collect();
-    let samples = block.to_read(dataset, &rows).samples;
-    let largest = of.map(|row| row.raw_bytes).max().unwrap_or_default();
-    samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE
+    /// Makes the part of these rows, of which the largest has so many bytes of protobuf. What is read are sums already where roll-ups answer.
+    fn reading(block: Arc<Block>, dataset: usize, rows: Arc<[usize]>, largest: u64) -> Self {
+        let asked: Vec<(usize, ())> = rows.iter().map(|&row| (row, ())).collect();
+        let ToRead { samples, distinct, whole, held, tables, piece, .. } = block.to_read(dataset, &asked);
+        let estimate = distinct * BYTES_PER_SUM + largest + whole + held + piece + TABLES_FACTOR * tables;
+        Self { block, dataset, rows, estimate, work: samples * BYTES_PER_SAMPLE }
+    }
 }
 
 /// Estimates the memory of a merge: the largest part as often as parts are read at once, and the result.

@@ -63,8 +63,8 @@ pub(super) async fn share_out(
     types: SampleTypes,
 ) -> (Vec<Part>, Vec<Share>) {
     let limits = &engine.0.limits;
-    let siblings = if plan.estimate > limits.share_above_bytes { engine.0.siblings.up().await } else { Vec::new() };
-    let weights: Vec<u64> = plan.parts.iter().map(|part| part.estimate).collect();
+    let siblings = if plan.work > limits.share_above_bytes { engine.0.siblings.up().await } else { Vec::new() };
+    let weights: Vec<u64> = plan.parts.iter().map(|part| part.work).collect();
     let mut shares = cut(&weights, siblings.len() + 1).into_iter().map(|range| plan.parts[range].to_vec());
     let here = shares.next().unwrap_or_default();
     let ask = |(number, parts): (usize, Vec<Part>)| {

@@ -107,11 +107,6 @@ impl Rollups {
         }
     }
 
-    /// Returns all of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Rollup> {
-        self.list.iter()
-    }
-
     /// Returns what to read for the `asked` rows, which are sorted by their places; `rows` are all of the dataset.
     pub(crate) fn choose<'a, 'r, T: Copy + PartialEq>(
         &'a self,

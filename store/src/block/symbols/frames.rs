@@ -29,7 +29,8 @@ pub(crate) const FRAMES: usize = 9;
 /// How many of them every section has.
 pub(crate) const FRAMES_MIN: usize = 8;
 
-/// The frame of label sets, and that of the numbers that lie apart from them.
+/// The frame of stacks, that of label sets, and that of the numbers that lie apart from these.
+pub(crate) const STACKS: usize = 4;
 pub(crate) const LABELS: usize = 5;
 const NUMBERS: usize = 8;
 

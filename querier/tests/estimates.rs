@@ -1,0 +1,115 @@
+//! What a merge is thought to take, beside what it takes, counted by the allocator of this process: a question is admitted by the former.
+//!
+//! One test, for everything in the process counts. The caches are off: what they keep has bounds of its own.
+
+#![allow(clippy::print_stdout, reason = "the figures are for who asks with --nocapture")]
+
+#[allow(dead_code, reason = "it is there for the questions")]
+#[path = "questions/world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use afterglow_profile::{Labels, Limits, ProfileType, compress};
+use afterglow_proto::v1;
+use afterglow_store::block::ProfileMeta;
+use peak_alloc::PeakAlloc;
+use ulid::Ulid;
+use world::{SECOND, Sent, World, fixture_raw, fixtures};
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// How far an estimate may lie below what is taken, and above it. Where one sample type of four is read, it is far above: nobody asks which.
+const FACTORS: [(&str, f64, f64); 2] = [("pprof", 0.5, 4.0), ("flamegraph", 0.5, 8.0)];
+
+/// What nobody estimates: a request, an answer on its way, the tables of a block.
+const SLACK_BYTES: usize = 2 << 20;
+
+/// Returns real profiles, series by series: the repository's, and those of the folder that is named.
+#[expect(clippy::disallowed_methods, reason = "this one is for tests alone")]
+fn series() -> BTreeMap<String, Vec<Vec<u8>>> {
+    let mut series: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut add = |file: &str, raw| {
+        let name: Vec<&str> = file.split('-').take(2).collect();
+        series.entry(name.join("-")).or_default().push(raw);
+    };
+    fixtures().iter().for_each(|file| add(file, fixture_raw(file)));
+    if let Some(folder) = std::env::var_os("AFTERGLOW_TEST_PROFILES") {
+        let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        files.sort();
+        for file in files.iter().filter_map(|file| file.to_str()).filter(|file| file.ends_with(".pb.gz")) {
+            let body = std::fs::read(Path::new(&folder).join(file)).unwrap();
+            add(file, compress::inflate(&body, &Limits::default()).unwrap().into_owned());
+        }
+    }
+    series
+}
+
+/// Goal: a merge of real profiles, few or many, is admitted by about what it takes.
+#[tokio::test]
+async fn a_merge_is_admitted_by_about_what_it_takes() {
+    let flags = ["--query.range-cache=0", "--query.decoded-cache=0", "--query.memory=1GiB"];
+    let mut off = Vec::new();
+    for (name, raws) in series() {
+        for (profiles, is_compacted) in [(1, false), (24, false), (24, true), (240, true)] {
+            if raws.iter().map(Vec::len).max() > Some(1 << 20) && profiles > 24 {
+                continue;
+            }
+            let world = World::with(&flags).await;
+            let (service, profile_type) = name.split_once('-').unwrap();
+            let sent: Vec<Sent> = (0..profiles)
+                .map(|n| {
+                    let raw = raws[n % raws.len()].clone();
+                    let labels = [("service", service), ("instance", &*format!("i{}", n % 12))];
+                    // Two hours ago, so that what is compacted has roll-ups where blocks have any.
+                    let time_nanos = world::NOW_NANOS - (7_200 + n as i64) * SECOND;
+                    let meta = ProfileMeta {
+                        id: Ulid::from(1 + n as u128),
+                        profile_type: ProfileType::parse(profile_type).unwrap(),
+                        labels: Labels::new(labels).unwrap(),
+                        time_nanos,
+                        duration_nanos: 10 * SECOND,
+                    };
+                    Sent { meta, raw }
+                })
+                .collect();
+            for chunk in sent.chunks(24) {
+                world.put(chunk).await;
+            }
+            drop(sent);
+            if is_compacted {
+                world.compact().await;
+            }
+            for (format, low, high) in FACTORS {
+                let query = [("type", profile_type), ("start", "-1d"), ("format", format), ("explain", "true")];
+                // Opens the blocks.
+                world.json("/api/v1/profiles", &query[..2]).await;
+                let before = MEMORY.current_usage();
+                MEMORY.reset_peak_usage();
+                let answer = world.get("/api/v1/merge", &query).await;
+                let peak = (MEMORY.peak_usage() - before).max(1);
+                assert_eq!(answer.status, 200, "{answer}");
+                let explain = match format {
+                    "pprof" => serde_json::from_str(answer.header("x-afterglow-explain")).unwrap(),
+                    _ => serde_json::from_value::<v1::Explain>(answer.json()["explain"].clone()).unwrap(),
+                };
+                let estimate = explain.estimate_bytes as usize;
+                let ratio = (estimate + SLACK_BYTES) as f64 / (peak + SLACK_BYTES) as f64;
+                let line = format!(
+                    "{name} {profiles} {} {format}: {} KiB at the peak, {} estimated, {ratio:.2}; {} KiB raw each",
+                    if is_compacted { "compacted" } else { "segments" },
+                    peak >> 10,
+                    estimate >> 10,
+                    raws[0].len() >> 10,
+                );
+                println!("{line}");
+                if !(low..=high).contains(&ratio) {
+                    off.push(line);
+                }
+            }
+        }
+    }
+    assert_eq!(off, [""; 0]);
+}
