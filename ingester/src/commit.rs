@@ -29,6 +29,7 @@ use afterglow_profile::model::Profile;
 use afterglow_service::Failure;
 use afterglow_service::causes::Causes;
 use afterglow_service::health::Part;
+use afterglow_service::telemetry::Place;
 use afterglow_store::Store;
 use afterglow_store::block::{self, ProfileMeta, SegmentWriter};
 use afterglow_store::clock::Random;
@@ -39,7 +40,7 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use ulid::Ulid;
 
 use crate::budget::Permit;
@@ -71,6 +72,9 @@ const TENANTS_DELAY: Duration = Duration::from_secs(5);
 
 /// The least that a sender waits after a flush failed; chance makes it up to twice that.
 pub(crate) const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// How many traces a flush is linked to: as many as OpenTelemetry keeps of a span by default.
+const LINKS_MAX: usize = 128;
 
 /// When a segment is cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +160,8 @@ struct Added {
     body_bytes: u64,
     /// Gives back its bytes when the flush has ended.
     permit: Permit,
+    /// Where it is traced, if it is.
+    trace: Option<Place>,
 }
 
 /// A segment that is durable.
@@ -260,7 +266,8 @@ impl Handle {
         match catch_unwind(AssertUnwindSafe(|| segment.writer.add(meta, raw, profile))) {
             Ok(Ok(added)) => {
                 shared.metrics.added(&added, raw.len() as u64);
-                segment.profiles.push(Added { claim, sha256: added.sha256, labels, body_bytes, permit });
+                let trace = Place::current();
+                segment.profiles.push(Added { claim, sha256: added.sha256, labels, body_bytes, permit, trace });
                 segment.body_bytes += body_bytes;
                 let is_full = segment.body_bytes >= shared.options.flush_bytes;
                 lane.body_bytes.store(segment.body_bytes, Ordering::SeqCst);
@@ -363,6 +370,7 @@ impl Shared {
             bytes = body_bytes,
             segment = tracing::field::Empty
         );
+        trace(&span, &profiles);
         let began = Instant::now();
         self.metrics.began();
         let write = AssertUnwindSafe(self.write(&tenant.id, writer, &mut profiles)).catch_unwind();
@@ -400,7 +408,7 @@ impl Shared {
     fn resolve(&self, written: Result<Written, FlushError>, profiles: Vec<Added>) {
         let failure_of: Box<dyn Fn(Ulid) -> Failure> = match written {
             Ok(Written { segment, bytes }) => {
-                tracing::Span::current().record("segment", segment.as_str());
+                Span::current().record("segment", segment.as_str());
                 tracing::debug!(stored_bytes = bytes, "segment is durable");
                 for Added { claim, sha256, labels, .. } in profiles {
                     claim.resolve(Ok(Durable { sha256, labels, segment: segment.clone() }));
@@ -431,6 +439,17 @@ impl Shared {
 
     fn lock_tenants(&self) -> MutexGuard<'_, HashMap<TenantId, Arc<Tenant>>> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts a flush into the trace of one of its profiles, and links it to those of the others: a span has one parent.
+fn trace(flush: &Span, profiles: &[Added]) {
+    let mut traces = profiles.iter().filter_map(|profile| profile.trace.as_ref()).filter(|trace| trace.is_sampled());
+    if let Some(first) = traces.next() {
+        first.adopt(flush);
+    }
+    for other in traces.take(LINKS_MAX) {
+        other.link(flush);
     }
 }
 

@@ -146,6 +146,7 @@ impl Call {
             deadline: self.deadline,
             turn: None,
             ticket: None,
+            trace: None,
         }
     }
 }

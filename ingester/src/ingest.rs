@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afterglow_profile::{Error, ErrorKind, Limits};
+use afterglow_service::telemetry::Place;
 use afterglow_service::{Failure, Kind};
 use afterglow_store::clock::{self, Clock, Random};
 use afterglow_store::paths::TenantId;
@@ -78,6 +79,8 @@ pub(crate) struct Request {
     /// What it was let in with before its body came, where it was asked then.
     pub(crate) ticket: Option<Ticket>,
 }
+    /// The trace it belongs to, where that is not the one of the call it came by.
+    pub(crate) trace: Option<Place>,
 
 /// A profile that is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +180,9 @@ impl Ingest {
         let result = self.push_counted(request).instrument(span).await;
         self.0.parts.metrics.pushed(protocol, body_bytes, &result, began.elapsed());
         result
+        if let Some(trace) = &request.trace {
+            trace.adopt(&span);
+        }
     }
 
     async fn push_counted(&self, request: Request) -> Result<Accepted, Refused> {

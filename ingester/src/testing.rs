@@ -87,6 +87,7 @@ impl Harness {
             deadline: None,
             turn: None,
             ticket: None,
+            trace: None,
         }
     }
 

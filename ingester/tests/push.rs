@@ -135,7 +135,7 @@ async fn what_is_under_way_is_answered_when_the_server_stops() {
         let (sender, answers) = server.stream().await;
         for seq in 0..EACH as u64 {
             let part = Some(Part::Profile(Push::new(good(seq)).profile()));
-            sender.send(PushRequest { seq, part }).await.expect("the stream is read");
+            sender.send(PushRequest { seq, part, ..PushRequest::default() }).await.expect("the stream is read");
         }
         // The sender's end stays open: the server has to end the stream.
         streams.push((sender, answers));

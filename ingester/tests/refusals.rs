@@ -279,18 +279,27 @@ async fn streams() {
     ] {
         seq += 1;
         for part in parts {
-            sender.send(PushRequest { seq, part }).await.expect("the stream goes on");
+            sender.send(PushRequest { seq, part, ..PushRequest::default() }).await.expect("the stream goes on");
         }
         let answer = answers.message().await.expect("the stream goes on").expect("an answer");
         assert_eq!(answer.seq, seq, "{name}");
         table.add(name, &Outcome::of_answer(answer));
         seq += 1;
-        sender.send(PushRequest { seq, part: whole(good(seq)) }).await.expect("the stream goes on");
+        sender
+            .send(PushRequest { seq, part: whole(good(seq)), ..PushRequest::default() })
+            .await
+            .expect("the stream goes on");
         let answer = answers.message().await.expect("the stream goes on").expect("an answer");
         assert_eq!((answer.seq, answer.status), (seq, None), "the stream takes a good profile after: {name}");
     }
-    sender.send(PushRequest { seq: 99, part: begin(header(9)) }).await.expect("the stream goes on");
-    sender.send(PushRequest { seq: 99, part: chunk(b"abc") }).await.expect("the stream goes on");
+    sender
+        .send(PushRequest { seq: 99, part: begin(header(9)), ..PushRequest::default() })
+        .await
+        .expect("the stream goes on");
+    sender
+        .send(PushRequest { seq: 99, part: chunk(b"abc"), ..PushRequest::default() })
+        .await
+        .expect("the stream goes on");
     drop(sender);
     let answer = answers.message().await.expect("the stream goes on").expect("an answer");
     table.add("fewer bytes than announced", &Outcome::of_answer(answer));

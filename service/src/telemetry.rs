@@ -4,7 +4,10 @@
 //! variables name one (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`, over gRPC), over TLS where that begins with
 //! `https://` ([`collector`]);
 //! `OTEL_SDK_DISABLED=true` keeps them here, and without an endpoint nothing is recorded. The trace context of W3C
-//! crosses programs: [`extract`] reads it from a request, [`inject`] writes it into one.
+//! crosses programs: [`extract`] reads it from a request, [`inject`] writes it into one, and a [`Place`] goes where there are no headers.
+//!
+//! What happens for nearly each profile and each request to the store is a span of the target `afterglow_spans`: it goes to a collector, and where
+//! there is none it is not even made, unless `--log-level` names that target.
 //!
 //! Fields carry the data, the text says what happened; a request is one info line at most, loops speak at debug.
 
@@ -28,9 +31,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 use collector::Collector;
 
+use crate::causes::Causes;
 use crate::{Program, tls};
 
-pub use propagation::{Propagate, extract, inject};
+pub use propagation::{Place, Propagate, extract, inject};
 
 /// The flags about logs, flattened into each program.
 #[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
@@ -86,12 +90,37 @@ pub enum Error {
         /// The one that goes with it.
         missing: &'static str,
     },
+    /// The address of the collector is not one.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT {endpoint:?} is not valid: expected http://HOST:PORT or https://HOST:PORT")]
+    Endpoint {
+        /// The address as given.
+        endpoint: String,
+    },
     /// The exporter of spans cannot be built.
     #[error("the exporter of spans cannot be built (OTEL_EXPORTER_OTLP_*)")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
     /// The process logs elsewhere already.
     #[error("telemetry is initialised already")]
     Twice(#[from] tracing::subscriber::SetGlobalDefaultError),
+}
+
+impl Options {
+    /// Returns why [`init`] would fail, one sentence each; looks at the environment as it does, and at the files that it names.
+    pub fn problems(&self) -> Vec<String> {
+        #[expect(clippy::disallowed_methods, reason = "variables that others have named are read where they are meant")]
+        let wanted = Wanted::from_env(&|name| std::env::var(name).ok());
+        self.problems_with(wanted)
+    }
+
+    fn problems_with(&self, wanted: Result<Wanted, Error>) -> Vec<String> {
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(error) => return vec![Causes(&error).to_string()],
+        };
+        let level = filter(self, wanted.rust_log).err();
+        let collector = wanted.collector.and_then(|collector| collector.check().err());
+        [level, collector].into_iter().flatten().map(|error| Causes(&error).to_string()).collect()
+    }
 }
 
 /// Logs and traces under way; ends with [`Telemetry::shutdown`].
@@ -102,12 +131,12 @@ pub struct Telemetry {
 }
 
 /// How long the last spans may take on their way out: a collector that is gone must not hold up the exit.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the plumbing says at debug is about bytes and frames; whoever wants it names it. What is written for auditors is written at every
-/// level, until somebody says `audit=off`.
-const DIRECTIVES: &str =
-    "h2=info,hyper=info,hyper_util=info,tonic=info,tower=info,rustls=info,opentelemetry=warn,audit=info";
+/// level, until somebody says `audit=off`. Spans that are for collectors alone would be made for the log, too.
+const DIRECTIVES: &str = "h2=info,hyper=info,hyper_util=info,tonic=info,tower=info,rustls=info,opentelemetry=warn,audit=info,\
+     afterglow_spans=off";
 
 /// Starts logs and traces for the process and makes panics log lines. Call it once, within a tokio runtime.
 ///
@@ -174,7 +203,7 @@ impl Wanted {
 // === impl Telemetry ===
 
 impl Telemetry {
-    /// Sends the last spans and stops; takes three seconds at most.
+    /// Sends the last spans and stops; takes a second at most.
     pub async fn shutdown(self) {
         let Some(provider) = self.provider else { return };
         // The provider blocks while its own thread sends.
@@ -190,8 +219,9 @@ impl Telemetry {
 /// Builds the way of spans to the collector. Headers, time-outs, batches and the sampler come from the variables
 /// OTEL_*, which the SDK reads.
 fn provider(program: Program, service_name: Option<String>, collector: &Collector) -> Result<SdkTracerProvider, Error> {
+    let tls = collector.check()?;
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(&collector.endpoint);
-    let exporter = match collector.tls()? {
+    let exporter = match tls {
         Some(tls) => exporter.with_tls_config(tls).build()?,
         None => exporter.build()?,
     };

@@ -4,6 +4,9 @@
 //! ended. A future that is dropped (a hedge that lost, a query that was cancelled) counts as `abandoned`: the provider
 //! may charge for it all the same. A listing counts a request for each thousand keys, which is the page of S3, GCS and MinIO; the
 //! trait does not show pages. No label ever carries a user's value.
+//!
+//! Each request is a span, too, of the target `afterglow_spans` under the span it is made in: what it did with which key, how it ended, and the
+//! bytes of its body. Where no collector is told, none is made.
 
 use std::fmt::{self, Write as _};
 
@@ -22,6 +25,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
+use tracing::{Span, field};
 
 use crate::bill::Bill;
 use crate::commit::log::Appended;
@@ -59,9 +63,9 @@ enum Outcome {
     Abandoned,
 }
 
-impl EncodeLabelValue for Operation {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(match self {
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
             Self::Put => "put",
             Self::Create => "create",
             Self::Update => "update",
@@ -71,13 +75,19 @@ impl EncodeLabelValue for Operation {
             Self::Delete => "delete",
             Self::Copy => "copy",
             Self::Multipart => "multipart",
-        })
+        }
     }
 }
 
-impl EncodeLabelValue for Outcome {
+impl EncodeLabelValue for Operation {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(match self {
+        encoder.write_str(self.name())
+    }
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
             Self::Ok => "ok",
             Self::NotFound => "not_found",
             Self::Conflict => "conflict",
@@ -85,7 +95,13 @@ impl EncodeLabelValue for Outcome {
             Self::Throttled => "throttled",
             Self::Failed => "failed",
             Self::Abandoned => "abandoned",
-        })
+        }
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(self.name())
     }
 }
 
@@ -354,9 +370,34 @@ impl Outcome {
     }
 }
 
+/// Makes the span of a request.
+fn span(operation: Operation, key: &dyn fmt::Display) -> Span {
+    tracing::info_span!(
+        target: "afterglow_spans",
+        "store",
+        otel.name = format_args!("store {}", operation.name()),
+        otel.kind = "client",
+        otel.status_code = field::Empty,
+        operation = operation.name(),
+        key = %key,
+        outcome = field::Empty,
+        bytes = field::Empty,
+    )
+}
+
+/// Notes how a request ended.
+fn record(span: &Span, outcome: Outcome) {
+    span.record("outcome", outcome.name());
+    // What is not there, or is there already, is an answer.
+    if matches!(outcome, Outcome::Denied | Outcome::Throttled | Outcome::Failed) {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
 /// A request that is under way; dropping it before [`Pending::end`] counts it as abandoned.
 struct Pending {
     metrics: Metrics,
+    span: Span,
     operation: Operation,
     /// That of the question it is made for.
     bill: Option<Bill>,
@@ -365,13 +406,16 @@ struct Pending {
 }
 
 impl Pending {
-    fn begin(metrics: &Metrics, operation: Operation) -> Self {
-        Self { metrics: metrics.clone(), operation, bill: Bill::current(), began: Instant::now(), ended: false }
+    fn begin(metrics: &Metrics, operation: Operation, key: &dyn fmt::Display) -> Self {
+        let span = span(operation, key);
+        Self { metrics: metrics.clone(), span, operation, bill: Bill::current(), began: Instant::now(), ended: false }
     }
 
     fn end<T>(mut self, result: &object_store::Result<T>) {
         self.ended = true;
-        self.metrics.finish(self.operation, Outcome::of(result), self.bill.as_ref());
+        let outcome = Outcome::of(result);
+        record(&self.span, outcome);
+        self.metrics.finish(self.operation, outcome, self.bill.as_ref());
         let doing = Doing { operation: self.operation };
         self.metrics.durations.get_or_create(&doing).observe(self.began.elapsed().as_secs_f64());
     }
@@ -380,8 +424,35 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.ended {
+            record(&self.span, Outcome::Abandoned);
             self.metrics.finish(self.operation, Outcome::Abandoned, self.bill.as_ref());
         }
+    }
+}
+
+/// The body of an answer on its way; its span ends with it.
+struct Receiving {
+    span: Span,
+    received: Counter,
+    bill: Option<Bill>,
+    bytes: u64,
+}
+
+// === impl Receiving ===
+
+impl Receiving {
+    fn count(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.received.inc_by(bytes);
+        if let Some(bill) = &self.bill {
+            bill.add_bytes(bytes);
+        }
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.span.record("bytes", self.bytes);
     }
 }
 
@@ -401,9 +472,11 @@ impl<S> Metered<S> {
 
     fn list_counted(
         &self,
+        prefix: Option<&Path>,
         list: BoxStream<'static, object_store::Result<ObjectMeta>>,
     ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        let state = (list, Some(Pending::begin(&self.metrics, Operation::List)), 0u64, self.metrics.clone());
+        let pending = Pending::begin(&self.metrics, Operation::List, prefix.unwrap_or(&Path::ROOT));
+        let state = (list, Some(pending), 0u64, self.metrics.clone());
         futures::stream::unfold(state, |(mut list, mut pending, mut keys, metrics)| async move {
             let item = list.next().await;
             match &item {
@@ -449,8 +522,10 @@ impl<S: ObjectStore> ObjectStore for Metered<S> {
             PutMode::Create => Operation::Create,
             PutMode::Update(_) => Operation::Update,
         };
-        self.metrics.sent.get_or_create(&Doing { operation }).inc_by(payload.content_length() as u64);
-        let pending = Pending::begin(&self.metrics, operation);
+        let bytes = payload.content_length() as u64;
+        self.metrics.sent.get_or_create(&Doing { operation }).inc_by(bytes);
+        let pending = Pending::begin(&self.metrics, operation, location);
+        pending.span.record("bytes", bytes);
         let result = self.inner.put_opts(location, payload, options).await;
         pending.end(&result);
         result
@@ -461,7 +536,7 @@ impl<S: ObjectStore> ObjectStore for Metered<S> {
         location: &Path,
         options: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        let pending = Pending::begin(&self.metrics, Operation::Multipart);
+        let pending = Pending::begin(&self.metrics, Operation::Multipart, location);
         let result = self.inner.put_multipart_opts(location, options).await;
         pending.end(&result);
         result
@@ -469,7 +544,8 @@ impl<S: ObjectStore> ObjectStore for Metered<S> {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
         let operation = if options.head { Operation::Head } else { Operation::Get };
-        let pending = Pending::begin(&self.metrics, operation);
+        let pending = Pending::begin(&self.metrics, operation, location);
+        let span = pending.span.clone();
         let result = self.inner.get_opts(location, options).await;
         pending.end(&result);
         let mut result = result?;
@@ -479,18 +555,13 @@ impl<S: ObjectStore> ObjectStore for Metered<S> {
             if let Some(bill) = &bill {
                 bill.add_object(location);
             }
-            let count = move |bytes: u64| {
-                received.inc_by(bytes);
-                if let Some(bill) = &bill {
-                    bill.add_bytes(bytes);
-                }
-            };
+            let mut receiving = Receiving { span, received, bill, bytes: 0 };
             match result.payload {
-                GetResultPayload::File(..) => count(result.range.end - result.range.start),
+                GetResultPayload::File(..) => receiving.count(result.range.end - result.range.start),
                 GetResultPayload::Stream(body) => {
                     let counted = body.inspect(move |chunk| {
                         if let Ok(chunk) = chunk {
-                            count(chunk.len() as u64);
+                            receiving.count(chunk.len() as u64);
                         }
                     });
                     result.payload = GetResultPayload::Stream(counted.boxed());
@@ -505,14 +576,20 @@ impl<S: ObjectStore> ObjectStore for Metered<S> {
         locations: BoxStream<'static, object_store::Result<Path>>,
     ) -> BoxStream<'static, object_store::Result<Path>> {
         let metrics = self.metrics.clone();
+        let parent = Span::current();
         let count = move |result: &object_store::Result<Path>| {
-            metrics.finish(Operation::Delete, Outcome::of(result), Bill::current().as_ref())
+            // When it was sent is not seen: a provider may delete many by one request.
+            let outcome = Outcome::of(result);
+            if let Ok(key) = result {
+                parent.in_scope(|| record(&span(Operation::Delete, key), outcome));
+            }
+            metrics.finish(Operation::Delete, outcome, Bill::current().as_ref());
         };
         self.inner.delete_stream(locations).inspect(count).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.list_counted(self.inner.list(prefix))
+        self.list_counted(prefix, self.inner.list(prefix))
     }
 
     fn list_with_offset(
@@ -520,18 +597,18 @@ impl<S: ObjectStore> ObjectStore for Metered<S> {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.list_counted(self.inner.list_with_offset(prefix, offset))
+        self.list_counted(prefix, self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        let pending = Pending::begin(&self.metrics, Operation::List);
+        let pending = Pending::begin(&self.metrics, Operation::List, prefix.unwrap_or(&Path::ROOT));
         let result = self.inner.list_with_delimiter(prefix).await;
         pending.end(&result);
         result
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
-        let pending = Pending::begin(&self.metrics, Operation::Copy);
+        let pending = Pending::begin(&self.metrics, Operation::Copy, to);
         let result = self.inner.copy_opts(from, to, options).await;
         pending.end(&result);
         result

@@ -36,7 +36,10 @@ type PushRequest struct {
 	//	*PushRequest_Profile
 	//	*PushRequest_Header
 	//	*PushRequest_Chunk
-	Part          isPushRequest_Part `protobuf_oneof:"part"`
+	Part isPushRequest_Part `protobuf_oneof:"part"`
+	// The trace that the profile belongs to, as in the header `traceparent` of W3C; with `profile` or `header`, and only where the sender is
+	// traced. A stream is open for many profiles, so the metadata of the call cannot say it for each. What is none is passed over.
+	Traceparent   string `protobuf:"bytes,5,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -110,6 +113,13 @@ func (x *PushRequest) GetChunk() *ProfileChunk {
 		}
 	}
 	return nil
+}
+
+func (x *PushRequest) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 type isPushRequest_Part interface {
@@ -256,7 +266,9 @@ type PushResponse struct {
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	// True when a profile with the same id and the same bytes had been acknowledged already; it counts once.
 	Duplicate bool `protobuf:"varint,3,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
-	// OK (code 0 or missing): durable. Otherwise why not, with google.rpc.RetryInfo where a retry helps.
+	// OK (code 0 or missing): durable. Otherwise why not, with google.rpc.RetryInfo where a retry helps. ALREADY_EXISTS, that the
+	// id names another profile, comes from an ingester that remembers that one; where it went to another ingester, or a while ago, both
+	// are acknowledged and only one is found. So an id must be new for each profile, as a ULID is.
 	Status *status.Status `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
 	// What was accepted but looks wrong, such as a negative duration.
 	Warnings []string `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
@@ -461,12 +473,13 @@ var File_afterglow_v1_ingest_proto protoreflect.FileDescriptor
 
 const file_afterglow_v1_ingest_proto_rawDesc = "" +
 	"\n" +
-	"\x19afterglow/v1/ingest.proto\x12\fafterglow.v1\x1a\x18afterglow/v1/types.proto\x1a\x17google/rpc/status.proto\"\xc5\x01\n" +
+	"\x19afterglow/v1/ingest.proto\x12\fafterglow.v1\x1a\x18afterglow/v1/types.proto\x1a\x17google/rpc/status.proto\"\xe7\x01\n" +
 	"\vPushRequest\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x121\n" +
 	"\aprofile\x18\x02 \x01(\v2\x15.afterglow.v1.ProfileH\x00R\aprofile\x125\n" +
 	"\x06header\x18\x03 \x01(\v2\x1b.afterglow.v1.ProfileHeaderH\x00R\x06header\x122\n" +
-	"\x05chunk\x18\x04 \x01(\v2\x1a.afterglow.v1.ProfileChunkH\x00R\x05chunkB\x06\n" +
+	"\x05chunk\x18\x04 \x01(\v2\x1a.afterglow.v1.ProfileChunkH\x00R\x05chunk\x12 \n" +
+	"\vtraceparent\x18\x05 \x01(\tR\vtraceparentB\x06\n" +
 	"\x04part\"l\n" +
 	"\rProfileHeader\x12/\n" +
 	"\aprofile\x18\x01 \x01(\v2\x15.afterglow.v1.ProfileR\aprofile\x12\x12\n" +

@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use ulid::Ulid;
 
 use self::config::Endpoint;
@@ -109,7 +110,20 @@ async fn run_endpoint(endpoint: Endpoint, shared: Arc<Shared>) {
     let mut was_well = None;
     loop {
         ticks.tick().await;
-        let result = scrape(&endpoint, &shared).await;
+        let (target, profile_type) = (&endpoint.target, &endpoint.profile_type);
+        let span = tracing::info_span!(
+            target: "afterglow_spans",
+            "scrape",
+            otel.status_code = tracing::field::Empty,
+            target,
+            profile_type,
+            bytes = tracing::field::Empty,
+        );
+        let result = scrape(&endpoint, &shared).instrument(span.clone()).await;
+        if result.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
+        drop(span);
         shared.scrapes.count(match &result {
             Ok(()) => Outcome::Ok,
             Err(Error::Unreachable(_) | Error::Timeout(_)) => Outcome::Unreachable,
@@ -118,7 +132,6 @@ async fn run_endpoint(endpoint: Endpoint, shared: Arc<Shared>) {
             Err(Error::NoToken(_)) => Outcome::NoToken,
         });
         // A line when things change; a target that stays away is not worth one each time.
-        let (target, profile_type) = (&endpoint.target, &endpoint.profile_type);
         match (&result, was_well) {
             (Ok(()), Some(false)) => tracing::info!(target, profile_type, "scraping works again"),
             (Ok(()), _) => tracing::debug!(target, profile_type, "scraped"),
@@ -135,6 +148,7 @@ async fn scrape(endpoint: &Endpoint, shared: &Shared) -> Result<(), Error> {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let fetched = tokio::time::timeout(endpoint.timeout, fetch(endpoint, shared)).await;
     let pprof = fetched.map_err(|_| Error::Timeout(endpoint.timeout))??;
+    tracing::Span::current().record("bytes", pprof.len());
     let profile = Profile {
         id: Ulid::generate().to_string(),
         r#type: endpoint.profile_type.clone(),

@@ -14,6 +14,7 @@ mod queue;
 mod session;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -254,7 +255,8 @@ impl Client {
         }
         let now = Instant::now();
         let deadline = now + self.shared.options.deadline;
-        Entry { profile, offered: now, deadline, not_before: now, attempts: 0, last_error: String::new(), reply }
+        let trace = trace::Trace::begin(&profile);
+        Entry { profile, offered: now, deadline, not_before: now, attempts: 0, last_error: String::new(), reply, trace }
     }
 }
 

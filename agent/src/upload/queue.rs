@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::outcome::{Ack, PushError};
+use super::trace::Trace;
 
 /// What a profile takes in memory beside its pprof and labels: the entry itself, allocations, its answer.
 const ENTRY_OVERHEAD_BYTES: usize = 512;
@@ -31,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) last_error: String,
     /// Where the outcome goes; none where nobody waits.
     pub(crate) reply: Option<oneshot::Sender<Result<Ack, PushError>>>,
+    /// The span of its way.
+    pub(crate) trace: Trace,
 }
 
 /// All profiles whose outcome is not known.
@@ -66,6 +69,7 @@ impl Entry {
 
     /// Tells whoever waits; nobody may.
     pub(crate) fn answer(self, outcome: Result<Ack, PushError>) {
+        self.trace.ended(outcome.as_ref().map(drop));
         if let Some(reply) = self.reply {
             // The one who pushed may have gone away: its loss.
             let _ = reply.send(outcome);
@@ -190,6 +194,7 @@ mod tests {
             attempts: 0,
             last_error: String::new(),
             reply: waited_for.then(reply),
+            trace: Trace::default(),
         }
     }
 

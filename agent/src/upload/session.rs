@@ -319,7 +319,8 @@ impl<'a> Session<'a> {
             }
             // A slow line takes long for a large profile; that is not silence.
             self.last_progress = now;
-            return Some(PushRequest { seq, part: Some(Part::Chunk(ProfileChunk { data })) });
+            let part = Some(Part::Chunk(ProfileChunk { data }));
+            return Some(PushRequest { seq, part, ..PushRequest::default() });
         }
         let entry = self.shared.queue().take(now)?;
         if self.under_way.is_empty() {
@@ -336,8 +337,9 @@ impl<'a> Session<'a> {
             // No digest: the pprof's own gzip has a checksum, and `size` shows a cut.
             Part::Header(ProfileHeader { profile: Some(profile), size, sha256: Bytes::new() })
         };
+        let traceparent = entry.trace.sent(entry.attempts + 1);
         self.under_way.insert(self.seq, entry);
-        Some(PushRequest { seq: self.seq, part: Some(part) })
+        Some(PushRequest { seq: self.seq, part: Some(part), traceparent })
     }
 
     /// Carries out what one answer says.

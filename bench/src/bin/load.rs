@@ -191,7 +191,8 @@ async fn stream(
                 }
                 permits.acquire().await.expect("never closed").forget();
                 sent.push(due.unwrap_or_else(Instant::now));
-                let request = PushRequest { seq: seq as u64, part: Some(Part::Profile(item.profile)) };
+                let request =
+                    PushRequest { seq: seq as u64, part: Some(Part::Profile(item.profile)), ..PushRequest::default() };
                 if requests.send(request).await.is_err() {
                     break;
                 }

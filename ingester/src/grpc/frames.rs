@@ -361,14 +361,14 @@ fn seq_of(mut message: &[u8]) -> Option<u64> {
             message.advance(1);
             decode_varint(&mut message).ok()
         }
-        Some(0x12 | 0x1a | 0x22) | None => Some(0),
+        Some(0x12 | 0x1a | 0x22 | 0x2a) | None => Some(0),
         Some(_) => None,
     }
 }
 
 /// Writes the frame of a message that has a `seq` and nothing else.
 fn empty_message(seq: u64) -> Bytes {
-    let message = PushRequest { seq, part: None };
+    let message = PushRequest { seq, ..PushRequest::default() };
     let length = message.encoded_len();
     let mut frame = BytesMut::with_capacity(HEADER_BYTES + length);
     frame.put_u8(FLAG_PLAIN);

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use afterglow_proto::v1::push_request::Part;
 use afterglow_proto::v1::{Profile, ProfileChunk, ProfileHeader, PushRequest, PushResponse};
 use afterglow_service::stack::Closing;
+use afterglow_service::telemetry::Place;
 use afterglow_service::{Failure, Kind};
 use bytes::{Bytes, BytesMut};
 use futures::future::{BoxFuture, FutureExt, ready};
@@ -77,6 +78,8 @@ struct Upload {
     permit: Permit,
     /// When its last part came.
     heard: Instant,
+    /// The trace it belongs to, where its header says so.
+    trace: Option<Place>,
 }
 
 // === impl Session ===
@@ -160,15 +163,18 @@ impl Session {
 
     /// Takes the next message.
     async fn read(&mut self, message: PushRequest) {
-        let PushRequest { seq, part } = message;
+        let PushRequest { seq, part, traceparent } = message;
+        let trace = Place::parse(&traceparent);
         let permit = match self.permits.next() {
             Ok(permit) => permit,
             Err(failure) => return self.refuse(seq, failure),
         };
         match part {
             Some(Part::Profile(_)) if self.uploads.contains_key(&seq) => self.refuse(seq, begun_already(seq)),
-            Some(Part::Profile(profile)) => self.push(seq, self.call.request(profile, permit)),
-            Some(Part::Header(header)) => match self.begin(seq, header).await {
+            Some(Part::Profile(profile)) => {
+                self.push(seq, Request { trace, ..self.call.request(profile, permit) });
+            }
+            Some(Part::Header(header)) => match self.begin(seq, header, trace).await {
                 Ok(upload) => self.go_on(seq, upload),
                 Err(failure) => self.refuse(seq, failure),
             },
@@ -185,7 +191,7 @@ impl Session {
     }
 
     /// Begins a profile in chunks; all of it is paid for before its first byte is kept.
-    async fn begin(&mut self, seq: u64, header: ProfileHeader) -> Result<Upload, Failure> {
+    async fn begin(&mut self, seq: u64, header: ProfileHeader, trace: Option<Place>) -> Result<Upload, Failure> {
         let ProfileHeader { profile, size, sha256 } = header;
         if self.uploads.contains_key(&seq) {
             return Err(begun_already(seq));
@@ -211,6 +217,7 @@ impl Session {
             data: BytesMut::with_capacity(size as usize),
             permit,
             heard: Instant::now(),
+            trace,
         })
     }
 
@@ -222,8 +229,9 @@ impl Session {
             self.uploads.insert(seq, upload);
             return;
         }
+        let trace = upload.trace.clone();
         match upload.complete() {
-            Ok((profile, permit)) => self.push(seq, self.call.request(profile, permit)),
+            Ok((profile, permit)) => self.push(seq, Request { trace, ..self.call.request(profile, permit) }),
             Err(failure) => self.refuse(seq, failure),
         }
     }

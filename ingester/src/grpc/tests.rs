@@ -33,7 +33,10 @@ impl Stream {
     }
 
     async fn send(&self, seq: u64, part: Part) {
-        self.messages.send(PushRequest { seq, part: Some(part) }).await.expect("the stream is read");
+        self.messages
+            .send(PushRequest { seq, part: Some(part), ..PushRequest::default() })
+            .await
+            .expect("the stream is read");
     }
 
     async fn answer(&mut self) -> PushResponse {

@@ -73,6 +73,7 @@ pub(super) async fn push(
         deadline: Deadline::of(&parts.extensions).map(Deadline::instant),
         turn: None,
         ticket: Some(ticket),
+        trace: None,
     };
     let accepted = ingest.push(request).await.map_err(|refused| refused.failure)?;
     Ok(json(&Answer {

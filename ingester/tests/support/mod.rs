@@ -183,7 +183,7 @@ impl Push {
     pub(crate) async fn by(&self, way: Way, server: &TestServer) -> Outcome {
         match way {
             Way::Stream => {
-                let whole = PushRequest { seq: 7, part: Some(Part::Profile(self.profile())) };
+                let whole = PushRequest { seq: 7, part: Some(Part::Profile(self.profile())), ..PushRequest::default() };
                 self.stream(server, vec![whole]).await
             }
             Way::Chunks => self.stream(server, pprof::chunks(7, self.profile(), 1000)).await,

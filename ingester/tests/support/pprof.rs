@@ -105,11 +105,11 @@ pub(crate) fn chunks(seq: u64, mut profile: Profile, each: usize) -> Vec<PushReq
     let body = std::mem::take(&mut profile.pprof);
     let sha256 = Sha256::digest(&body).to_vec().into();
     let header = ProfileHeader { profile: Some(profile), size: body.len() as u64, sha256 };
-    let mut messages = vec![PushRequest { seq, part: Some(Part::Header(header)) }];
+    let mut messages = vec![PushRequest { seq, part: Some(Part::Header(header)), ..PushRequest::default() }];
     let mut rest = body;
     while !rest.is_empty() {
         let data = rest.split_to(each.min(rest.len()));
-        messages.push(PushRequest { seq, part: Some(Part::Chunk(ProfileChunk { data })) });
+        messages.push(PushRequest { seq, part: Some(Part::Chunk(ProfileChunk { data })), ..PushRequest::default() });
     }
     messages
 }

@@ -30,6 +30,22 @@ pub(super) struct Collector {
 // === impl Collector ===
 
 impl Collector {
+    /// Checks the address, and reads the files as [`Collector::tls`] does.
+    ///
+    /// # Errors
+    /// The address is none, and those of [`Collector::tls`].
+    pub(super) fn check(&self) -> Result<Option<ClientTlsConfig>, Error> {
+        let bad = || Error::Endpoint { endpoint: self.endpoint.clone() };
+        let has_scheme = self.endpoint.contains("://");
+        let address = if has_scheme { self.endpoint.clone() } else { format!("http://{}", self.endpoint) };
+        let uri: http::Uri = address.parse().map_err(|_| bad())?;
+        let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
+        if !is_known || uri.host().is_none_or(str::is_empty) {
+            return Err(bad());
+        }
+        self.tls()
+    }
+
     /// Reads the files; nothing where spans go in the clear.
     ///
     /// # Errors

@@ -134,6 +134,61 @@ fn levels_and_directives() {
     assert_eq!(error.to_string(), "log level `x=y` (RUST_LOG) cannot be read");
 }
 
+/// Goal: whoever checks the settings hears all that a start would fail with.
+#[test]
+fn a_check_finds_what_a_start_would() {
+    let problems =
+        |level: &str, variables: &[(&str, &str)]| options(LogFormat::Text, level).problems_with(wanted(variables));
+    let endpoint = |endpoint: &'static str| ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+    assert_eq!(problems("info,afterglow_store=debug", &[endpoint("http://collector:4317")]), [""; 0]);
+    let found =
+        problems("lots=of=noise", &[endpoint("https://collector:4317"), ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no")]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("log level `lots=of=noise` (--log-level) cannot be read: "), "{found:?}");
+    assert!(found[1].contains("OTEL_EXPORTER_OTLP_CERTIFICATE /no: cannot be read: "), "{found:?}");
+    assert_eq!(problems("info", &[("RUST_LOG", "x=y")]).len(), 1);
+    assert_eq!(problems("info", &[endpoint("http://a"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")]).len(), 1);
+    for bad in ["http://", "nonsense://a:1", "not an address", "://a"] {
+        let found = problems("info", &[endpoint(bad)]);
+        assert!(
+            matches!(&found[..], [one] if one.contains("is not valid: expected http://HOST:PORT")),
+            "{bad}: {found:?}"
+        );
+    }
+}
+
+/// Goal: what is for collectors alone costs nothing where there is none, and whoever wants it in the log names it.
+#[test]
+fn spans_for_collectors_are_not_made_without_one() {
+    subscribe();
+    let is_made = |log_level: &str, provider: Option<&SdkTracerProvider>| {
+        let lines = lines(LogFormat::Text, false, io::sink)
+            .with_filter(filter(&options(LogFormat::Text, log_level), None).unwrap());
+        let subscriber = tracing_subscriber::registry().with(provider.map(spans)).with(lines);
+        tracing::subscriber::with_default(subscriber, || {
+            !tracing::info_span!(target: "afterglow_spans", "store").is_disabled()
+        })
+    };
+    assert!(!is_made("info", None) && !is_made("trace", None));
+    assert!(is_made("info,afterglow_spans=info", None));
+    assert!(is_made("info", Some(&SdkTracerProvider::builder().build())));
+}
+
+/// Goal: a place is the same after it was text, and what is no place is none.
+#[test]
+fn a_place_in_a_trace_goes_as_text() {
+    let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let place = Place::parse(text).expect("a place");
+    assert_eq!((place.to_text().as_str(), place.is_sampled()), (text, true));
+    let unsampled = Place::parse(&text.replace("-01", "-00")).expect("a place");
+    assert!(!unsampled.is_sampled());
+    let long = format!("{text}-{}", "0".repeat(200));
+    for bad in ["", "00-x", "00-00000000000000000000000000000000-b7ad6b7169203331-01", &long] {
+        assert!(Place::parse(bad).is_none(), "{bad}");
+    }
+    assert!(Place::current().is_none(), "nobody records");
+}
+
 /// A collector that keeps what it gets: the attributes of the resource as text, and the spans.
 #[derive(Clone, Default)]
 struct Received(Arc<Mutex<Vec<(String, Span)>>>);
@@ -250,7 +305,7 @@ async fn spans_reach_a_collector_over_tls() {
 
     let said = |collector: &Collector| {
         let error = collector.tls().expect_err("no such file");
-        crate::causes::Causes(&error).to_string()
+        Causes(&error).to_string()
     };
     let missing = said(&Collector { ca: named(Path::new("/nowhere/ca.pem")), ..good.clone() });
     let want = "cannot speak TLS with the collector of spans: OTEL_EXPORTER_OTLP_X /nowhere/ca.pem: cannot be read: ";

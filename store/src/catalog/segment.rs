@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::stored::{self, CountedBlocks};
 use super::{Options, Problem};
@@ -389,7 +390,7 @@ fn start(
 ) -> impl Future<Output = Result<Opened, JoinError>> {
     let token = CancellationToken::new();
     let abandoned = token.clone();
-    let opening = async move { abandoned.run_until_cancelled(opening).await };
+    let opening = async move { abandoned.run_until_cancelled(opening).await }.in_current_span();
     let opening = if location.bytes < ON_THREAD_BYTES {
         tokio::spawn(opening)
     } else {

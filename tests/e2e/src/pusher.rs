@@ -45,7 +45,11 @@ pub async fn push_until_acked(address: Address, service: &str, body: &[u8], coun
         pushed.connections += 1;
         let requests: Vec<PushRequest> = waiting
             .iter()
-            .map(|(seq, profile)| PushRequest { seq: *seq, part: Some(Part::Profile(profile.clone())) })
+            .map(|(seq, profile)| PushRequest {
+                seq: *seq,
+                part: Some(Part::Profile(profile.clone())),
+                ..PushRequest::default()
+            })
             .collect();
         let trickle = futures::stream::iter(requests).then(|request| async move {
             tokio::time::sleep(BETWEEN_PROFILES).await;

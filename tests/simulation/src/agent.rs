@@ -238,8 +238,11 @@ async fn call(mut client: Client, request: PushProfileRequest) -> Outcome {
 }
 
 async fn stream(mut client: Client, pushes: &[Push], outcomes: &mut [Outcome]) {
-    let messages =
-        pushes.iter().zip(0..).map(|(push, seq)| PushRequest { seq, part: Some(Part::Profile(push.profile.clone())) });
+    let messages = pushes.iter().zip(0..).map(|(push, seq)| PushRequest {
+        seq,
+        part: Some(Part::Profile(push.profile.clone())),
+        ..PushRequest::default()
+    });
     let messages: Vec<_> = messages.collect();
     let mut answers = match client.push(futures::stream::iter(messages)).await {
         Ok(answers) => answers.into_inner(),

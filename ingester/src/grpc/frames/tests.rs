@@ -13,7 +13,7 @@ fn budget(kib: u64) -> Budget {
 
 fn message(seq: u64, bytes: usize) -> PushRequest {
     let pprof = Bytes::from(vec![7; bytes]);
-    PushRequest { seq, part: Some(Part::Profile(Profile { pprof, ..Profile::default() })) }
+    PushRequest { seq, part: Some(Part::Profile(Profile { pprof, ..Profile::default() })), ..PushRequest::default() }
 }
 
 fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
@@ -89,7 +89,7 @@ async fn a_stream_survives_a_message_that_is_not_paid_for() {
         let passes = framed(0, &message(9, 10).encode_to_vec());
         for every in [1, 7, 10_000] {
             let (body, permits) = body(cut(&[refused.clone(), passes.clone()].concat(), every), &budget, true);
-            let empty = framed(0, &PushRequest { seq, part: None }.encode_to_vec());
+            let empty = framed(0, &PushRequest { seq, ..PushRequest::default() }.encode_to_vec());
             assert_eq!(read(body).await.expect("the stream goes on"), [empty, passes.clone()].concat());
             let failure = permits.next().expect_err("it was not paid for");
             assert!(failure.retry_after().is_some(), "{failure}");

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use afterglow_profile::{Limits, decode, encode};
 use afterglow_proto::v1;
 use afterglow_proto::v1::sibling_service_client::SiblingServiceClient;
+use afterglow_service::telemetry::Propagate;
 use afterglow_store::block::SampleTypes;
 use afterglow_store::paths::TenantId;
 use bytes::Bytes;
@@ -127,10 +128,11 @@ async fn ask(engine: Engine, tenant: TenantId, siblings: Vec<Sibling>, request: 
     for sibling in siblings {
         let mut call = tonic::Request::new(request.clone());
         engine.0.siblings.present(&tenant, call.metadata_mut());
-        let mut client = SiblingServiceClient::new(sibling.channel())
+        let mut client = SiblingServiceClient::with_interceptor(sibling.channel(), Propagate)
             .max_encoding_message_size(REQUEST_BYTES_MAX)
             .max_decoding_message_size(SHARE_BYTES_MAX);
-        match client.merge_share(call).await {
+        let span = tracing::info_span!("ask", otel.kind = "client", sibling = sibling.address());
+        match client.merge_share(call).instrument(span).await {
             Ok(answer) => {
                 let v1::MergeShareResponse { profile, sample_type, declined } = answer.into_inner();
                 if !declined.is_empty() {
