@@ -78,9 +78,9 @@ pub(crate) struct Request {
     pub(crate) turn: Option<OwnedSemaphorePermit>,
     /// What it was let in with before its body came, where it was asked then.
     pub(crate) ticket: Option<Ticket>,
-}
     /// The trace it belongs to, where that is not the one of the call it came by.
     pub(crate) trace: Option<Place>,
+}
 
 /// A profile that is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,12 +177,12 @@ impl Ingest {
             id = tracing::field::Empty,
             service = tracing::field::Empty,
         );
-        let result = self.push_counted(request).instrument(span).await;
-        self.0.parts.metrics.pushed(protocol, body_bytes, &result, began.elapsed());
-        result
         if let Some(trace) = &request.trace {
             trace.adopt(&span);
         }
+        let result = self.push_counted(request).instrument(span).await;
+        self.0.parts.metrics.pushed(protocol, body_bytes, &result, began.elapsed());
+        result
     }
 
     async fn push_counted(&self, request: Request) -> Result<Accepted, Refused> {
