@@ -113,7 +113,7 @@ async fn a_call_ends_with_the_refusal() {
     let budget = budget(8);
     let _taken = budget.acquire(4 * 1024).await.expect("an empty budget");
     let good = message(1, 100).encode_to_vec();
-    for (sent, survives) in [(framed(0, &good), false), (framed(1, &good), true), (framed(0, &[0x2a, 0, 0]), true)] {
+    for (sent, survives) in [(framed(0, &good), false), (framed(1, &good), true), (framed(0, &[0x32, 0, 0]), true)] {
         let (body, permits) = body(cut(&sent, 64), &budget, survives);
         let status = read(body).await.expect_err("the budget is taken");
         assert_eq!(status.code(), Code::ResourceExhausted);
