@@ -19,10 +19,11 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 /// The bodies' size.
 const MEBIBYTE: usize = 1 << 20;
-/// What is refused may take that much more memory than the server takes at rest: 64 MiB inflated, as much of stacks that are decoded
-/// when they turn out to be too many, and what it came in.
-const REFUSED_BYTES_MAX: usize = (64 + 64 + 8) << 20;
-/// What is a profile may be inflated to 64 times its size, which is worked on as arrays and becomes columns.
+/// What is refused for a limit may take that much more memory than the server takes at rest: it is counted before anything is made of it.
+/// Inflated it has 64 MiB at most, and it came in a mebibyte, which its sender holds as well.
+const REFUSED_BYTES_MAX: usize = (64 + 3) << 20;
+/// What is a profile, or turns out late to be none, is inflated to 64 MiB at most, too, and is worked on as arrays and becomes columns:
+/// `docs/testing.md` says what that means.
 const ACCEPTED_BYTES_MAX: usize = 192 << 20;
 /// CPU of a body, both sides of the connection.
 const CPU_MAX: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use super::ids::{Entity, Index, References};
 use super::packed;
 use super::shapes::{Keys, Shapes};
 use super::wire::{Kind, Reader, Result};
-use super::{Counts, PROFILE_FIELD_MAX, exceeded};
+use super::{Counts, PROFILE_FIELD_MAX, STACK_LOCATIONS, exceeded};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::model::{Function, Line, Location, Mapping, Profile, SampleLabel, ShapeIndex, StringIndex, ValueType};
@@ -259,7 +259,7 @@ impl<'a, 'l> Decoder<'a, 'l> {
         }
         let (locations, most) = (samples.locations.len() as u64, self.limits.stack_locations_max);
         if locations > most {
-            return Err(exceeded("locations of stacks".to_owned(), locations, most, "max_stack_locations"));
+            return Err(exceeded("locations of stacks".to_owned(), locations, most, STACK_LOCATIONS));
         }
         let values = samples.values.len() - values_start + values_left_out;
         if values != values_max {

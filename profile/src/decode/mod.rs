@@ -99,6 +99,10 @@ impl Counts {
                 return Err(exceeded(what.to_owned(), value as u64, limit, setting));
             }
         }
+        // A location takes a byte at least, so nearly all profiles are known to be within the limit.
+        if sample_bytes as u64 > limits.stack_locations_max {
+            survey_stacks(bytes, limits)?;
+        }
         if strings == 0 {
             return Err(Box::new(Error::StringZero));
         }
@@ -108,6 +112,53 @@ impl Counts {
         Ok(counts)
     }
 }
+
+/// Counts the locations in the stacks of all samples, before anything is taken for them. What else is wrong is for the pass to say that reads
+/// everything, and so is a stack that alone is too deep: no more than it may have is kept of it.
+fn survey_stacks(bytes: &[u8], limits: &Limits) -> Result<()> {
+    let mut reader = Reader::new(bytes);
+    let mut locations = 0;
+    while let Some(key) = reader.key() {
+        if key != 0x12 {
+            reader.skip(|_| false)?;
+            continue;
+        }
+        let Ok(depth) = stack_depth(Reader::new(reader.slice()?)) else { return Ok(()) };
+        if depth > limits.stack_depth_max {
+            return Ok(());
+        }
+        locations += depth;
+        if locations > limits.stack_locations_max {
+            return Err(exceeded(
+                "locations of stacks".to_owned(),
+                locations,
+                limits.stack_locations_max,
+                STACK_LOCATIONS,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Returns how many locations a sample has.
+fn stack_depth(mut sample: Reader<'_>) -> Result<u64> {
+    let mut depth = 0;
+    while let Some(key) = sample.key() {
+        match key {
+            0x08 => {
+                sample.varint()?;
+                depth += 1;
+            }
+            // Each number ends with the only byte of it that has no bit of continuation.
+            0x0a => depth += sample.slice()?.iter().filter(|&&byte| byte < 0x80).count() as u64,
+            _ => sample.skip(|_| false)?,
+        }
+    }
+    Ok(depth)
+}
+
+/// The setting of the locations in all stacks together.
+const STACK_LOCATIONS: &str = "max_stack_locations";
 
 #[cold]
 fn exceeded(what: String, value: u64, limit: u64, setting: &'static str) -> Box<Error> {
