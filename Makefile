@@ -125,7 +125,7 @@ goldens: tools
 	INSTA_UPDATE=always cargo test --locked --workspace
 	AFTERGLOW_RENEW=1 .cache/venv/bin/python -m pytest -q tests/chart -k renders_as_before
 
-## docs: renew docs/configuration.md and docs/metrics.md
+## docs: renew docs/configuration.md, docs/metrics.md and docs/refusals.md
 docs:
 	AFTERGLOW_RENEW=1 cargo test --locked -p afterglow docs::
 

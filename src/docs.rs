@@ -1,5 +1,6 @@
 //! docs/configuration.md, and the list of known environment variables, are made from the commands themselves, docs/metrics.md from what the
-//! programs register; this shows that they are current, or renews them (`make docs`).
+//! programs register, docs/refusals.md from what servers on real ports answered in golden tests; this shows that they are current, or renews
+//! them (`make docs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -189,4 +190,124 @@ async fn the_reference_of_metrics_is_current() {
         text.push_str(&format!("| `{name}` | {kind} | {} | {programs} | {help} |\n", labels.join(", ")));
     }
     assert_current("docs/metrics.md", &text);
+}
+
+/// What precedes the tables of refusals.
+const REFUSALS_HEAD: &str = "\
+# Refusals
+
+<!-- Generated from the golden files of the tests of refusals; the test that checks it says how to renew it. -->
+
+What a server refuses, in which words, and what it lets pass that one might not expect. Each row is what a real server on a real port answered in a test
+(`ingester/tests/refusals.rs`, `querier/tests/questions/refusals.rs`), by every way that leads there: where several do, all gave the same answer. So a row changes
+with the product or not at all.
+
+Over HTTP the text is in the body, `{\"error\":{\"code\":…,\"message\":…,\"details\":[…]}}`. Where a retry can help, and nowhere else, the answer says when to come back:
+`Retry-After` over HTTP, `google.rpc.RetryInfo` in the details. Every answer carries `x-request-id`: the client's own, or a fresh one. The last column has the settings
+of [configuration.md](configuration.md) that change what is refused.
+";
+
+/// The golden files of refusals.
+const INGESTER: &str = "ingester/tests/snapshots";
+const QUERIER: &str = "querier/tests/questions/snapshots";
+
+/// What rows are pushed by where nothing else is said.
+const PUSHES: &str = "Pushed whole on a stream (`Push`), in chunks on a stream, by a call (`PushProfile`), and over HTTP (`POST /api/v1/profiles`).";
+
+/// Each golden file, the heading of its table, and by which ways it was asked.
+const REFUSALS: [(&str, &str, &str, &str); 14] = [
+    (INGESTER, "bytes_of_profiles", "The bytes of a profile", PUSHES),
+    (INGESTER, "limits", "Sizes", "Pushed likewise, with limits as small as the rows say."),
+    (INGESTER, "names", "Names, labels, ids, tenants", PUSHES),
+    (INGESTER, "ids", "Ids that come again", PUSHES),
+    (INGESTER, "streams", "Streams", "`Push` alone. After each the same stream takes a good profile."),
+    (INGESTER, "stalls", "Clients that stop", "By the ways that the rows say, with a time-out of 200 ms."),
+    (INGESTER, "raw_grpc", "Messages that no client library sends", "gRPC alone, byte by byte."),
+    (INGESTER, "http", "Parameters and encodings", "`POST /api/v1/profiles` alone."),
+    (INGESTER, "rates", "Too much at once", PUSHES),
+    (INGESTER, "trouble", "Trouble", PUSHES),
+    (INGESTER, "access", "Who may not send", PUSHES),
+    (INGESTER, "plain_http", "Headers", "HTTP/1.1 and HTTP/2 without any library of ours, as curl does."),
+    (QUERIER, "ids", "Profiles that are not there", "`GetProfile` and `GET /api/v1/profiles/ID`."),
+    (
+        QUERIER,
+        "askers",
+        "Who may not ask",
+        "`GetProfile` and `GET /api/v1/profiles/ID`; the last one by `Search` and its like.",
+    ),
+];
+
+/// A row of a golden file: what was sent, then what came back, the first line of which is `CODE [STATUS] [(R)] TEXT`.
+fn refusal_row(name: &str, answer: &[&str]) -> String {
+    let (first, more) = answer.split_first().expect("an answer");
+    let (code, rest) = first.split_once(' ').unwrap_or((first, ""));
+    let status = rest.split(' ').next().filter(|word| word.len() == 3 && word.bytes().all(|b| b.is_ascii_digit()));
+    let rest = status.map_or(rest, |status| rest[status.len()..].trim_start());
+    let (retry, text) = rest.strip_prefix("(R)").map_or(("", rest), |text| ("yes", text.trim_start()));
+    // Flags, each once: in the text, where they are named to be changed.
+    let mut flags: Vec<&str> = text
+        .split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c)))
+        .filter(|word| word.strip_prefix("--").is_some_and(|flag| flag.starts_with(|c: char| c.is_ascii_lowercase())))
+        .collect();
+    flags.dedup();
+    let flags: Vec<_> = flags.iter().map(|flag| format!("`{flag}`")).collect();
+    let code_of =
+        |text: &str| if text.is_empty() { String::new() } else { format!("`` {} ``", text.replace('|', "\\|")) };
+    let texts: Vec<_> =
+        std::iter::once(text).chain(more.iter().copied()).map(code_of).filter(|t| !t.is_empty()).collect();
+    let name = name.replace('|', "\\|");
+    format!(
+        "| {name} | `{code}` | {} | {retry} | {} | {} |\n",
+        status.unwrap_or_default(),
+        texts.join("<br>"),
+        flags.join(", ")
+    )
+}
+
+#[test]
+fn rows_of_refusals_are_read() {
+    let row = refusal_row("a|b", &["RESOURCE_EXHAUSTED 413 body 2 MiB exceeds max_body 1 MiB (--limits.max-body)"]);
+    let text = "`` body 2 MiB exceeds max_body 1 MiB (--limits.max-body) ``";
+    assert_eq!(row, format!("| a\\|b | `RESOURCE_EXHAUSTED` | 413 |  | {text} | `--limits.max-body` |\n"));
+    let row = refusal_row("a", &["UNAVAILABLE 503 (R) not stored", "retry-after: <SECONDS>"]);
+    assert_eq!(row, "| a | `UNAVAILABLE` | 503 | yes | `` not stored ``<br>`` retry-after: <SECONDS> `` |  |\n");
+    assert_eq!(refusal_row("a", &["OK 200"]), "| a | `OK` | 200 |  |  |  |\n");
+    assert_eq!(refusal_row("a", &["OK"]), "| a | `OK` |  |  |  |  |\n");
+}
+
+/// Goal: whoever gets a refusal finds it in the docs, with what to do, and the docs say nothing that no server answered.
+#[test]
+fn the_reference_of_refusals_is_current() {
+    let mut text = REFUSALS_HEAD.to_owned();
+    let mut rows = 0;
+    for (folder, name, heading, ways) in REFUSALS {
+        let file = if folder == QUERIER {
+            format!("questions__refusals__{name}.snap")
+        } else {
+            format!("refusals__{name}.snap")
+        };
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(&file);
+        let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let (_, lines) = golden.split_once("\n---\n").expect("a golden file has a head");
+        text.push_str(&format!("\n## {heading}\n\n{ways}\n\n"));
+        text.push_str("| what | gRPC | HTTP | retry | text | setting |\n|---|---|---|---|---|---|\n");
+        let mut lines = lines.lines().peekable();
+        while let Some(what) = lines.next() {
+            assert!(!what.starts_with(' '), "{file}: {what} answers nothing");
+            let answer: Vec<_> =
+                std::iter::from_fn(|| lines.next_if(|line| line.starts_with(' '))).map(str::trim).collect();
+            text.push_str(&refusal_row(what, &answer));
+            rows += 1;
+        }
+    }
+    assert!(rows > 150, "{rows} rows");
+    for folder in [INGESTER, QUERIER] {
+        let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("golden files");
+        for file in files.map(|file| file.expect("a file").file_name().into_string().expect("a name")) {
+            let name = file.split_once("refusals__").and_then(|(_, name)| name.strip_suffix(".snap"));
+            let is_known = |name| REFUSALS.iter().any(|row| (row.0, row.1) == (folder, name));
+            assert!(name.is_none_or(is_known), "{folder}/{file} is in no table of docs/refusals.md");
+        }
+    }
+    assert_current("docs/refusals.md", &text);
 }

@@ -116,6 +116,9 @@ pub struct Limits {
     /// How far in the future a profile may lie, for hosts whose clock is wrong
     #[arg(long = "limits.max-future", value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     pub future_max: Duration,
+    /// How long a sender may stop in the middle of a profile
+    #[arg(long = "limits.stall-timeout", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub stall_timeout: Duration,
 }
 
 /// What a process of the write tier does.
@@ -147,6 +150,7 @@ impl Config {
             ("limits.max-inflate-ratio", limits.inflate_ratio_max == 0),
             ("limits.max-sample-types", limits.sample_types_max == 0),
             ("limits.max-strings", limits.strings_max == 0),
+            ("limits.stall-timeout", limits.stall_timeout.is_zero()),
         ];
         let mut problems: Vec<_> = zeros
             .iter()

@@ -57,11 +57,11 @@ pub const PUSH_PROFILE: &str = "/afterglow.v1.IngestService/PushProfile";
 
 /// Builds the service as a server mounts it; no message is larger than `message_bytes_max`.
 pub(crate) fn service(ingest: Ingest, message_bytes_max: usize) -> Frames<IngestServiceServer<Grpc>> {
-    let budget = ingest.budget().clone();
+    let (budget, stall_timeout) = (ingest.budget().clone(), ingest.stall_timeout());
     let service = IngestServiceServer::new(Grpc { ingest })
         .max_decoding_message_size(message_bytes_max)
         .accept_compressed(CompressionEncoding::Gzip);
-    Frames::new(service, budget, message_bytes_max as u64)
+    Frames::new(service, budget, message_bytes_max as u64, stall_timeout)
 }
 
 #[tonic::async_trait]

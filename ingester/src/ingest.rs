@@ -52,9 +52,6 @@ const SLOT_DELAY: Duration = Duration::from_secs(2);
 /// What an answer needs to reach its caller before the caller's deadline.
 const ANSWER_MARGIN: Duration = Duration::from_millis(200);
 
-/// How long a sender may stop in the middle of a profile.
-pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
-
 /// A profile as a protocol hands it over.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -130,6 +127,8 @@ pub(crate) struct Options {
     pub(crate) limits: Limits,
     /// Which times of profiles are believed.
     pub(crate) time_window: TimeWindow,
+    /// How long a sender may stop in the middle of a profile.
+    pub(crate) stall_timeout: Duration,
     /// How much a tenant may send.
     pub(crate) rates: Rates,
     /// The time between two ticks of group commit.
@@ -320,6 +319,11 @@ impl Ingest {
         &self.0.options.limits
     }
 
+    /// Returns how long a sender may stop in the middle of a profile.
+    pub(crate) fn stall_timeout(&self) -> Duration {
+        self.0.options.stall_timeout
+    }
+
     /// Returns the clock that says what is now.
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.0.parts.clock
@@ -354,9 +358,10 @@ fn accepted(id: Ulid, duplicate: bool, warnings: Vec<String>, durable: Durable) 
     Accepted { id, duplicate, warnings, read_token: durable.segment.as_str().to_owned() }
 }
 
-/// Says that a sender stopped in the middle of a profile.
-pub(crate) fn stalled() -> Failure {
-    Failure::deadline_exceeded(format!("no bytes for {} s in the middle of a profile", STALL_MAX.as_secs()))
+/// Says that a sender stopped in the middle of a profile for that long.
+pub(crate) fn stalled(timeout: Duration) -> Failure {
+    let timeout = humantime::format_duration(timeout);
+    Failure::deadline_exceeded(format!("no bytes for {timeout} in the middle of a profile (--limits.stall-timeout)"))
 }
 
 /// Refuses a body for its length.

@@ -92,6 +92,7 @@ fn assemble(config: &Config, server: &Limits, store: Store, pool: Pool, metrics:
     let options = ingest::Options {
         limits: config.limits.of_profiles(server.body_bytes_max),
         time_window: config.limits.time_window(),
+        stall_timeout: config.limits.stall_timeout,
         rates: config.tenants.rates(),
         flush_interval: config.flush_interval,
     };

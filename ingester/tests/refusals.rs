@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use afterglow_proto::v1::push_request::Part;
 use afterglow_proto::v1::{Profile, ProfileChunk, ProfileHeader, PushRequest};
+use afterglow_service::access::{Entry, Role};
 use afterglow_store::testing::faults::{Operation, Trouble};
 use bytes::Bytes;
 use futures::future::join_all;
 use support::pprof::{
     self, FUNCTION, LOCATION, MAPPING, SAMPLE, SAMPLE_TYPE, STRING, bytes, good, gzip, number, spoilt,
 };
-use support::{NOW_NANOS, Outcome, Push, TestServer, Way, raw, screaming};
+use support::{Body, NOW_NANOS, Outcome, Push, TestServer, Way, plain, raw, screaming, stops_after, whole};
 use tonic::Code;
 
 const ALL: [Way; 4] = [Way::Stream, Way::Chunks, Way::Call, Way::Http];
@@ -37,13 +38,72 @@ impl Table {
 
     async fn row_by(&mut self, ways: &[Way], server: &TestServer, name: &str, push: Push) {
         let outcomes = join_all(ways.iter().map(|way| push.by(*way, server))).await;
-        let said =
-            |outcome: &Outcome| (outcome.code, outcome.message.clone(), outcome.retriable, outcome.warnings.clone());
-        for (way, outcome) in ways.iter().zip(&outcomes) {
+        self.agreed(ways, name, &outcomes);
+    }
+
+    /// Adds the row on which the ways agree.
+    fn agreed(&mut self, ways: &[Way], name: &str, outcomes: &[Outcome]) {
+        let said = |outcome: &Outcome| {
+            let Outcome { code, message, retriable, duplicate, warnings, .. } = outcome.clone();
+            (code, message, retriable, duplicate, warnings)
+        };
+        for (way, outcome) in ways.iter().zip(outcomes) {
             assert_eq!(said(outcome), said(&outcomes[0]), "{name}: {way:?} and {:?} disagree", ways[0]);
         }
         let last = outcomes.last().expect("a way");
         self.add(name, last);
+    }
+
+    /// Pushes by each way until it is refused as exhausted, and adds the row on which they agree: what comes and goes with time.
+    async fn row_of_exhausted(&mut self, server: &TestServer, name: &str, push: Push) {
+        let mut outcomes = Vec::new();
+        for way in ALL {
+            outcomes.push(loop {
+                let outcome = push.by(way, server).await;
+                if outcome.code != Code::Ok {
+                    break outcome;
+                }
+            });
+        }
+        self.agreed(&ALL, name, &outcomes);
+    }
+
+    /// Sends what `make` makes over HTTP/1.1 and HTTP/2, and adds the row on which both agree, with the headers that tell a client what to
+    /// do.
+    async fn plain_row(&mut self, server: &TestServer, name: &str, make: impl Fn() -> http::Request<Body>) {
+        let mut seen = None;
+        for version in [http::Version::HTTP_11, http::Version::HTTP_2] {
+            let mut request = make();
+            request.headers_mut().insert("x-request-id", "refusals-7".parse().expect("a header"));
+            let (head, body) = plain(server, version, request).await.into_parts();
+            let header = |name: &str| head.headers.get(name).map(|value| value.to_str().expect("text").to_owned());
+            assert_eq!(header("x-request-id").as_deref(), Some("refusals-7"), "{name}, {version:?}");
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_else(|error| {
+                panic!("{name}, {version:?}: {error}: {}", String::from_utf8_lossy(&body));
+            });
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            let retry = header("retry-after");
+            if let Some(seconds) = &retry {
+                assert!((1..=90).contains(&seconds.parse::<u32>().expect("whole seconds")), "{name}: {seconds}");
+            }
+            let mut row = format!(
+                "{name}\n    {} {}{} {}\n",
+                text(&body["error"]["code"]),
+                head.status.as_u16(),
+                if retry.is_some() { " (R)" } else { "" },
+                without_id(&text(&body["error"]["message"])),
+            );
+            for name in ["content-type", "retry-after", "www-authenticate", "accept-encoding", "allow", "cache-control"]
+            {
+                if let Some(value) = header(name) {
+                    let value = if name == "retry-after" { "<SECONDS>".to_owned() } else { value };
+                    writeln!(row, "    {name}: {value}").expect("a string");
+                }
+            }
+            let first = seen.get_or_insert_with(|| row.clone());
+            assert_eq!(&row, first, "{name}: HTTP/1.1 and HTTP/2 disagree");
+        }
+        self.0 += &seen.expect("two versions");
     }
 
     fn add(&mut self, name: &str, outcome: &Outcome) {
@@ -62,6 +122,53 @@ impl Table {
         insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => true }, {
             insta::assert_snapshot!(name, lines.join("\n"));
         });
+    }
+}
+
+/// A bug's id is another each time.
+fn without_id(message: &str) -> String {
+    match message.rsplit_once("internal error, id ") {
+        Some((before, _)) => format!("{before}internal error, id <ID>"),
+        None => message.to_owned(),
+    }
+}
+
+/// Tokens in a file, and what to send as `authorization` for each.
+struct Tokens {
+    folder: tempfile::TempDir,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Tokens {
+    fn of(tokens: &[(&'static str, Role, &[&str])]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut text, mut headers) = (String::new(), Vec::new());
+        for (name, role, tenants) in tokens {
+            let tenants = tenants.iter().map(|tenant| (*tenant).to_owned()).collect();
+            let (secret, entry) = Entry::generate((*name).to_owned(), vec![*role], tenants).expect("an entry");
+            text.push_str(&entry.to_toml());
+            headers.push((*name, format!("Bearer {}", secret.reveal())));
+        }
+        std::fs::write(folder.path().join("tokens.toml"), text).expect("a file");
+        Self { folder, headers }
+    }
+
+    /// Some of each kind.
+    fn usual() -> Self {
+        Self::of(&[
+            ("writer", Role::Write, &["a"]),
+            ("reader", Role::Read, &["a"]),
+            ("admin", Role::Admin, &["a"]),
+            ("two", Role::Write, &["a", "b"]),
+        ])
+    }
+
+    fn header(&self, name: &str) -> String {
+        self.headers.iter().find(|(known, _)| *known == name).expect("a token of the test").1.clone()
+    }
+
+    fn flag(&self) -> String {
+        format!("--auth.tokens-file={}", self.folder.path().join("tokens.toml").display())
     }
 }
 
@@ -230,21 +337,22 @@ async fn names() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids() {
     let server = TestServer::start(&["--flush-interval=5ms"]).await;
-    for (n, way) in ALL.into_iter().enumerate() {
-        let mut table = Table::default();
-        let id = format!("{}{n}", &ID[..ID.len() - 1]);
-        let first = Push::new(good(1)).id(&id);
-        for (name, push) in [
-            ("an id for the first time", first.clone()),
-            ("same id, same bytes again", first.clone()),
-            ("same id, same bytes, gzip'd", Push { body: gzip(good(1)).into(), ..first.clone() }),
-            ("same id, other bytes", Push { body: good(2).into(), ..first.clone() }),
-        ] {
-            let outcome = push.by(way, &server).await;
-            table.add(name, &Outcome { message: outcome.message.replace(&id, "<ID>"), http: None, ..outcome });
+    let mut table = Table::default();
+    for (name, body) in [
+        ("an id for the first time", good(1)),
+        ("same id, same bytes again", good(1)),
+        ("same id, same bytes, gzip'd", gzip(good(1))),
+        ("same id, other bytes", good(2)),
+    ] {
+        let mut outcomes = Vec::new();
+        for (n, way) in ALL.into_iter().enumerate() {
+            let id = format!("{}{n}", &ID[..ID.len() - 1]);
+            let outcome = Push::new(body.clone()).id(&id).by(way, &server).await;
+            outcomes.push(Outcome { message: outcome.message.replace(&id, "<ID>"), ..outcome });
         }
-        table.check("ids");
+        table.agreed(&ALL, name, &outcomes);
     }
+    table.check("ids");
 }
 
 /// What only a stream can be wrong in. After each the same stream takes a good profile.
@@ -257,13 +365,13 @@ async fn streams() {
     let header = |size: u64| ProfileHeader { profile: Some(profile()), size, sha256: Bytes::new() };
     let begin = |header: ProfileHeader| Some(Part::Header(header));
     let chunk = |data: &'static [u8]| Some(Part::Chunk(ProfileChunk { data: Bytes::from_static(data) }));
-    let whole = |body: Vec<u8>| Some(Part::Profile(Profile { pprof: body.into(), ..profile() }));
+    let at_once = |body: Vec<u8>| Some(Part::Profile(Profile { pprof: body.into(), ..profile() }));
     let wrong_sha256 = ProfileHeader { sha256: vec![7; 32].into(), ..header(3) };
     let mut seq = 0;
     for (name, parts) in [
         ("chunk without a header", vec![chunk(b"abc")]),
         ("header twice", vec![begin(header(9)), chunk(b"abc"), begin(header(9)), chunk(b"abc"), chunk(b"abc")]),
-        ("whole profile in the middle of chunks", vec![begin(header(9)), whole(good(1)), chunk(b"abc")]),
+        ("whole profile in the middle of chunks", vec![begin(header(9)), at_once(good(1)), chunk(b"abc")]),
         ("more bytes than announced", vec![begin(header(3)), chunk(b"ab"), chunk(b"cd"), chunk(b"ef")]),
         ("sha256 of other bytes", vec![begin(wrong_sha256), chunk(b"abc")]),
         ("sha256 of 5 bytes", vec![begin(ProfileHeader { sha256: vec![7; 5].into(), ..header(3) }), chunk(b"abc")]),
@@ -275,7 +383,7 @@ async fn streams() {
         ("header of 33 MiB", vec![begin(header(33 << 20)), chunk(b"abc")]),
         ("chunks of 0 bytes", vec![begin(header(0))]),
         ("message without a part", vec![None]),
-        ("whole profile that is spoilt", vec![whole(b"<html>".to_vec())]),
+        ("whole profile that is spoilt", vec![at_once(b"<html>".to_vec())]),
     ] {
         seq += 1;
         for part in parts {
@@ -286,7 +394,7 @@ async fn streams() {
         table.add(name, &Outcome::of_answer(answer));
         seq += 1;
         sender
-            .send(PushRequest { seq, part: whole(good(seq)), ..PushRequest::default() })
+            .send(PushRequest { seq, part: at_once(good(seq)), ..PushRequest::default() })
             .await
             .expect("the stream goes on");
         let answer = answers.message().await.expect("the stream goes on").expect("an answer");
@@ -363,13 +471,171 @@ async fn raw_grpc() {
         ("message of 40 MiB in 40 KiB, on a stream", "Push", "gzip", inflates),
         ("grpc-encoding snappy", "PushProfile", "snappy", framed(b"")),
     ] {
-        let (outcome, headers) = raw(&server, method, encoding, body).await;
+        let (outcome, headers) = raw(&server, method, encoding, whole(body)).await;
         table.add(name, &outcome);
         if outcome.code == Code::Unimplemented {
             assert_eq!(headers["grpc-accept-encoding"], "gzip,identity");
         }
     }
     table.check("raw_grpc");
+}
+
+/// Who stops in the middle. A stream goes on after it, but for one that stops inside a message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stalls() {
+    let server = TestServer::start(&["--flush-interval=5ms", "--limits.stall-timeout=200ms"]).await;
+    let mut table = Table::default();
+    let (sender, mut answers) = server.stream().await;
+    let header = ProfileHeader { profile: Some(Push::new(Bytes::new()).profile()), size: 9, sha256: Bytes::new() };
+    sender
+        .send(PushRequest { seq: 1, part: Some(Part::Header(header)), ..PushRequest::default() })
+        .await
+        .expect("the stream goes on");
+    let answer = answers.message().await.expect("the stream goes on").expect("an answer");
+    assert_eq!(answer.seq, 1);
+    table.add("a client stops between chunks of a stream", &Outcome::of_answer(answer));
+    let next = Profile { pprof: good(1).into(), ..Push::new(Bytes::new()).profile() };
+    sender
+        .send(PushRequest { seq: 2, part: Some(Part::Profile(next)), ..PushRequest::default() })
+        .await
+        .expect("the stream goes on");
+    let answer = answers.message().await.expect("the stream goes on").expect("an answer");
+    assert_eq!((answer.seq, answer.status), (2, None), "the stream takes a good profile after that");
+
+    // A flag, a length of 100, and three bytes.
+    let begin = [0, 0, 0, 0, 100, 1, 2, 3];
+    for (name, method) in [
+        ("a client stops inside a message, by a call", "PushProfile"),
+        ("a client stops inside a message, on a stream", "Push"),
+    ] {
+        let (outcome, _headers) = raw(&server, method, "identity", stops_after(begin.to_vec())).await;
+        table.add(name, &outcome);
+    }
+    let post = |announced: Option<&str>| {
+        let request = http::Request::post("/api/v1/profiles?service=api&type=cpu");
+        let request = announced.into_iter().fold(request, |request, length| request.header("content-length", length));
+        request.body(stops_after(good(1))).expect("a request")
+    };
+    table.plain_row(&server, "a client stops in a body of known length", || post(Some("1000"))).await;
+    table.plain_row(&server, "a client stops in a body of unknown length", || post(None)).await;
+    table.check("stalls");
+}
+
+/// What a tenant may send, and what a server works on at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rates() {
+    let mut table = Table::default();
+    let push = || Push { tenant: Some("busy".to_owned()), ..Push::new(good(1)) };
+    for (name, flag) in [
+        ("a tenant sends more profiles than it may", "--tenant.max-profiles-per-second=1"),
+        ("a tenant sends more bytes than it may", "--tenant.max-bytes-per-second=1B"),
+    ] {
+        let server = TestServer::start(&["--flush-interval=5ms", flag]).await;
+        table.row_of_exhausted(&server, name, push()).await;
+        let other = Push { tenant: Some("idle".to_owned()), ..push() };
+        assert_eq!(other.by(Way::Call, &server).await.code, Code::Ok, "{name}: another is not held up");
+    }
+    let server = TestServer::start(&["--flush-interval=5ms", "--limits.max-requests=1"]).await;
+    let slow = http::Request::post("/api/v1/profiles?service=api").body(stops_after(good(1))).expect("a request");
+    let held = plain(&server, http::Version::HTTP_11, slow);
+    tokio::select! {
+        answer = held => panic!("{answer:?}"),
+        () = table.row_of_exhausted(&server, "a server works on as many requests as it may", push()) => {}
+    }
+    table.check("rates");
+}
+
+/// Who may not send.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn access() {
+    let tokens = Tokens::usual();
+    let server = TestServer::start(&["--flush-interval=5ms", &tokens.flag()]).await;
+    let mut table = Table::default();
+    let by = |authorization: &str, tenant: Option<&str>| {
+        let authorization = (!authorization.is_empty()).then(|| authorization.to_owned());
+        Push { authorization, tenant: tenant.map(str::to_owned), ..Push::new(good(1)) }
+    };
+    for (name, push) in [
+        ("a token of the role and the tenant", by(&tokens.header("writer"), Some("a"))),
+        ("a token of the role, and no tenant named", by(&tokens.header("writer"), None)),
+        ("no token", by("", None)),
+        ("no token, but a tenant", by("", Some("a"))),
+        ("a token that the server does not know", by("Bearer agw_0123456789", None)),
+        ("an authorization that holds no token", by("Negotiate YII=", None)),
+        ("a token of the role read", by(&tokens.header("reader"), None)),
+        ("a token of the role admin", by(&tokens.header("admin"), None)),
+        ("a token of another tenant", by(&tokens.header("writer"), Some("b"))),
+        ("a token of two tenants, and none named", by(&tokens.header("two"), None)),
+        ("a token of two tenants, and a third named", by(&tokens.header("two"), Some("c"))),
+    ] {
+        table.row(&server, name, push).await;
+    }
+    table.check("access");
+}
+
+/// What a client sees that knows nothing but HTTP, whichever version: the status, the words, and the headers by which it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_http() {
+    let tokens = Tokens::usual();
+    let server =
+        TestServer::start(&["--flush-interval=5ms", "--limits.max-body=1MiB", "--tenant.max-bytes-per-second=1KiB"])
+            .await;
+    let guarded = TestServer::start(&["--flush-interval=5ms", &tokens.flag()]).await;
+    let mut table = Table::default();
+    let post = |query: &str, headers: &[(&str, &str)], body: Vec<u8>| {
+        let request = http::Request::post(format!("/api/v1/profiles?{query}"));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.body(whole(body)).expect("a request")
+    };
+    let usual = "service=api&type=cpu";
+    table.plain_row(&server, "an empty body", || post(usual, &[], vec![])).await;
+    table.plain_row(&server, "no service", || post("type=cpu", &[], good(1))).await;
+    table.plain_row(&server, "tenant ..", || post(usual, &[("x-scope-orgid", "..")], good(1))).await;
+    let twice = [("x-scope-orgid", "a"), ("x-scope-orgid", "b")];
+    table.plain_row(&server, "two tenants", || post(usual, &twice, good(1))).await;
+    let elsewhere = || http::Request::post("/api/v1/nothing").body(whole(good(1))).expect("a request");
+    table.plain_row(&server, "a path that is none", elsewhere).await;
+    let get = || http::Request::get("/api/v1/profiles").body(whole(vec![])).expect("a request");
+    table.plain_row(&server, "a method that is none", get).await;
+    let named = format!("{usual}&id={ID}");
+    let first = plain(&server, http::Version::HTTP_11, post(&named, &[], good(1))).await;
+    assert_eq!(first.status(), 200, "{first:?}");
+    table.plain_row(&server, "an id of another profile", || post(&named, &[], good(2))).await;
+    table.plain_row(&server, "a body of 2 MiB of at most 1", || post(usual, &[], pprof::noise(2 << 20))).await;
+    table.plain_row(&server, "content-encoding br", || post(usual, &[("content-encoding", "br")], good(1))).await;
+    let busy = [("x-scope-orgid", "busy")];
+    let large = [good(1), (0..2).flat_map(|_| bytes(STRING, pprof::noise(20 << 10))).collect()].concat();
+    let first = plain(&server, http::Version::HTTP_11, post(usual, &busy, large)).await;
+    assert_eq!(first.status(), 200, "{first:?}");
+    table.plain_row(&server, "a tenant sends more than it may", || post(usual, &busy, good(1))).await;
+    table.plain_row(&guarded, "no token", || post(usual, &[], good(1))).await;
+    let unknown = [("authorization", "Bearer agw_0123456789")];
+    table.plain_row(&guarded, "a token that the server does not know", || post(usual, &unknown, good(1))).await;
+    let reader = tokens.header("reader");
+    let reader = [("authorization", reader.as_str())];
+    table.plain_row(&guarded, "a token of another role", || post(usual, &reader, good(1))).await;
+    let writer = tokens.header("writer");
+    let writer = [("authorization", writer.as_str()), ("x-scope-orgid", "b")];
+    table.plain_row(&guarded, "a token of another tenant", || post(usual, &writer, good(1))).await;
+    guarded.store.always(Operation::Put, Trouble::Panic);
+    let own = [("authorization", writer[0].1)];
+    table.plain_row(&guarded, "a bug", || post(usual, &own, good(1))).await;
+    let named = format!("{usual}&id={OTHER_ID}");
+    guarded.store.always(Operation::Put, Trouble::LoseAnswer);
+    table.plain_row(&guarded, "the store loses its answer", || post(&named, &own, good(1))).await;
+    guarded.store.always(Operation::Put, Trouble::None);
+    guarded.stop_ingester.cancel();
+    while plain(&guarded, http::Version::HTTP_11, post(usual, &own, good(1))).await.status() == 200 {}
+    table.plain_row(&guarded, "the ingester is shutting down", || post(usual, &own, good(1))).await;
+    table.check("plain_http");
+
+    // Without an id of its own a request gets one, another each time.
+    let id = async || {
+        let answer = plain(&server, http::Version::HTTP_11, post(usual, &[], vec![])).await;
+        answer.headers()["x-request-id"].to_str().expect("text").to_owned()
+    };
+    let (first, second) = (id().await, id().await);
+    assert!(first.len() == 32 && first != second, "{first} {second}");
 }
 
 /// What is nobody's fault, and may be retried; and what is ours, and may not.

@@ -49,7 +49,7 @@ pub(crate) fn shares(engine: Engine) -> Shares {
 /// Takes a call apart.
 fn open<T>(call: Request<T>) -> Result<(TenantId, T), Status> {
     let tenant = tenant::from_metadata(call.metadata())?;
-    let tenant = tenant.parse().map_err(|error| Failure::invalid(format!("metadata {}: {error}", tenant::HEADER)))?;
+    let tenant = tenant.parse().map_err(|error| Failure::invalid(format!("header {}: {error}", tenant::HEADER)))?;
     Ok((tenant, call.into_inner()))
 }
 

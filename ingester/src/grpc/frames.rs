@@ -8,7 +8,7 @@
 //! - No bytes in the budget: a unary call ends with the refusal. On a stream the message is read and thrown away, and
 //!   an empty one with its `seq` takes its place, so that the stream survives and the refusal finds its profile.
 //! - A call whose message cannot be decoded is the sender's mistake: INVALID_ARGUMENT, where tonic says INTERNAL.
-//! - A sender that stops in the middle of a message for [`STALL_MAX`] is cut off; between messages it may be silent.
+//! - A sender that stops in the middle of a message for the stall time-out is cut off; between messages it may be silent.
 //!
 //! That no message is over the limit has been seen to before, in the server's own layers.
 //!
@@ -19,6 +19,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use afterglow_proto::v1::PushRequest;
 use afterglow_service::Failure;
@@ -35,7 +36,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use crate::budget::{Budget, Permit};
-use crate::ingest::{STALL_MAX, stalled};
+use crate::ingest::stalled;
 
 /// The flag and the length.
 const HEADER_BYTES: usize = 5;
@@ -52,6 +53,7 @@ pub(crate) struct Frames<S> {
     inner: S,
     budget: Budget,
     message_bytes_max: u64,
+    stall_timeout: Duration,
 }
 
 /// One entry for each message that was let through, in order; an extension of the request.
@@ -75,6 +77,7 @@ pub(crate) struct Body<B> {
     state: State,
     /// What has come and was not looked at.
     chunk: Bytes,
+    stall_timeout: Duration,
     stall: Pin<Box<Sleep>>,
 }
 
@@ -94,9 +97,10 @@ enum State {
 // === impl Frames ===
 
 impl<S> Frames<S> {
-    /// Wraps `inner`, whose messages have at most `message_bytes_max` bytes and are paid for from `budget`.
-    pub(crate) fn new(inner: S, budget: Budget, message_bytes_max: u64) -> Self {
-        Self { inner, budget, message_bytes_max }
+    /// Wraps `inner`, whose messages have at most `message_bytes_max` bytes and are paid for from `budget`; whoever sends one may stop
+    /// within it for `stall_timeout`.
+    pub(crate) fn new(inner: S, budget: Budget, message_bytes_max: u64, stall_timeout: Duration) -> Self {
+        Self { inner, budget, message_bytes_max, stall_timeout }
     }
 }
 
@@ -123,6 +127,7 @@ where
         request.extensions_mut().insert(permits.clone());
         let survives = request.uri().path().ends_with("/Push");
         let (budget, message_bytes_max) = (self.budget.clone(), self.message_bytes_max);
+        let stall_timeout = self.stall_timeout;
         let answer = self.inner.call(request.map(|inner| Body {
             inner,
             budget,
@@ -131,7 +136,8 @@ where
             survives,
             state: State::header(),
             chunk: Bytes::new(),
-            stall: Box::pin(tokio::time::sleep(STALL_MAX)),
+            stall_timeout,
+            stall: Box::pin(tokio::time::sleep(stall_timeout)),
         }));
         async move { Ok(permits.blame(answer.await?)) }.boxed()
     }
@@ -233,7 +239,7 @@ where
             if let State::Waiting { permit, .. } = &mut self.state {
                 let permit = ready!(permit.poll_unpin(cx));
                 // The wait was ours, not the sender's.
-                self.stall.as_mut().reset(Instant::now() + STALL_MAX);
+                self.stall.as_mut().reset(Instant::now() + self.stall_timeout);
                 match self.go_on(permit) {
                     Ok(Some(header)) => return Poll::Ready(Some(Ok(Frame::data(header)))),
                     Ok(None) => {}
@@ -270,12 +276,12 @@ where
                 Poll::Ready(Some(Err(Failure::invalid("stream ends inside a message").into())))
             }
             Poll::Ready(frame) => {
-                self.stall.as_mut().reset(Instant::now() + STALL_MAX);
+                self.stall.as_mut().reset(Instant::now() + self.stall_timeout);
                 Poll::Ready(frame.map(|frame| frame.map_err(|error| Status::from_error(error.into()))))
             }
             Poll::Pending if inside => {
                 ready!(self.stall.as_mut().poll(cx));
-                Poll::Ready(Some(Err(stalled().into())))
+                Poll::Ready(Some(Err(stalled(self.stall_timeout).into())))
             }
             Poll::Pending => Poll::Pending,
         }

@@ -30,7 +30,7 @@ use tonic::{Status, Streaming};
 use super::frames::{Permits, blame};
 use super::{Call, answer};
 use crate::budget::Permit;
-use crate::ingest::{Ingest, Refused, Request, STALL_MAX, body_too_large, stalled};
+use crate::ingest::{Ingest, Refused, Request, body_too_large, stalled};
 
 /// How many profiles of one stream may be under way. With a flush every 250 ms that is 1,000 a second; who sends more
 /// has several streams.
@@ -128,7 +128,8 @@ impl Session {
             }
             let reads = self.end.is_none() && self.answers.len() < UNDER_WAY_MAX;
             let listens = reads && self.turn.is_some();
-            let stall = self.uploads.values().map(|upload| upload.heard + STALL_MAX).min();
+            let stall_timeout = self.ingest.stall_timeout();
+            let stall = self.uploads.values().map(|upload| upload.heard + stall_timeout).min();
             tokio::select! {
                 biased;
                 Some(answer) = self.answers.next(), if !self.answers.is_empty() => return Ok(Some(answer)),
@@ -260,10 +261,11 @@ impl Session {
     }
 
     fn refuse_stalled(&mut self) {
-        let late = Instant::now() - STALL_MAX;
+        let stall_timeout = self.ingest.stall_timeout();
+        let late = Instant::now() - stall_timeout;
         let stalled_uploads = self.uploads.iter().filter(|(_, upload)| upload.heard <= late);
         for seq in stalled_uploads.map(|(seq, _)| *seq).collect::<Vec<_>>() {
-            self.refuse(seq, stalled());
+            self.refuse(seq, stalled(stall_timeout));
         }
     }
 }

@@ -13,10 +13,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use super::*;
-use crate::ingest::STALL_MAX;
 use crate::testing::{Harness, id, pprof};
 
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// The default.
+const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// A client's end of a stream.
 struct Stream {

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use crate::budget::Permit;
-use crate::ingest::{Ingest, STALL_MAX, stalled};
+use crate::ingest::{Ingest, stalled};
 
 /// What is paid for at once where nobody announced a length: enough for most profiles.
 const STEP_BYTES: u64 = 256 << 10;
@@ -26,11 +26,12 @@ pub(super) async fn read(ingest: &Ingest, headers: &HeaderMap, mut body: Body) -
     let mut paid = announced.unwrap_or(STEP_BYTES);
     let mut permit = ingest.budget().acquire(paid).await?;
     let mut whole = BytesMut::with_capacity(usize::try_from(paid).unwrap_or(usize::MAX));
+    let stall_timeout = ingest.stall_timeout();
     loop {
-        let frame = match timeout(STALL_MAX, body.frame()).await {
+        let frame = match timeout(stall_timeout, body.frame()).await {
             Ok(Some(frame)) => frame.map_err(|error| body_failure(&error))?,
             Ok(None) => return Ok((whole.freeze(), permit)),
-            Err(_) => return Err(stalled()),
+            Err(_) => return Err(stalled(stall_timeout)),
         };
         let Ok(data) = frame.into_data() else { continue };
         while paid < whole.len() as u64 + data.len() as u64 {
@@ -89,8 +90,8 @@ mod tests {
         let body = Body::from_stream(pieces(2, 10).chain(stream::pending()));
         let refused = read(&harness.ingest, &announced(100), body).await.expect_err("it stops");
         assert_eq!(refused.kind(), Kind::DeadlineExceeded);
-        assert_eq!(refused.message(), "no bytes for 30 s in the middle of a profile");
-        assert_eq!(start.elapsed().as_secs(), STALL_MAX.as_secs());
+        assert_eq!(refused.message(), "no bytes for 30s in the middle of a profile (--limits.stall-timeout)");
+        assert_eq!(start.elapsed().as_secs(), 30);
         assert_eq!(harness.ingest.budget().bytes_held(), 0);
     }
 }

@@ -20,7 +20,9 @@ use afterglow_store::testing::faults::Faulty;
 use afterglow_store::{Store, StoreOptions, put};
 use bytes::Bytes;
 use clap::Parser;
-use http_body_util::{BodyExt, Full};
+use futures::StreamExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use object_store::memory::InMemory;
 use tokio::net::TcpListener;
@@ -43,6 +45,9 @@ impl Clock for Standing {
         UNIX_EPOCH + Duration::from_nanos(NOW_NANOS.unsigned_abs())
     }
 }
+
+/// The body of a request.
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 /// A server under test; it ends with the runtime of the test.
 pub(crate) struct TestServer {
@@ -121,6 +126,8 @@ pub(crate) struct Push {
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) time_nanos: Option<i64>,
     pub(crate) tenant: Option<String>,
+    /// What is sent as `authorization`.
+    pub(crate) authorization: Option<String>,
     pub(crate) body: Bytes,
 }
 
@@ -148,6 +155,7 @@ impl Push {
             labels: vec![("service".to_owned(), "api".to_owned())],
             time_nanos: None,
             tenant: None,
+            authorization: None,
             body: body.into(),
         }
     }
@@ -194,7 +202,7 @@ impl Push {
 
     async fn stream(&self, server: &TestServer, messages: Vec<PushRequest>) -> Outcome {
         let mut request = tonic::Request::new(tokio_stream::iter(messages));
-        self.name_tenant(&mut request);
+        self.name_sender(&mut request);
         let answers = match server.grpc().await.push(request).await {
             Ok(answers) => answers,
             Err(status) => return Outcome::of_status(&status),
@@ -211,7 +219,7 @@ impl Push {
 
     async fn call(&self, server: &TestServer) -> Outcome {
         let mut request = tonic::Request::new(self.request());
-        self.name_tenant(&mut request);
+        self.name_sender(&mut request);
         match server.grpc().await.push_profile(request).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
@@ -227,10 +235,16 @@ impl Push {
         }
     }
 
-    fn name_tenant<T>(&self, request: &mut tonic::Request<T>) {
-        if let Some(tenant) = &self.tenant {
-            request.metadata_mut().insert("x-scope-orgid", tenant.parse().expect("a metadata value"));
+    fn name_sender<T>(&self, request: &mut tonic::Request<T>) {
+        for (name, value) in self.sender() {
+            request.metadata_mut().insert(name, value.parse().expect("a metadata value"));
         }
+    }
+
+    /// The headers that say who sends, and for whom.
+    fn sender(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let sender = [("x-scope-orgid", &self.tenant), ("authorization", &self.authorization)];
+        sender.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))
     }
 
     async fn http(&self, server: &TestServer) -> Outcome {
@@ -250,8 +264,8 @@ impl Push {
         }
         drop(query);
         let mut request = reqwest::Client::new().post(url).body(self.body.clone());
-        if let Some(tenant) = &self.tenant {
-            request = request.header("x-scope-orgid", tenant);
+        for (name, value) in self.sender() {
+            request = request.header(name, value);
         }
         Outcome::of_response(request.send().await.expect("an answer")).await
     }
@@ -318,13 +332,45 @@ impl Outcome {
     }
 }
 
-/// Calls a method of the service with a body as it stands, and returns the headers of the answer besides.
-pub(crate) async fn raw(
+/// A body that is sent as it stands.
+pub(crate) fn whole(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that begins like this and never goes on.
+pub(crate) fn stops_after(begin: impl Into<Bytes>) -> Body {
+    let frame = http_body::Frame::data(begin.into());
+    let frames = futures::stream::iter([Ok(frame)]).chain(futures::stream::pending());
+    BodyExt::boxed_unsync(StreamBody::new(frames))
+}
+
+/// Sends a request over a connection of its own, as curl does, and reads the answer to its end.
+pub(crate) async fn plain(
     server: &TestServer,
-    method: &str,
-    encoding: &str,
-    body: Vec<u8>,
-) -> (Outcome, http::HeaderMap) {
+    version: http::Version,
+    mut request: http::Request<Body>,
+) -> http::Response<Bytes> {
+    let stream = TokioIo::new(tokio::net::TcpStream::connect(server.address).await.expect("a connection"));
+    let answer = if version == http::Version::HTTP_2 {
+        let at = format!("http://{}{}", server.address, request.uri());
+        *request.uri_mut() = at.parse().expect("a URI");
+        let (mut client, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        client.send_request(request).await
+    } else {
+        request.headers_mut().insert("host", server.address.to_string().parse().expect("a header"));
+        let (mut client, connection) = hyper::client::conn::http1::handshake(stream).await.expect("HTTP/1");
+        tokio::spawn(connection);
+        client.send_request(request).await
+    };
+    let (head, body) = answer.expect("an answer").into_parts();
+    assert_eq!(head.version, version);
+    http::Response::from_parts(head, body.collect().await.expect("a whole answer").to_bytes())
+}
+
+/// Calls a method of the service with a body as it stands, and returns the headers of the answer besides.
+pub(crate) async fn raw(server: &TestServer, method: &str, encoding: &str, body: Body) -> (Outcome, http::HeaderMap) {
     let stream = tokio::net::TcpStream::connect(server.address).await.expect("a connection");
     let (mut client, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
@@ -333,7 +379,7 @@ pub(crate) async fn raw(
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("grpc-encoding", encoding)
-        .body(Full::new(Bytes::from(body)))
+        .body(body)
         .expect("a request");
     let (head, body) = client.send_request(request).await.expect("an answer").into_parts();
     let trailers = body.collect().await.expect("a whole answer").trailers().cloned();

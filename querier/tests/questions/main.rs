@@ -10,6 +10,7 @@ mod functions;
 mod labels;
 mod merge;
 mod reduce;
+mod refusals;
 mod regressions;
 mod search;
 mod series;

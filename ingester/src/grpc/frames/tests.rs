@@ -7,6 +7,8 @@ use tonic::Code;
 
 use super::*;
 
+const STALL_MAX: Duration = Duration::from_secs(30);
+
 fn budget(kib: u64) -> Budget {
     Budget::new(kib * 1024, Arc::new(SeededRandom::new(1)))
 }
@@ -40,6 +42,7 @@ where
         survives,
         state: State::header(),
         chunk: Bytes::new(),
+        stall_timeout: STALL_MAX,
         stall: Box::pin(tokio::time::sleep(STALL_MAX)),
     };
     (body, permits)
@@ -133,7 +136,7 @@ async fn a_sender_that_stops_in_a_message_is_cut_off() {
         let start = Instant::now();
         let status = read(body).await.expect_err("it stops");
         assert_eq!(status.code(), Code::DeadlineExceeded);
-        assert_eq!(status.message(), "no bytes for 30 s in the middle of a profile");
+        assert_eq!(status.message(), "no bytes for 30s in the middle of a profile (--limits.stall-timeout)");
         assert_eq!(start.elapsed().as_secs(), STALL_MAX.as_secs());
     }
     let (body, permits) = body(stream::iter([sent.clone()]).chain(stream::pending()), &budget, true);
