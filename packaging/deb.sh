@@ -9,8 +9,11 @@ DEB_STAGE=$(mktemp -d)
 trap 'rm -rf "$DEB_STAGE"' EXIT
 # Names of functions stay, for the program profiles itself; debug information is most of the bytes.
 strip --strip-debug -o "$DEB_STAGE/afterglow" "$program"
+# The tiers as programs of their own as well: whoever builds those has the package beside them for the rest.
 for shell in bash zsh fish; do
-  "$program" completions "$shell" > "$DEB_STAGE/$shell"
+  for name in afterglow afterglow-agent afterglow-ingester afterglow-querier; do
+    "$program" completions "$shell" "$name" > "$DEB_STAGE/$name.$shell"
+  done
 done
 "$program" man "$DEB_STAGE/man"
 gzip -9n "$DEB_STAGE"/man/*.1

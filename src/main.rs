@@ -63,11 +63,16 @@ enum Command {
     #[command(subcommand)]
     Bucket(cli::bucket::Command),
     /// Prints a completion script
-    #[command(after_help = "Examples:\n  source <(afterglow completions bash)")]
+    #[command(
+        after_help = "Examples:\n  source <(afterglow completions bash)\n  source <(afterglow completions bash afterglow-agent)"
+    )]
     Completions {
         /// The shell to complete in.
         #[arg(value_name = "SHELL")]
         shell: Shell,
+        /// The program to complete: this one, or that of a single tier.
+        #[arg(value_name = "PROGRAM", default_value = "afterglow")]
+        program: Completed,
     },
     /// Writes manual pages, one for each command
     #[command(after_help = "Examples:\n  afterglow man ~/.local/share/man/man1 && man afterglow-push")]
@@ -76,6 +81,28 @@ enum Command {
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
+}
+
+/// A program whose command line can be completed.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Completed {
+    Afterglow,
+    AfterglowAgent,
+    AfterglowIngester,
+    AfterglowQuerier,
+}
+
+// === impl Completed ===
+
+impl Completed {
+    fn command(self) -> clap::Command {
+        match self {
+            Self::Afterglow => Program::command(),
+            Self::AfterglowAgent => afterglow_agent::program::Settings::command(),
+            Self::AfterglowIngester => afterglow_ingester::Settings::command(),
+            Self::AfterglowQuerier => afterglow_querier::Settings::command(),
+        }
+    }
 }
 
 // === impl Program ===
@@ -88,6 +115,13 @@ impl Settings for Program {
             Command::Querier(settings) => settings.problems(),
             Command::Agent(settings) => settings.problems(),
             _ => Vec::new(),
+        }
+    }
+
+    fn printed(&self, flags: &str) -> Option<String> {
+        match &self.command {
+            Command::Agent(settings) => settings.printed(flags),
+            _ => None,
         }
     }
 }
@@ -131,8 +165,10 @@ async fn run(command: Command) -> ExitCode {
         Command::Verify(args) => done(cli::verify::run(args).await),
         Command::Token(args) => done(cli::token::run(args)),
         Command::Bucket(command) => done(cli::bucket::run(command).await),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Program::command(), "afterglow", &mut std::io::stdout());
+        Command::Completions { shell, program } => {
+            let mut command = program.command();
+            let name = command.get_name().to_owned();
+            clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
             ExitCode::SUCCESS
         }
         Command::Man { folder } => done(write_manual(&folder)),

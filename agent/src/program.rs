@@ -1,5 +1,7 @@
 //! `afterglow-agent` as a program: settings, and the steps from start to end. `afterglow agent` runs the same.
 
+mod printed;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,6 +43,7 @@ Examples:
   afterglow-agent --config agent.toml
   afterglow-agent --config agent.toml --server https://profiles.example.com --listen 127.0.0.1:4300
   afterglow-agent --config agent.toml --check-config
+  afterglow-agent --config agent.toml --print-config
 
 A file that scrapes CPU, heap, goroutine, mutex and block of two targets:
   [[scrape_configs]]
@@ -53,8 +56,12 @@ A file that scrapes CPU, heap, goroutine, mutex and block of two targets:
 #[command(name = "afterglow-agent", version, after_help = EXAMPLES)]
 pub struct Settings {
     /// The TOML file that says what to scrape; flags and environment go over its settings of the same names, and over those of its tls_config
-    #[arg(long, value_name = "FILE")]
+    // An id of its own, for it is not the file of settings that other programs have by that flag.
+    #[arg(long = "config", id = "scrape_file", value_name = "FILE")]
     pub config: PathBuf,
+    /// Prints the settings in effect as such a file, with secrets masked, and exits
+    #[arg(long)]
+    pub print_config: bool,
     /// Checks the file and exits: 0 when it is good, 78 when not
     #[arg(long)]
     pub check_config: bool,
@@ -154,6 +161,11 @@ impl config::Settings for Settings {
             problems.extend(self.port().problems(address));
         }
         problems
+    }
+
+    fn printed(&self, flags: &str) -> Option<String> {
+        let text = std::fs::read_to_string(&self.config).ok()?;
+        Some(printed::printed(flags, text.parse().ok()?))
     }
 }
 

@@ -50,6 +50,43 @@ fn a_good_file_passes_the_check_and_a_bad_one_exits_78_with_all_that_is_wrong() 
     assert_eq!(usage.status.code(), Some(2));
 }
 
+/// Goal: what is printed is the file that gives what is in effect, without the secret, and nothing is scraped for it.
+#[test]
+fn what_print_config_shows_gives_the_same_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let given =
+        format!("server = \"http://127.0.0.1:2\"\ntenant = \"a\"\ntoken = \"hunter2\"\n[labels]\ndc = \"x\"\n{GOOD}");
+    let given = file(&folder, &given);
+    let shown = |command: &mut Command| {
+        let output = command.arg("--print-config").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let first = shown(agent(&given).args(["--queue", "1MiB"]).env("AFTERGLOW_TENANT", "b"));
+    for line in [
+        "server = \"http://127.0.0.1:2\" # file",
+        "tenant = \"b\" # environment",
+        "token = \"<secret>\" # file",
+        "queue = \"1MiB\" # flag",
+        "scrape_interval = \"15s\" # default",
+        "# log-level = \"info\" # default",
+        "dc = \"x\"",
+        "job_name = \"a\"",
+    ] {
+        assert!(first.lines().any(|l| l == line), "{line} is missing in\n{first}");
+    }
+    assert!(!first.contains("hunter2"), "{first}");
+    let without_origins = |text: &str| {
+        let values = text.lines().map(|line| line.rsplit_once(" # ").map_or(line, |(value, _)| value).to_owned());
+        values.collect::<Vec<_>>()
+    };
+    let second = shown(&mut agent(&file(&folder, &first)));
+    assert_eq!(without_origins(&second), without_origins(&first));
+
+    let bad = agent(&file(&folder, "queue = 0\n")).arg("--print-config").output().unwrap();
+    assert_eq!(bad.status.code(), Some(78), "{bad:?}");
+}
+
 #[test]
 fn on_sigterm_it_ends_well_though_nothing_answers() {
     let folder = tempfile::tempdir().unwrap();

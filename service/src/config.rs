@@ -32,7 +32,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 pub use name::with_environment_in_help;
 pub use reference::{reference, variables};
-pub use value::{ByteSize, Secret, not_within, too_large};
+pub use value::{ByteSize, Secret, mask_password, not_within, too_large};
 
 use layers::Layers;
 
@@ -56,6 +56,12 @@ pub trait Settings: clap::Parser {
     /// Returns what is wrong with the settings beyond each single value, one sentence each; all of them are reported.
     fn problems(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Returns the settings in effect as a file, where the program's file is of a kind of its own. `flags` are those of the flags and the
+    /// environment, as other programs show theirs.
+    fn printed(&self, _flags: &str) -> Option<String> {
+        None
     }
 }
 
@@ -145,7 +151,10 @@ fn resolve<C: Settings>(arguments: Vec<OsString>, environment: &BTreeMap<String,
                 return Err(Exit::Bad(problems));
             }
             match print::wanted(&matches) {
-                Some(print::Wanted::Print) => Err(Exit::Shown(print::settings(&C::command(), &matches, &layers))),
+                Some(print::Wanted::Print) => {
+                    let flags = print::settings(&C::command(), &matches, &layers);
+                    Err(Exit::Shown(settings.printed(&flags).unwrap_or(flags)))
+                }
                 Some(print::Wanted::Check) => Err(Exit::Shown("configuration is good\n".to_owned())),
                 None => Ok(settings),
             }

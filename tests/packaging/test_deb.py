@@ -50,7 +50,19 @@ def test_the_same_program_makes_the_same_package(deb: pathlib.Path, tmp_path: pa
 def test_the_program_of_the_package_runs(unpacked: pathlib.Path) -> None:
     done = run(unpacked / "usr/bin/afterglow", "--version")
     assert done.returncode == 0 and done.stdout.startswith("afterglow ")
-    assert "_afterglow" in (unpacked / "usr/share/bash-completion/completions/afterglow").read_text()
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_shells_complete_each_program(name: str, unpacked: pathlib.Path) -> None:
+    # Of the program itself a command, of a tier a flag; zsh and fish have no dashes before it.
+    word = {"afterglow": "regressions", "afterglow-agent": "token-file", "afterglow-ingester": "flush-interval", "afterglow-querier": "tenant.max-queries"}[name]
+    for path in (f"bash-completion/completions/{name}", f"zsh/vendor-completions/_{name}", f"fish/vendor_completions.d/{name}.fish"):
+        text = (unpacked / "usr/share" / path).read_text()
+        assert word in text and name in text, path
+        shell = path.split("-")[0].split("/")[0]
+        if shutil.which(shell):
+            done = run(shell, "-n", unpacked / "usr/share" / path)
+            assert (done.returncode, done.stderr) == (0, ""), path
 
 
 def test_each_command_has_a_manual_page(unpacked: pathlib.Path) -> None:

@@ -19,10 +19,10 @@ use super::credentials::Credentials;
 use crate::connect::is_this_machine;
 
 /// How often a target is scraped where nothing else is said.
-const INTERVAL: Duration = Duration::from_secs(15);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(15);
 
 /// How long an answer may take, beyond the seconds that were asked for.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a CPU profile is, where the interval leaves room for it.
 const CPU_SECONDS: u32 = 10;

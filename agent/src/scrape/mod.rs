@@ -28,6 +28,7 @@ use ulid::Ulid;
 
 use self::config::Endpoint;
 pub use self::config::File;
+pub(crate) use self::config::{INTERVAL, TIMEOUT};
 use self::credentials::Credentials;
 use self::metrics::{Outcome, Scrapes, Uploads};
 use self::targets::Targets;

@@ -144,7 +144,7 @@ impl FromStr for Secret {
 }
 
 /// Masks the password of a URL that has one; `s3://key:secret@bucket` and the like.
-pub(super) fn mask_password(text: &str) -> String {
+pub fn mask_password(text: &str) -> String {
     let masked = || {
         let (scheme, rest) = text.split_once("://")?;
         let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
