@@ -1,5 +1,5 @@
 # `make run` shows it, `make test` proves it; CI calls the same.
-.PHONY: run build test check lint unit e2e web web-lint web-test go-test parquet-test chart chart-e2e packages image deb sim fuzz rig deny tools goldens bench bench-inputs docs clean
+.PHONY: run build test check lint unit e2e web web-lint web-test go-test parquet-test chart chart-e2e packages image deb sim fuzz rig outage tenants deny tools goldens bench bench-inputs docs clean
 
 # Where `make run` listens and stores.
 LISTEN ?= 127.0.0.1:4100
@@ -10,6 +10,10 @@ SEEDS ?= 0..1000
 DENY ?= bans licenses sources
 # How long `make rig` runs.
 RIG_SECONDS ?= 1800
+# How long the store is away in `make outage`.
+OUTAGE_SECONDS ?= 600
+# How many questions `make tenants` asks.
+TENANT_QUESTIONS ?= 100000
 # What is built into the programs where there is Node.
 WEB := $(if $(shell command -v npm),web)
 # What `make run` builds and starts; a test that has built it already says so.
@@ -110,6 +114,16 @@ fuzz:
 rig: tools
 	cargo build --locked --workspace --bins
 	RIG_SECONDS=$(RIG_SECONDS) cargo test --locked --workspace --test rig -- --nocapture
+
+## outage: a store that is away for ten minutes, while senders push on
+outage: tools
+	cargo build --locked --workspace --bins
+	OUTAGE_SECONDS=$(OUTAGE_SECONDS) cargo test --locked --workspace --test outage -- --nocapture
+
+## tenants: a hundred thousand questions that try to see another tenant's data
+tenants: tools
+	cargo build --locked --workspace --bins
+	TENANT_QUESTIONS=$(TENANT_QUESTIONS) cargo test --locked --workspace --test tenants -- --nocapture no_tenant_sees_another
 
 ## deny: what all dependencies are, by whom and under which licence (deny.toml); builds cargo-deny for ten minutes the first time
 deny:
