@@ -140,7 +140,7 @@ impl Ingester {
         let drained = async {
             stop.cancelled().await;
             tokio::time::sleep(drain.delay).await;
-            drained_within(&ingest, drain.timeout).await
+            drained_within(&ingest, drain.cut_after().saturating_sub(drain.delay)).await
         };
         tokio::select! {
             biased;

@@ -5,8 +5,8 @@
 //! layers of [`stack`](crate::stack), and what a program adds it adds with what [`access`](crate::access) is to ask for.
 //!
 //! The end, too, is here: when asked to stop, the server is first not ready, serves on while load balancers notice,
-//! then takes no new connections, tells the open ones to finish (GOAWAY), waits for what is under way, and cuts what is
-//! left.
+//! then takes no new connections, tells the open ones to finish (GOAWAY), waits for what is under way, answers what is left
+//! with UNAVAILABLE, and cuts who does not take even that.
 
 mod admission;
 mod connection;
@@ -116,10 +116,10 @@ pub struct Limits {
 #[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
 #[group(skip)]
 pub struct Drain {
-    /// Time to go on serving while not ready, so that load balancers notice first
+    /// Time to go on serving while not ready, so that load balancers notice first; part of --drain-timeout
     #[arg(long = "drain-delay", value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
     pub delay: Duration,
-    /// Time for requests under way to end; what is left then is cut
+    /// Time from the signal to the end of the process. Requests that are under way shortly before are told to come back, and cut
     #[arg(long = "drain-timeout", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
 }
@@ -164,7 +164,27 @@ impl Options {
         problems.extend(self.tls.problems());
         problems.extend(not_within("drain-delay", self.drain.delay, Duration::ZERO, DRAIN_MAX));
         problems.extend(not_within("drain-timeout", self.drain.timeout, Duration::ZERO, DRAIN_MAX));
+        if self.drain.delay > Duration::ZERO && self.drain.delay >= self.drain.told_after() {
+            let [delay, timeout] = [self.drain.delay, self.drain.timeout].map(humantime::format_duration);
+            problems.push(format!(
+                "drain-delay {delay} leaves no time to end what is under way: drain-timeout {timeout} counts from the signal, too"
+            ));
+        }
         problems
+    }
+}
+
+// === impl Drain ===
+
+impl Drain {
+    /// Returns how long after the signal what is under way is told that it will not end here: at 85 % of the time.
+    pub fn told_after(&self) -> Duration {
+        self.timeout - self.timeout / 100 * 15
+    }
+
+    /// Returns how long after the signal what is left is cut: at 90 % of the time. The rest is for the last spans.
+    pub fn cut_after(&self) -> Duration {
+        self.timeout - self.timeout / 10
     }
 }
 

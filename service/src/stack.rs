@@ -73,6 +73,8 @@ impl Stack {
         let inner = ServiceBuilder::new()
             // Refuses what is too much before it costs anything.
             .layer(from_fn_with_state(self.room.clone(), shed::layer))
+            // Gives the last answers while they can still be sent.
+            .layer(from_fn(end::last_words))
             // Starts the clock once the request is in: the time is for the work, and what was refused needs none.
             .layer(from_fn_with_state(self.limits.request_timeout, deadline::layer))
             // Compresses JSON for those who ask; pprof is gzip'd already, and gRPC compresses its own messages.

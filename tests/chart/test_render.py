@@ -80,8 +80,8 @@ def test_every_pod_keeps_to_the_restricted_standard(values: str, rendered: dict)
 def test_a_pod_has_time_to_drain(values: str, rendered: dict) -> None:
     for name, spec in pods(rendered[values]).items():
         if "terminationGracePeriodSeconds" in spec:
-            # drain-delay 5 s, then drain-timeout 10 s, as docs/configuration.md has them.
-            assert spec["terminationGracePeriodSeconds"] > 15, name
+            # drain-timeout is 10 s, as docs/configuration.md has it.
+            assert spec["terminationGracePeriodSeconds"] > 10, name
 
 
 def test_a_secret_is_made_for_the_trial_alone(values: str, rendered: dict) -> None:
@@ -213,8 +213,8 @@ REFUSED = {
     "tls.enabled=true,tls.existingSecret=a,tls.clientAuth.enabled=true": "tls.clientAuth.existingSecret is needed",
     "nameOverride=My_Profiler": "does not match pattern",
     "fullnameOverride=-profiler": "does not match pattern",
-    "ingester.terminationGracePeriodSeconds=15": "ingester.terminationGracePeriodSeconds is 15; it has to be above drain-delay (5s) and drain-timeout (10s) together",
-    "querier.settings.drain-timeout=1m": "querier.terminationGracePeriodSeconds is 30; it has to be above drain-delay (5s) and drain-timeout (1m) together",
+    "ingester.terminationGracePeriodSeconds=10": "ingester.terminationGracePeriodSeconds is 10; it has to be above drain-timeout (10s)",
+    "querier.settings.drain-timeout=1m": "querier.terminationGracePeriodSeconds is 30; it has to be above drain-timeout (1m)",
     "unknown=1": "additional properties 'unknown' not allowed",
     "ingester.replica=3": "additional properties 'replica' not allowed",
     "ingester.replicas=many": "got string, want integer",

@@ -52,10 +52,9 @@ bucket, and kind may be "DaemonSet".
 {{/* Refuses a grace that ends before a server has drained: Kubernetes would kill it with what it has in hand. From (dict "name" "ingester"
 "values" .Values.ingester). */}}
 {{- define "afterglow.checkGrace" -}}
-{{- $delay := .values.settings | dig "drain-delay" "5s" -}}
 {{- $timeout := .values.settings | dig "drain-timeout" "10s" -}}
-{{- if le (int .values.terminationGracePeriodSeconds) (add (include "afterglow.seconds" $delay | int) (include "afterglow.seconds" $timeout | int) | int) -}}
-{{- fail (printf "%s.terminationGracePeriodSeconds is %d; it has to be above drain-delay (%s) and drain-timeout (%s) together" .name (int .values.terminationGracePeriodSeconds) $delay $timeout) -}}
+{{- if le (int .values.terminationGracePeriodSeconds) (include "afterglow.seconds" $timeout | int) -}}
+{{- fail (printf "%s.terminationGracePeriodSeconds is %d; it has to be above drain-timeout (%s)" .name (int .values.terminationGracePeriodSeconds) $timeout) -}}
 {{- end -}}
 {{- end -}}
 

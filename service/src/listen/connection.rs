@@ -18,7 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
@@ -114,25 +114,37 @@ pub(super) async fn serve(
         places: Arc::new(Semaphore::new(options.limits.connections_max.min(Semaphore::MAX_PERMITS))),
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
+        over: CancellationToken::new(),
         cut: CancellationToken::new(),
         counters: Counters::new(metrics),
     });
 
     let drain = async {
         stop.cancelled().await;
+        let began = Instant::now();
         health.drain();
         tracing::info!(delay = ?options.drain.delay, "not ready, still serving");
         sleep(options.drain.delay).await;
+        began
     };
-    tokio::select! {
-        () = drain => {}
-        () = connections.accept(listener, threshold) => {}
-    }
+    let began = tokio::select! {
+        began = drain => began,
+        () = connections.accept(listener, threshold) => Instant::now(),
+    };
 
     connections.draining.cancel();
     connections.tasks.close();
     tracing::info!(connections = connections.tasks.len(), timeout = ?options.drain.timeout, "draining");
-    if tokio::time::timeout(options.drain.timeout, connections.tasks.wait()).await.is_ok() {
+    let end_by = async |after: Duration| {
+        let left = after.saturating_sub(began.elapsed());
+        tokio::time::timeout(left, connections.tasks.wait()).await.is_ok()
+    };
+    if end_by(options.drain.told_after()).await {
+        return Drained { cut: 0 };
+    }
+    // Who has no answer by now is told to come back elsewhere, be it in the middle of what it sends.
+    connections.over.cancel();
+    if end_by(options.drain.cut_after()).await {
         return Drained { cut: 0 };
     }
     let cut = connections.tasks.len();
@@ -176,6 +188,8 @@ struct Connections {
     places: Arc<Semaphore>,
     tasks: TaskTracker,
     draining: CancellationToken,
+    /// What has no answer gets one.
+    over: CancellationToken,
     cut: CancellationToken,
     counters: Counters,
 }
@@ -275,7 +289,7 @@ impl Connections {
         let (stream, greeting) = Greeting::watch(stream);
         let closing = CancellationToken::new();
         marks.insert(peer);
-        marks.insert(Closing::new(closing.clone(), self.draining.clone()));
+        marks.insert(Closing::new(closing.clone(), self.draining.clone(), self.over.clone()));
         let (router, admissions, draining) = (self.router.clone(), Arc::clone(&self.admissions), self.draining.clone());
         let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
             // While it drains all are told the same.

@@ -8,7 +8,11 @@ use super::*;
 use crate::testing::{PATIENCE, Running, push};
 use afterglow_proto::v1::PushRequest;
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
+use bytes::Bytes;
 use http::{Request, Version};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::StreamBody;
+use std::convert::Infallible;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -130,7 +134,7 @@ async fn a_request_under_way_outlives_the_stop() {
     let server = Running::start(Options::default()).await;
     let mut client = server.ingest().await;
     let grpc = tokio::spawn(async move { client.push_profile(push("wait")).await });
-    let request = server.try_send(Request::get("/wait"), http_body_util::Full::new(bytes::Bytes::new()));
+    let request = server.try_send(Request::get("/wait"), http_body_util::Full::new(Bytes::new()));
     let address = server.address;
     let gate = Arc::clone(&server.gate);
     let (http, ()) = tokio::join!(request, async {
@@ -153,15 +157,71 @@ async fn a_request_under_way_outlives_the_stop() {
     assert_eq!(server.end().await, Drained { cut: 0 });
 }
 
+/// A body of which the rest never comes.
+fn half(bytes: &'static [u8]) -> impl HttpBody<Data = Bytes, Error = Infallible> + Send + Unpin + use<> {
+    let begin = futures::stream::iter([Ok(Frame::data(Bytes::from_static(bytes)))]);
+    StreamBody::new(Box::pin(futures::StreamExt::chain(begin, futures::stream::pending())))
+}
+
+/// Goal: who has no answer when the server ends is told to come back, whoever keeps whom waiting, and hears it before the connection ends.
+#[tokio::test]
+async fn who_has_no_answer_is_told_before_the_end() {
+    let server = Running::start(drain(|options| options.drain.timeout = Duration::from_secs(2))).await;
+    let mut client = server.ingest().await;
+    let waits = tokio::spawn(async move { client.push_profile(push("wait")).await });
+    let mut http1 = TcpStream::connect(server.address).await.expect("a connection");
+    http1.write_all(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf").await.expect("written");
+    let http2 = server.try_send(Request::post("/echo").version(Version::HTTP_2), half(b"half"));
+    let grpc = Request::post("/afterglow.v1.IngestService/PushProfile").version(Version::HTTP_2);
+    let grpc = grpc.header("content-type", "application/grpc").header("te", "trailers");
+    let grpc = server.try_send(grpc, half(b"\0\0\0\0\x0ahalf"));
+    let stop = async {
+        server.metric(r#"afterglow_server_requests_in_flight{protocol="http"} 2"#).await;
+        server.metric(r#"afterglow_server_requests_in_flight{protocol="grpc"} 2"#).await;
+        server.stop.cancel();
+    };
+    let (http2, grpc, ()) = tokio::join!(http2, grpc, stop);
+
+    let http2 = http2.expect("an answer");
+    assert_eq!((http2.status, http2.header("retry-after").is_some()), (503, true), "{http2:?}");
+    let grpc = grpc.expect("an answer");
+    assert_eq!(grpc.header("grpc-status"), Some("14"), "{grpc:?}");
+    assert!(grpc.header("grpc-status-details-bin").is_some(), "when to come back: {grpc:?}");
+    let status = waits.await.expect("no panic").expect_err("nobody opened the gate");
+    assert_eq!((status.code(), status.details().is_empty()), (tonic::Code::Unavailable, false), "{status:?}");
+    let mut answer = String::new();
+    let whole = tokio::time::timeout(PATIENCE, http1.read_to_string(&mut answer)).await.expect("closed in time");
+    whole.expect("closed, not reset");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: "), "{answer}");
+    // Whether a connection has closed by itself before it is cut is a matter of milliseconds here.
+    server.end().await;
+}
+
+/// Goal: who never says what it wants is not waited for.
 #[tokio::test]
 async fn what_does_not_end_is_cut() {
     let server = Running::start(drain(|options| options.drain.timeout = Duration::from_millis(100))).await;
-    let mut client = server.ingest().await;
-    let call = tokio::spawn(async move { client.push_profile(push("wait")).await });
-    server.gate.arrival().await;
+    let mut stream = TcpStream::connect(server.address).await.expect("a connection");
+    stream.write_all(b"GET /things/1 HTTP/1.1\r\nhos").await.expect("written");
+    server.metric("afterglow_server_connections 1").await;
     server.stop.cancel();
     assert_eq!(server.end().await, Drained { cut: 1 });
-    assert!(call.await.expect("no panic").is_err());
+    closes(stream).await;
+}
+
+/// Goal: the time that an operator gives is that of the whole end.
+#[test]
+fn a_delay_has_to_leave_time_to_drain() {
+    let problems = |delay: u64, timeout: u64| {
+        let drain = Drain { delay: Duration::from_secs(delay), timeout: Duration::from_secs(timeout) };
+        let options = Options { drain, ..Options::default() };
+        options.problems(([127, 0, 0, 1], 0).into())
+    };
+    assert_eq!(problems(0, 0), [""; 0]);
+    assert_eq!(problems(5, 10), [""; 0]);
+    let found = problems(9, 10);
+    let want = "drain-delay 9s leaves no time to end what is under way: drain-timeout 10s counts from the signal, too";
+    assert_eq!(found, [want]);
 }
 
 /// Goal: load balancers see the server go before it goes.

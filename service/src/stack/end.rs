@@ -25,13 +25,14 @@ use crate::Failure;
 pub struct Closing {
     connection: CancellationToken,
     server: CancellationToken,
+    over: CancellationToken,
 }
 
 // === impl Closing ===
 
 impl Closing {
-    pub(crate) fn new(connection: CancellationToken, server: CancellationToken) -> Self {
-        Self { connection, server }
+    pub(crate) fn new(connection: CancellationToken, server: CancellationToken, over: CancellationToken) -> Self {
+        Self { connection, server, over }
     }
 
     /// Waits until the connection is about to close.
@@ -48,6 +49,27 @@ impl Closing {
     pub fn is_draining(&self) -> bool {
         self.server.is_cancelled()
     }
+
+    /// Waits until the server is about to end, and whoever has no answer is to be told so.
+    pub(super) async fn over(&self) {
+        self.over.cancelled().await;
+    }
+}
+
+/// Tells those who have no answer shortly before the server ends that they get none here, whatever they wait for: a slow question, or the
+/// rest of their own body, which may never come.
+pub(super) async fn last_words(request: Request, next: Next) -> Response {
+    let protocol = Protocol::of(request.headers());
+    let Some(closing) = request.extensions().get::<Closing>().cloned() else { return next.run(request).await };
+    let response = tokio::select! {
+        biased;
+        response = next.run(request) => response,
+        () = closing.over() => return protocol.respond(&Failure::shutting_down()),
+    };
+    let end = closing.over.cancelled_owned();
+    response.map(|inner| {
+        Body::new(Until::<WaitForCancellationFutureOwned>::new(inner, end, protocol, Failure::shutting_down()))
+    })
 }
 
 pub(super) async fn layer(request: Request, next: Next) -> Response {

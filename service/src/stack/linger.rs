@@ -19,7 +19,9 @@ use http::Version;
 use http::header::EXPECT;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+
+use super::Closing;
 
 /// How much of a body nobody wants is still read: a client that has not noticed by then is not reading.
 const BYTES_MAX: u64 = 64 << 20;
@@ -27,18 +29,23 @@ const BYTES_MAX: u64 = 64 << 20;
 /// How long. Below the time a drain has.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
+/// How long once the server is about to end.
+const LAST_TIME_MAX: Duration = Duration::from_millis(200);
+
 pub(super) async fn layer(request: Request, next: Next) -> Response {
     let knows_resets = request.version() >= Version::HTTP_2 && crate::http::is_grpc(request.headers());
     // Who waits to be asked for the body sends none when refused.
     if knows_resets || request.headers().contains_key(EXPECT) {
         return next.run(request).await;
     }
-    next.run(request.map(|inner| Body::new(Lingering { inner }))).await
+    let closing = request.extensions().get::<Closing>().cloned();
+    next.run(request.map(|inner| Body::new(Lingering { inner, closing }))).await
 }
 
 /// A body that is read on when it is dropped before its end.
 struct Lingering {
     inner: Body,
+    closing: Option<Closing>,
 }
 
 // === impl Lingering ===
@@ -48,7 +55,20 @@ impl Drop for Lingering {
         if !self.inner.is_end_stream() {
             let rest = std::mem::take(&mut self.inner);
             // It ends by itself, soon, and nobody waits for it but the connection it reads.
-            tokio::spawn(timeout(TIME_MAX, discard(rest)));
+            let closing = self.closing.take();
+            tokio::spawn(async move {
+                let over = async {
+                    match closing {
+                        Some(closing) => closing.over().await,
+                        None => std::future::pending().await,
+                    }
+                    sleep(LAST_TIME_MAX).await;
+                };
+                tokio::select! {
+                    _ = timeout(TIME_MAX, discard(rest)) => {}
+                    () = over => {}
+                }
+            });
         }
     }
 }

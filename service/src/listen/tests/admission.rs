@@ -64,9 +64,7 @@ async fn the_answer_is_a_head_and_does_not_wait_for_a_body_that_is_slow() {
     server.full.store(true, Ordering::SeqCst);
     let call = Request::post(PUSH_PROFILE).version(Version::HTTP_2).header("content-type", "application/grpc");
     let call = call.header("x-request-id", "mine-1");
-    let slow = http_body_util::StreamBody::new(futures::stream::pending::<
-        Result<http_body::Frame<bytes::Bytes>, io::Error>,
-    >());
+    let slow = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, io::Error>>());
     let slow = http_body_util::BodyExt::boxed_unsync(slow);
     let answer =
         tokio::time::timeout(PATIENCE, server.try_send(call, slow)).await.expect("in time").expect("an answer");

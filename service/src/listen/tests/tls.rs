@@ -239,7 +239,7 @@ async fn large_bodies_pass() {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.expect("HTTP/1.1");
     tokio::spawn(connection);
-    let body = bytes::Bytes::from((0..4_000_000_u32).map(|byte| byte as u8).collect::<Vec<_>>());
+    let body = Bytes::from((0..4_000_000_u32).map(|byte| byte as u8).collect::<Vec<_>>());
     let request = Request::post("/echo").header("host", "a").body(Full::new(body.clone())).expect("a request");
     let response = sender.send_request(request).await.expect("an answer");
     let echoed = http_body_util::BodyExt::collect(response.into_body()).await.expect("a body").to_bytes();
