@@ -215,9 +215,10 @@ const QUERIER: &str = "querier/tests/questions/snapshots";
 const PUSHES: &str = "Pushed whole on a stream (`Push`), in chunks on a stream, by a call (`PushProfile`), and over HTTP (`POST /api/v1/profiles`).";
 
 /// Each golden file, the heading of its table, and by which ways it was asked.
-const REFUSALS: [(&str, &str, &str, &str); 14] = [
+const REFUSALS: [(&str, &str, &str, &str); 15] = [
     (INGESTER, "bytes_of_profiles", "The bytes of a profile", PUSHES),
     (INGESTER, "limits", "Sizes", "Pushed likewise, with limits as small as the rows say."),
+    (INGESTER, "retention", "What retention would delete", PUSHES),
     (INGESTER, "names", "Names, labels, ids, tenants", PUSHES),
     (INGESTER, "ids", "Ids that come again", PUSHES),
     (INGESTER, "streams", "Streams", "`Push` alone. After each the same stream takes a good profile."),

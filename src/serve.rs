@@ -84,6 +84,7 @@ impl Args {
         problems.extend(self.maintenance.problems());
         problems.extend(self.querier.problems());
         problems.extend(self.server.problems(self.listen));
+        problems.extend(self.telemetry.problems());
         problems.extend(not_within("self-profile-period", self.self_profile_period, PERIOD_MIN, PERIOD_MAX));
         problems
     }
@@ -144,7 +145,8 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
     let store_options = StoreOptions { metrics: store.metrics().clone(), ..StoreOptions::default() };
     let writer = Some(store.writer().clone());
     maintenance::spawn(args.storage.clone(), store_options, writer, &args.maintenance, &metrics, stop.clone());
-    let ingester = afterglow_ingester::build(&args.ingester, &args.server.limits, store.clone(), &metrics);
+    let retention = args.maintenance.retention.policy();
+    let ingester = afterglow_ingester::build(&args.ingester, &args.server.limits, retention, store.clone(), &metrics);
     let querier = afterglow_querier::build(&args.querier, store, &metrics);
     querier.set_retention(args.maintenance.retention.options().retention);
     let drain = args.server.drain.clone();

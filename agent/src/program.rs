@@ -160,6 +160,7 @@ impl config::Settings for Settings {
         if let Some(address) = self.listen(&file) {
             problems.extend(self.port().problems(address));
         }
+        problems.extend(self.telemetry.problems());
         problems
     }
 

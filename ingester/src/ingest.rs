@@ -21,6 +21,7 @@ use afterglow_service::telemetry::Place;
 use afterglow_service::{Failure, Kind};
 use afterglow_store::clock::{self, Clock, Random};
 use afterglow_store::paths::TenantId;
+use afterglow_store::retention::Policy;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
@@ -129,6 +130,8 @@ pub(crate) struct Options {
     pub(crate) time_window: TimeWindow,
     /// How long a sender may stop in the middle of a profile.
     pub(crate) stall_timeout: Duration,
+    /// How long profiles are kept: what is older already is not taken.
+    pub(crate) retention: Policy,
     /// How much a tenant may send.
     pub(crate) rates: Rates,
     /// The time between two ticks of group commit.

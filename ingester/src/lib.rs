@@ -20,6 +20,7 @@ use afterglow_service::Metrics;
 use afterglow_service::health::Part;
 use afterglow_service::listen::{Admission, Drain, Limits};
 use afterglow_store::Store;
+use afterglow_store::retention::Policy;
 use afterglow_store::watch::Need;
 use axum::Router;
 use tokio_util::sync::CancellationToken;
@@ -66,19 +67,32 @@ pub struct Drained {
 }
 
 /// Builds an ingester over `store`, whose clock and chance it shares; `server` are the limits of the server that will
-/// mount it. Call it once for a registry of metrics.
-pub fn build(config: &Config, server: &Limits, store: Store, metrics: &Metrics) -> Ingester {
-    assemble(config, server, store, Pool::of_cores(), metrics)
+/// mount it, `retention` is what the bucket's maintenance keeps. Call it once for a registry of metrics.
+pub fn build(config: &Config, server: &Limits, retention: Policy, store: Store, metrics: &Metrics) -> Ingester {
+    assemble(config, server, retention, store, Pool::of_cores(), metrics)
 }
 
 /// Builds an ingester as [`build`] does whose work is done by whoever polls it, on no thread of its own: for simulations on one
 /// thread, where a seed decides what happens when.
 #[cfg(feature = "testing")]
-pub fn build_without_threads(config: &Config, server: &Limits, store: Store, metrics: &Metrics) -> Ingester {
-    assemble(config, server, store, Pool::here(), metrics)
+pub fn build_without_threads(
+    config: &Config,
+    server: &Limits,
+    retention: Policy,
+    store: Store,
+    metrics: &Metrics,
+) -> Ingester {
+    assemble(config, server, retention, store, Pool::here(), metrics)
 }
 
-fn assemble(config: &Config, server: &Limits, store: Store, pool: Pool, metrics: &Metrics) -> Ingester {
+fn assemble(
+    config: &Config,
+    server: &Limits,
+    retention: Policy,
+    store: Store,
+    pool: Pool,
+    metrics: &Metrics,
+) -> Ingester {
     let (clock, random) = (Arc::clone(store.clock()), Arc::clone(store.random()));
     let budget = Budget::new(config.memory_budget().bytes(), Arc::clone(&random));
     let (ingest_metrics, commit_metrics) = metrics.register(|registry| {
@@ -93,6 +107,7 @@ fn assemble(config: &Config, server: &Limits, store: Store, pool: Pool, metrics:
         limits: config.limits.of_profiles(server.body_bytes_max),
         time_window: config.limits.time_window(),
         stall_timeout: config.limits.stall_timeout,
+        retention,
         rates: config.tenants.rates(),
         flush_interval: config.flush_interval,
     };

@@ -42,7 +42,8 @@ pub struct Config {
 #[derive(clap::Args, Clone, Debug)]
 #[group(skip)]
 pub struct Retention {
-    /// Age beyond which profiles are deleted, with their day; 0s for never
+    /// Age beyond which profiles are deleted, with their day, and beyond which none is taken; 0s for never. To be told to ingesters that do
+    /// not maintain, too
     #[arg(id = "retention.max-age", long = "retention.max-age", value_name = "DURATION", default_value = "30d", value_parser = humantime::parse_duration)]
     pub age_max: Duration,
     /// Bytes in the bucket beyond which the oldest days are deleted, for each tenant
@@ -83,7 +84,8 @@ impl Retention {
         Options { retention: self.policy(), ..Options::default() }
     }
 
-    fn policy(&self) -> Policy {
+    /// Returns how long which profiles are kept.
+    pub fn policy(&self) -> Policy {
         Policy {
             age_max: (!self.age_max.is_zero()).then_some(self.age_max),
             rules: self.rules.clone(),

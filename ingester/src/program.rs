@@ -64,6 +64,7 @@ impl config::Settings for Settings {
         let mut problems = self.ingester.problems();
         problems.extend(self.maintenance.problems());
         problems.extend(self.server.problems(self.listen));
+        problems.extend(self.telemetry.problems());
         if self.roles.is_empty() {
             problems.push("roles is empty: there is nothing to do".to_owned());
         }
@@ -155,7 +156,8 @@ async fn serve(
         let url = settings.storage.clone();
         maintenance::spawn(url, options, writer, &settings.maintenance, &metrics, stop.clone());
     }
-    let ingester = crate::build(&settings.ingester, &settings.server.limits, store, &metrics);
+    let retention = settings.maintenance.retention.policy();
+    let ingester = crate::build(&settings.ingester, &settings.server.limits, retention, store, &metrics);
     let drain = settings.server.drain.clone();
     let mut server = Server::new(PROGRAM, settings.server, health, metrics);
     if ingests {

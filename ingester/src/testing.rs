@@ -56,8 +56,8 @@ impl Harness {
         };
         let store = Store::new(Arc::new(faulty.clone()), "faulty".to_owned(), options);
         let metrics = Metrics::new(Program::new("test"));
-        let ingester =
-            crate::assemble(&settings.ingester, &settings.server.limits, store, Pool::new(threads), &metrics);
+        let (limits, retention) = (&settings.server.limits, settings.maintenance.retention.policy());
+        let ingester = crate::assemble(&settings.ingester, limits, retention, store, Pool::new(threads), &metrics);
         let ingest = ingester.ingest.clone();
         let health = Health::new();
         let watch = Some(ingester.watch(Need::Answers, health.part("storage")).boxed());

@@ -333,6 +333,28 @@ async fn names() {
     table.check("names");
 }
 
+/// What retention would delete at once is not acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention() {
+    let flags = ["--flush-interval=5ms", "--retention.max-age=7d", "--retention.rule={service=\"batch\"}=2d"];
+    let kept_longer = ["--limits.max-age=0s", "--retention.rule={service=\"batch\"}=60d"];
+    let server = TestServer::start(&[&flags[..], &kept_longer[..1]].concat()).await;
+    let days_ago = |days: u64| [good(1), number(pprof::TIME, NOW_NANOS as u64 - days * 86_400_000_000_000)].concat();
+    let of = |service: &str, days| {
+        let mut push = Push::new(days_ago(days));
+        push.labels = vec![("service".to_owned(), service.to_owned())];
+        push
+    };
+    let mut table = Table::default();
+    table.row(&server, "6 days old, kept for 7", of("api", 6)).await;
+    table.row(&server, "8 days old, kept for 7", of("api", 8)).await;
+    table.row(&server, "1 day old, of a service that is kept for 2", of("batch", 1)).await;
+    table.row(&server, "6 days old, of a service that is kept for 2", of("batch", 6)).await;
+    let server = TestServer::start(&[&flags[..1], &kept_longer].concat()).await;
+    table.row(&server, "31 days old, of a service that is kept for 60", of("batch", 31)).await;
+    table.check("retention");
+}
+
 /// Ids that come again. Each way has ids of its own, else they would be each other's retries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids() {

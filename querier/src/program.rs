@@ -54,7 +54,7 @@ Examples:
 
 impl config::Settings for Settings {
     fn problems(&self) -> Vec<String> {
-        [self.querier.problems(), self.server.problems(self.listen)].concat()
+        [self.querier.problems(), self.server.problems(self.listen), self.telemetry.problems()].concat()
     }
 }
 

@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use afterglow_profile::Selector;
+use afterglow_profile::{Labels, ProfileType, Selector};
 
 use crate::Store;
 use crate::block::{Block, Input, Row};
@@ -43,6 +43,14 @@ impl Default for Policy {
     /// Keeps everything for 30 days.
     fn default() -> Self {
         Self { age_max: Some(Duration::from_secs(30 * 24 * 3_600)), rules: Vec::new(), bytes_max: None }
+    }
+}
+
+impl Policy {
+    /// Returns how old a profile of this type with these labels becomes; none for ever.
+    pub fn age_of(&self, labels: &Labels, profile_type: &ProfileType) -> Option<Duration> {
+        let rule = self.rules.iter().find(|rule| rule.selector.matches(labels, profile_type));
+        rule.map_or(self.age_max, |rule| Some(rule.age_max))
     }
 }
 
@@ -227,8 +235,7 @@ impl Retention {
     /// Returns how old the profiles of each series become, in nanoseconds; none for ever.
     fn ages(&self, dataset: &crate::block::Dataset) -> Vec<Option<i64>> {
         let age = |labels| {
-            let rule = self.policy.rules.iter().find(|rule| rule.selector.matches(labels, dataset.profile_type()));
-            let age = rule.map_or(self.policy.age_max, |rule| Some(rule.age_max))?;
+            let age = self.policy.age_of(labels, dataset.profile_type())?;
             Some(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX))
         };
         dataset.series().iter().map(age).collect()

@@ -120,6 +120,13 @@ def test_the_maintainer_takes_over_from_the_ingesters(rendered: dict) -> None:
     assert "--roles=ingest,maintain" in pods(rendered["small"])["glow-afterglow-ingester"]["containers"][0]["args"]
 
 
+def test_ingesters_take_nothing_that_the_maintainer_would_delete(rendered: dict) -> None:
+    specs = pods(rendered["everything"])
+    ingester, maintainer = (specs[f"glow-{name}"]["containers"][0] for name in ("ingester", "maintainer"))
+    kept = [arg for arg in maintainer["args"] if arg.startswith("--retention.")]
+    assert len(kept) == 3 and [arg for arg in ingester["args"] if arg.startswith("--retention.")] == kept
+
+
 def test_there_is_never_a_second_agent(rendered: dict) -> None:
     (agent,) = [parsed for parsed in rendered["everything"] if parsed["metadata"]["name"] == "glow-agent" and parsed["kind"] == "Deployment"]
     assert agent["spec"]["replicas"] == 1

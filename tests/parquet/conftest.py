@@ -45,7 +45,8 @@ def run(*args):
 def serving(role, folder, *more):
     """A tier over a folder. Maintenance is left out: it would change what a test looks at."""
     log = Path(folder) / f"{role}.log"
-    environment = {**os.environ, "AFTERGLOW_LIMITS_MAX_AGE": "0s", "AFTERGLOW_LOG_FORMAT": "json"}
+    any_age = {"AFTERGLOW_LIMITS_MAX_AGE": "0s", "AFTERGLOW_RETENTION_MAX_AGE": "0s"}
+    environment = {**os.environ, **any_age, "AFTERGLOW_LOG_FORMAT": "json"}
     command = [PROGRAM, role, *more, "--listen", "127.0.0.1:0", "--storage", f"file://{folder}/data"]
     with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
         try:

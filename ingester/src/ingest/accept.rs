@@ -76,12 +76,14 @@ impl Work {
             Err(error) => return refuse(claim, profile_failure(&error)),
         };
         let when = When::of(&profile, time_nanos, duration_nanos, now_nanos);
-        if let Err(failure) = options.time_window.check(when.time_nanos, now_nanos) {
+        let profile_type = checked.profile_type.unwrap_or_else(|| ProfileType::detect(&profile));
+        let kept = options.retention.age_of(&checked.labels, &profile_type);
+        if let Err(failure) = options.time_window.check(when.time_nanos, now_nanos, kept) {
             return refuse(claim, failure);
         }
         let meta = ProfileMeta {
             id: claim.id(),
-            profile_type: checked.profile_type.unwrap_or_else(|| ProfileType::detect(&profile)),
+            profile_type,
             labels: checked.labels,
             time_nanos: when.time_nanos,
             duration_nanos: when.duration_nanos,
@@ -138,16 +140,22 @@ impl When {
 // === impl TimeWindow ===
 
 impl TimeWindow {
-    /// Checks the time of a profile that arrives now.
-    fn check(&self, time_nanos: i64, now_nanos: i64) -> Result<(), Failure> {
+    /// Checks the time of a profile that arrives now and that retention keeps for so long: what it would delete at once is not
+    /// acknowledged.
+    fn check(&self, time_nanos: i64, now_nanos: i64, kept: Option<Duration>) -> Result<(), Failure> {
         let nanos = |distance: Duration| i64::try_from(distance.as_nanos()).unwrap_or(i64::MAX);
-        let first = self.past.map_or(i64::MIN, |past| now_nanos.saturating_sub(nanos(past)));
+        let (past, setting) = match (self.past, kept) {
+            (Some(past), Some(kept)) if kept < past => (Some(kept), "--retention.max-age, --retention.rule"),
+            (None, Some(kept)) => (Some(kept), "--retention.max-age, --retention.rule"),
+            (past, _) => (past, "--limits.max-age"),
+        };
+        let first = past.map_or(i64::MIN, |past| now_nanos.saturating_sub(nanos(past)));
         let last = now_nanos.saturating_add(nanos(self.future));
         if (first..=last).contains(&time_nanos) {
             return Ok(());
         }
         Err(Failure::invalid(format!(
-            "profile time {} is outside [{}, {}]; check the clock of the host (--limits.max-age, --limits.max-future)",
+            "profile time {} is outside [{}, {}]; check the clock of the host ({setting}, --limits.max-future)",
             time::format(time_nanos),
             time::format(first),
             time::format(last)
@@ -191,17 +199,36 @@ mod tests {
         let window = TimeWindow { past: Some(day), future: day };
         let day = 24 * 3600 * SECOND;
         for good in [NOW - day, NOW, NOW + day] {
-            assert_eq!(window.check(good, NOW), Ok(()));
+            assert_eq!(window.check(good, NOW, None), Ok(()));
         }
         for bad in [i64::MIN, NOW - day - 1, NOW + day + 1, i64::MAX] {
-            window.check(bad, NOW).expect_err("outside");
+            window.check(bad, NOW, None).expect_err("outside");
         }
-        let failure = window.check(NOW - 2 * day, NOW).expect_err("outside");
+        let failure = window.check(NOW - 2 * day, NOW, None).expect_err("outside");
         assert_eq!(
             failure.message(),
             "profile time 2026-11-22T22:23:20Z is outside [2026-11-23T22:23:20Z, 2026-11-25T22:23:20Z]; check the clock of the host (--limits.max-age, --limits.max-future)"
         );
-        assert_eq!(TimeWindow { past: None, ..window }.check(1, NOW), Ok(()));
+        assert_eq!(TimeWindow { past: None, ..window }.check(1, NOW, None), Ok(()));
+    }
+
+    /// Goal: what retention would delete is refused, by the shorter of the two ages, and the setting that it is about is named.
+    #[test]
+    fn nothing_is_taken_that_retention_deletes() {
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+        let day = 24 * 3600 * SECOND;
+        let window = TimeWindow { past: Some(days(30)), future: days(1) };
+        let for_ever = TimeWindow { past: None, ..window.clone() };
+        for (window, kept, first, setting) in [
+            (&window, Some(days(7)), 7, "(--retention.max-age, --retention.rule, "),
+            (&window, Some(days(90)), 30, "(--limits.max-age, "),
+            (&window, None, 30, "(--limits.max-age, "),
+            (&for_ever, Some(days(7)), 7, "(--retention.max-age, --retention.rule, "),
+        ] {
+            assert_eq!(window.check(NOW - first * day, NOW, kept), Ok(()), "{kept:?}");
+            let failure = window.check(NOW - first * day - 1, NOW, kept).expect_err("too old");
+            assert!(failure.message().contains(setting), "{failure:?}");
+        }
     }
 
     /// Goal: the hint of gzip is believed between the length of the body and the limit of inflating.

@@ -76,8 +76,8 @@ impl TestServer {
             ..StoreOptions::default()
         };
         let objects = Store::new(Arc::new(faulty.clone()), "faulty".to_owned(), options);
-        let limits = &settings.server.limits;
-        let ingester = afterglow_ingester::build(&settings.ingester, limits, objects.clone(), &metrics);
+        let (limits, retention) = (&settings.server.limits, settings.maintenance.retention.policy());
+        let ingester = afterglow_ingester::build(&settings.ingester, limits, retention, objects.clone(), &metrics);
         let server = Server::new(program, settings.server.clone(), Health::new(), metrics.clone())
             .grpc(Role::Write, ingester.grpc())
             .admission(afterglow_ingester::PUSH_PROFILE, ingester.admission())

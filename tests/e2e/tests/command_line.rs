@@ -94,7 +94,7 @@ fn a_push_is_not_cancelled_and_an_empty_search_says_where_it_looked() {
     let server = Program::start(
         "afterglow",
         &["serve", "--no-self-profile", "--storage", &storage],
-        &[("AFTERGLOW_LIMITS_MAX_AGE", "0s")],
+        &[("AFTERGLOW_LIMITS_MAX_AGE", "0s"), ("AFTERGLOW_RETENTION_MAX_AGE", "0s")],
     );
     let profile = &real_profiles()[0];
     let path = profile.path.to_str().expect("a UTF-8 path");
@@ -114,7 +114,7 @@ fn a_push_is_not_cancelled_and_an_empty_search_says_where_it_looked() {
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let storage = format!("file://{}", folder.path().display());
-    let env = [("AFTERGLOW_LIMITS_MAX_AGE", "0s")];
+    let env = [("AFTERGLOW_LIMITS_MAX_AGE", "0s"), ("AFTERGLOW_RETENTION_MAX_AGE", "0s")];
     let server = Program::start("afterglow", &["serve", "--no-self-profile", "--storage", &storage], &env);
     let path = real_profiles()[0].path.display().to_string();
     client(&["push", &path, "--service", "api", "--type", "cpu"], &server.url());

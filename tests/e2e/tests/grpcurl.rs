@@ -7,11 +7,11 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 /// Accepts profiles of any age: the real ones were taken when they were taken.
-const ANY_AGE: (&str, &str) = ("AFTERGLOW_LIMITS_MAX_AGE", "0s");
+const ANY_AGE: [(&str, &str); 2] = [("AFTERGLOW_LIMITS_MAX_AGE", "0s"), ("AFTERGLOW_RETENTION_MAX_AGE", "0s")];
 
 fn serve(folder: &std::path::Path) -> Program {
     let storage = format!("file://{}", folder.display());
-    Program::start("afterglow", &["serve", "--no-self-profile", "--storage", &storage], &[ANY_AGE])
+    Program::start("afterglow", &["serve", "--no-self-profile", "--storage", &storage], &ANY_AGE)
 }
 
 /// Runs grpcurl and returns what it prints.

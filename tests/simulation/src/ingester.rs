@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use afterglow_ingester::Settings;
 use afterglow_proto::v1::{PushProfileResponse, PushResponse};
 use afterglow_service::{Metrics, Program};
+use afterglow_store::retention::Policy;
 use clap::Parser;
 use futures::future::LocalBoxFuture;
 use prost::Message;
@@ -47,7 +48,10 @@ impl Process for Ingester {
             let Life { store, stop, .. } = life;
             let metrics = Metrics::new(Program::new("simulation"));
             let Settings { ingester: config, server, .. } = &*SETTINGS;
-            let ingester = afterglow_ingester::build_without_threads(config, &server.limits, store, &metrics);
+            // What is too old when it comes is a profile's own matter; here retention meets what was acknowledged.
+            let retention = Policy { age_max: None, ..Policy::default() };
+            let ingester =
+                afterglow_ingester::build_without_threads(config, &server.limits, retention, store, &metrics);
             let calls = network.listen(port);
             let service = ingester.grpc();
             let inspect = |path: &str, message: &[u8]| match answer(path, message) {
