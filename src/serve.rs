@@ -6,33 +6,20 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use afterglow_agent::connect::Connector;
 use afterglow_agent::debug::SelfProfiles;
-use afterglow_agent::{Profiler, ProfilerBuilder};
+use afterglow_agent::itself::{self, Itself};
 use afterglow_ingester::maintenance;
 use afterglow_service::access::Role;
 use afterglow_service::causes::Causes;
-use afterglow_service::config::{Secret, not_within};
 use afterglow_service::health::Part;
-use afterglow_service::listen::{self, Door, Server};
+use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, config, shutdown, telemetry};
 use afterglow_store::watch::Need;
 use afterglow_store::{StorageUrl, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
 const PROGRAM: Program = Program::new("afterglow");
-
-/// The service under which the process's own profiles are stored.
-const OWN_SERVICE: &str = "afterglow";
-
-/// What stands for the process in the addresses of its own requests; nobody looks it up.
-const OWN_ADDRESS: &str = "http://localhost";
-
-/// The bounds of the time between two of its own profiles: below, symbols would take more than the samples.
-const PERIOD_MIN: Duration = Duration::from_secs(1);
-const PERIOD_MAX: Duration = Duration::from_secs(3600);
 
 /// Runs ingester and querier in one process on one port
 ///
@@ -49,12 +36,9 @@ pub(crate) struct Args {
     /// Address to listen on, for gRPC and HTTP alike
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4100")]
     listen: SocketAddr,
-    /// Does not profile this process
-    #[arg(long)]
-    no_self_profile: bool,
-    /// Time between two of its own profiles of a type
-    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = humantime::parse_duration)]
-    self_profile_period: Duration,
+    /// Whether it profiles itself.
+    #[command(flatten)]
+    itself: itself::Options,
     /// How profiles are taken and committed.
     #[command(flatten)]
     ingester: afterglow_ingester::Config,
@@ -85,7 +69,7 @@ impl Args {
         problems.extend(self.querier.problems());
         problems.extend(self.server.problems(self.listen));
         problems.extend(self.telemetry.problems());
-        problems.extend(not_within("self-profile-period", self.self_profile_period, PERIOD_MIN, PERIOD_MAX));
+        problems.extend(self.itself.problems());
         problems
     }
 }
@@ -151,7 +135,7 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
     querier.set_retention(args.maintenance.retention.options().retention);
     let drain = args.server.drain.clone();
     let scheme = if args.server.tls.is_on() { "https" } else { "http" };
-    let mut server = Server::new(PROGRAM, args.server, health, metrics)
+    let mut server = Server::new(PROGRAM, args.server, health.clone(), metrics)
         .grpc(Role::Write, ingester.grpc())
         .admission(afterglow_ingester::PUSH_PROFILE, ingester.admission())
         .grpc(Role::Read, querier.grpc())
@@ -166,18 +150,8 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
 
     // The profiler ends first, so that its last window still finds the port open.
     let stop_serving = CancellationToken::new();
-    let profiler = if args.no_self_profile {
-        None
-    } else {
-        Some(profile_itself(server.door(), server.own_token(OWN_SERVICE), args.self_profile_period)?)
-    };
-    let profiled = async {
-        stop.cancelled().await;
-        if let Some(profiler) = profiler {
-            profiler.stop().await;
-        }
-        stop_serving.cancel();
-    };
+    let itself = Itself::by_door(&args.itself, PROGRAM, &mut server)?;
+    let profiled = itself.end_first(&stop, &health, &stop_serving);
     let served = async {
         let served = server.run(listener, stop_serving.clone()).await;
         // A server that could not begin must not leave the rest waiting for a signal.
@@ -192,26 +166,6 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
     };
     served?;
     Ok(())
-}
-
-/// Starts to profile this process; its profiles go to itself.
-fn profile_itself(
-    door: Door,
-    token: Option<Secret>,
-    period: Duration,
-) -> Result<Profiler, afterglow_agent::profiler::Error> {
-    let connector = Connector::new(move || {
-        let door = door.clone();
-        async move { door.open().await }
-    });
-    let mut builder = ProfilerBuilder::new(OWN_ADDRESS, OWN_SERVICE)
-        .label("version", PROGRAM.version)
-        .period(period)
-        .connector(connector);
-    if let Some(token) = token {
-        builder = builder.token(token.reveal());
-    }
-    builder.start()
 }
 
 /// Returns an address by which this machine reaches what listens on `address`.

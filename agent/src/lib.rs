@@ -3,7 +3,8 @@
 //! - [`connect`]: how a client reaches a server.
 //! - [`upload`]: [`Client`] pushes profiles over one gRPC stream, with retries under the same id and bounded memory.
 //! - [`profiler`] (feature `profiler`): profiles of the program itself, continuously or on demand.
-//! - [`scrape`], [`program`], [`debug`] (feature `scraper`): the agent that scrapes pprof endpoints, and what servers show of themselves.
+//! - [`scrape`], [`program`] (feature `scraper`): the agent that scrapes pprof endpoints.
+//! - [`debug`], [`itself`] (feature `scraper`): what servers show of themselves, and what they push of themselves.
 //!
 //! ```no_run
 //! # async fn start() -> Result<(), afterglow_agent::profiler::Error> {
@@ -21,6 +22,8 @@
 pub mod connect;
 #[cfg(feature = "scraper")]
 pub mod debug;
+#[cfg(feature = "scraper")]
+pub mod itself;
 #[cfg(feature = "profiler")]
 pub mod profiler;
 #[cfg(feature = "scraper")]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use afterglow_agent::itself::{self, Elsewhere, Itself};
 use afterglow_service::causes::Causes;
 use afterglow_service::config;
 use afterglow_service::debug::Profiles;
@@ -24,6 +25,8 @@ use crate::maintenance;
 #[command(name = "afterglow-ingester", version, after_help = EXAMPLES)]
 // Behind a load balancer, which needs a moment to notice.
 #[command(mut_arg("delay", |delay| delay.default_value("5s")))]
+// Each of its own profiles may be a PUT that nobody else needs.
+#[command(mut_arg("self_profile_period", |period| period.default_value("1m")))]
 pub struct Settings {
     /// Where profiles are kept: file:///var/lib/afterglow, s3://bucket/prefix, gs://bucket, az://container
     #[arg(long, value_name = "URL")]
@@ -40,6 +43,12 @@ pub struct Settings {
     /// How the bucket is maintained.
     #[command(flatten)]
     pub maintenance: maintenance::Config,
+    /// Whether it profiles itself.
+    #[command(flatten)]
+    pub itself: itself::Options,
+    /// Where its own profiles go.
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
     /// What the server takes on.
     #[command(flatten)]
     pub server: listen::Options,
@@ -64,6 +73,8 @@ impl config::Settings for Settings {
         let mut problems = self.ingester.problems();
         problems.extend(self.maintenance.problems());
         problems.extend(self.server.problems(self.listen));
+        problems.extend(self.itself.problems());
+        problems.extend(self.elsewhere.problems());
         problems.extend(self.telemetry.problems());
         if self.roles.is_empty() {
             problems.push("roles is empty: there is nothing to do".to_owned());
@@ -87,10 +98,16 @@ pub enum Error {
     /// The system does not let signals be awaited.
     #[error("cannot await signals")]
     Signals(#[from] std::io::Error),
+    /// It cannot profile itself.
+    #[error("cannot profile itself")]
+    Profiler(#[from] afterglow_agent::profiler::Error),
 }
 
 /// What this program is called.
 pub const PROGRAM: Program = Program::new("afterglow-ingester");
+
+/// What its own profiles are called where it only maintains.
+const MAINTAINER: Program = Program::new("afterglow-maintainer");
 
 /// Runs an ingester until SIGTERM or SIGINT, then drains; `profiles`, if any, take profiles of this process for
 /// `/debug/pprof/`.
@@ -159,7 +176,7 @@ async fn serve(
     let retention = settings.maintenance.retention.policy();
     let ingester = crate::build(&settings.ingester, &settings.server.limits, retention, store, &metrics);
     let drain = settings.server.drain.clone();
-    let mut server = Server::new(PROGRAM, settings.server, health, metrics);
+    let mut server = Server::new(PROGRAM, settings.server, health.clone(), metrics);
     if ingests {
         server = server
             .grpc(access::Role::Write, ingester.grpc())
@@ -170,16 +187,24 @@ async fn serve(
         server = server.profiles(profiles);
     }
     let listener = listen::bind(settings.listen).await?;
+    let program = if ingests { PROGRAM } else { MAINTAINER };
+    let itself = if ingests && settings.elsewhere.server.is_none() {
+        Itself::by_door(&settings.itself, program, &mut server)?
+    } else {
+        Itself::elsewhere(&settings.itself, &settings.elsewhere, program)?
+    };
+    let stop_serving = CancellationToken::new();
+    let profiled = itself.end_first(&stop, &health, &stop_serving);
     let served = async {
-        let served = server.run(listener, stop.clone()).await;
+        let served = server.run(listener, stop_serving.clone()).await;
         // A server that could not begin must not leave the rest waiting for a signal.
         stop.cancel();
         served
     };
     // Until the end of the drain: what is under way may still wait for the store.
     let watched = ingester.watch(Need::Answers, storage);
-    let ran = async { tokio::join!(served, ingester.run(stop.clone(), &drain)) };
-    let (served, _) = tokio::select! {
+    let ran = async { tokio::join!(served, ingester.run(stop_serving.clone(), &drain), profiled) };
+    let (served, _, ()) = tokio::select! {
         never = watched => match never {},
         ended = ran => ended,
     };
@@ -196,7 +221,7 @@ impl Error {
             Self::Storage(error) => !error.is_passing(),
             Self::Telemetry(_) => true,
             Self::Listen(error) => error.is_bad_configuration(),
-            Self::Signals(_) => false,
+            Self::Signals(_) | Self::Profiler(_) => false,
         };
         let text = Causes(&self).to_string();
         if is_bad_configuration {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use afterglow_agent::itself::{self, Elsewhere, Itself};
 use afterglow_service::access::Role;
 use afterglow_service::causes::Causes;
 use afterglow_service::config;
@@ -23,6 +24,8 @@ use crate::config::Config;
 #[command(name = "afterglow-querier", version, after_help = EXAMPLES)]
 // Behind a load balancer, which needs a moment to notice.
 #[command(mut_arg("delay", |delay| delay.default_value("5s")))]
+// Each of its own profiles may be a PUT that nobody else needs.
+#[command(mut_arg("self_profile_period", |period| period.default_value("1m")))]
 pub struct Settings {
     /// Where profiles are kept: file:///var/lib/afterglow, s3://bucket/prefix, gs://bucket, az://container
     #[arg(long, value_name = "URL")]
@@ -33,6 +36,12 @@ pub struct Settings {
     /// How questions are answered.
     #[command(flatten)]
     pub querier: Config,
+    /// Whether it profiles itself.
+    #[command(flatten)]
+    pub itself: itself::Options,
+    /// Where its own profiles go.
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
     /// What the server takes on.
     #[command(flatten)]
     pub server: listen::Options,
@@ -54,7 +63,8 @@ Examples:
 
 impl config::Settings for Settings {
     fn problems(&self) -> Vec<String> {
-        [self.querier.problems(), self.server.problems(self.listen), self.telemetry.problems()].concat()
+        let own = [self.itself.problems(), self.elsewhere.problems()].concat();
+        [self.querier.problems(), self.server.problems(self.listen), own, self.telemetry.problems()].concat()
     }
 }
 
@@ -79,6 +89,9 @@ pub enum Error {
     /// The system does not let signals be awaited.
     #[error("cannot await signals")]
     Signals(#[from] std::io::Error),
+    /// It cannot profile itself.
+    #[error("cannot profile itself")]
+    Profiler(#[from] afterglow_agent::profiler::Error),
 }
 
 /// What this program is called.
@@ -150,7 +163,7 @@ async fn serve(
         }
     };
     let querier = crate::build(&settings.querier, store, &metrics);
-    let mut server = Server::new(PROGRAM, settings.server, health, metrics)
+    let mut server = Server::new(PROGRAM, settings.server, health.clone(), metrics)
         .grpc(Role::Read, querier.grpc())
         .grpc(Role::Read, querier.shares())
         .http(Role::Read, querier.routes())
@@ -159,10 +172,20 @@ async fn serve(
         server = server.profiles(profiles);
     }
     let listener = listen::bind(settings.listen).await?;
-    tokio::select! {
+    let itself = Itself::elsewhere(&settings.itself, &settings.elsewhere, PROGRAM)?;
+    let stop_serving = CancellationToken::new();
+    let profiled = itself.end_first(&stop, &health, &stop_serving);
+    let served = async {
+        let served = server.run(listener, stop_serving.clone()).await;
+        // A server that could not begin must not leave the rest waiting for a signal.
+        stop.cancel();
+        served
+    };
+    let (served, ()) = tokio::select! {
         never = watched => match never {},
-        served = server.run(listener, stop) => drop(served?),
-    }
+        ended = async { tokio::join!(served, profiled) } => ended,
+    };
+    served?;
     Ok(())
 }
 
@@ -175,7 +198,7 @@ impl Error {
             Self::Storage(error) => !error.is_passing(),
             Self::Telemetry(_) | Self::NoFolder { .. } => true,
             Self::Listen(error) => error.is_bad_configuration(),
-            Self::Signals(_) => false,
+            Self::Signals(_) | Self::Profiler(_) => false,
         };
         let text = Causes(&self).to_string();
         if is_bad_configuration {

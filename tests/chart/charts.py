@@ -30,9 +30,9 @@ def value_files(name: str) -> list[object]:
     return [arg for file in [*files, HERE / f"values/{name}.yaml"] for arg in ("-f", file)]
 
 
-def render(name: str) -> str:
-    """Returns what a set of values renders to, as text."""
-    done = run("helm", "template", "glow", CHART, "--namespace", "profiles", *value_files(name))
+def render(name: str, *more: str) -> str:
+    """Returns what a set of values renders to, as text; `more` are arguments for helm."""
+    done = run("helm", "template", "glow", CHART, "--namespace", "profiles", *value_files(name), *more)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -127,6 +127,25 @@ def test_ingesters_take_nothing_that_the_maintainer_would_delete(rendered: dict)
     assert len(kept) == 3 and [arg for arg in ingester["args"] if arg.startswith("--retention.")] == kept
 
 
+def test_pods_push_profiles_of_themselves_unless_the_agent_scrapes_them(rendered: dict) -> None:
+    def flags(spec: dict) -> list[str]:
+        return [arg for arg in spec["containers"][0]["args"] if "self-profile" in arg]
+
+    assert flags(pods(rendered["everything"])["glow-querier"]) == ["--no-self-profile"]
+    assert flags(pods(rendered["small"])["glow-afterglow-ingester"]) == []
+    assert flags(pods(rendered["small"])["glow-afterglow-querier"]) == ["--self-profile.server=http://glow-afterglow-ingester:4100"]
+    specs = pods(objects(render("ha", "--set", "agent.enabled=false,auth.enabled=true,auth.existingSecret=tokens")))
+    for name in ("maintainer", "querier"):
+        spec = specs[f"glow-afterglow-{name}"]
+        assert "--self-profile.server=https://glow-afterglow-ingester:4100" in flags(spec)
+        assert {f"--self-profile.{file}" for file in ("ca-file", "cert-file", "key-file")} <= {flag.split("=")[0] for flag in flags(spec)}
+        (container,) = spec["containers"]
+        (token,) = [variable for variable in container["env"] if variable["name"] == "AFTERGLOW_SELF_PROFILE_TOKEN"]
+        assert token["valueFrom"]["secretKeyRef"]["key"] == "agent.token"
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert {"/etc/ssl/afterglow", "/etc/ssl/afterglow-client", "/tmp"} <= mounts
+
+
 def test_there_is_never_a_second_agent(rendered: dict) -> None:
     (agent,) = [parsed for parsed in rendered["everything"] if parsed["metadata"]["name"] == "glow-agent" and parsed["kind"] == "Deployment"]
     assert agent["spec"]["replicas"] == 1

@@ -51,8 +51,13 @@ pub struct Profiler {
 impl ProfilerBuilder {
     /// Describes a profiler that sends to `server` as `service`: CPU at 100 Hz in windows of 30 s, and heap where it is available.
     pub fn new(server: impl Into<String>, service: impl Into<String>) -> Self {
+        Self::to(Target::new(server), service)
+    }
+
+    /// Describes a profiler that sends to `target` as `service`, and is otherwise as [`ProfilerBuilder::new`] has it.
+    pub fn to(target: Target, service: impl Into<String>) -> Self {
         Self {
-            target: Target::new(server),
+            target,
             labels: BTreeMap::from([("service".to_owned(), service.into())]),
             period: PERIOD,
             frequency: FREQUENCY_HZ,

@@ -70,6 +70,30 @@ bucket, and kind may be "DaemonSet".
 {{- end -}}
 {{- end -}}
 
+{{/* Whether pods push profiles of themselves: the agent scrapes them where it runs. Takes the root context. */}}
+{{- define "afterglow.profilesItself" -}}
+{{- if and .Values.selfProfile.enabled (not .Values.agent.enabled) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Flags about that; ingesters push to themselves, and the others to them. From (dict "root" $ "component" "querier"). */}}
+{{- define "afterglow.selfProfileFlags" -}}
+{{- if not (include "afterglow.profilesItself" .root) }}
+- "--no-self-profile"
+{{- else if ne .component "ingester" }}
+{{- $ingester := include "afterglow.componentName" (dict "root" .root "component" "ingester") }}
+- {{ printf "--self-profile.server=%s://%s:%v" (include "afterglow.scheme" .root) $ingester .root.Values.ingester.service.port | quote }}
+{{- if include "afterglow.tlsSecret" .root }}
+- "--self-profile.ca-file=/etc/ssl/afterglow/ca.crt"
+{{- if include "afterglow.tlsClientSecret" .root }}
+- "--self-profile.cert-file=/etc/ssl/afterglow-client/tls.crt"
+- "--self-profile.key-file=/etc/ssl/afterglow-client/tls.key"
+{{- end }}
+{{- else if .root.Values.auth.enabled }}
+- "--self-profile.token-in-clear"
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "afterglow.workload" -}}
 {{- $root := .root -}}
 {{- $values := index $root.Values .component -}}
@@ -87,7 +111,13 @@ bucket, and kind may be "DaemonSet".
 {{- $mounts = append $mounts (dict "name" "tokens" "mountPath" $tokensFolder "readOnly" true) -}}
 {{- $volumes = append $volumes (dict "name" "tokens" "secret" (dict "secretName" $tokens "defaultMode" 288 "items" $items)) -}}
 {{- end -}}
-{{- $tls := dict "root" $root "isServer" .storage "isClient" (or (not .storage) $siblings) -}}
+{{- $pushesItself := and .storage (ne .component "ingester") (include "afterglow.profilesItself" $root) -}}
+{{- if .storage -}}
+{{- /* Where the sampler of CPU time keeps its samples. */ -}}
+{{- $mounts = append $mounts (dict "name" "tmp" "mountPath" "/tmp") -}}
+{{- $volumes = append $volumes (dict "name" "tmp" "emptyDir" (dict)) -}}
+{{- end -}}
+{{- $tls := dict "root" $root "isServer" .storage "isClient" (or (not .storage) $siblings $pushesItself) -}}
 {{- $mounts = concat $mounts (include "afterglow.tlsVolumeMounts" $tls | fromYamlArray) -}}
 {{- $volumes = concat $volumes (include "afterglow.tlsVolumes" $tls | fromYamlArray) -}}
 {{- $scheme := ternary "HTTPS" "HTTP" (and .storage $root.Values.tls.enabled) -}}
@@ -163,6 +193,9 @@ spec:
             {{- with include "afterglow.tlsServerFlags" (dict "root" $root "siblings" $siblings) | trim }}
             {{- . | nindent 12 }}
             {{- end }}
+            {{- with include "afterglow.selfProfileFlags" (dict "root" $root "component" .component) | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
             {{- else }}
             {{- if $tokens }}
             - {{ printf "--auth.tokens-file=%s/tokens.toml" $tokensFolder | quote }}
@@ -184,13 +217,18 @@ spec:
             {{- end }}
           {{- $env := "" }}
           {{- if .storage }}{{ $env = include "afterglow.storageEnv" $root | trim }}{{ end }}
-          {{- if or $env .env $root.Values.otlpEndpoint $values.extraEnv }}
+          {{- if or $env .env $root.Values.otlpEndpoint $values.extraEnv (and $pushesItself $tokens) }}
           env:
             {{- with $env }}
             {{- . | nindent 12 }}
             {{- end }}
             {{- with .env }}
             {{- toYaml . | nindent 12 }}
+            {{- end }}
+            {{- if and $pushesItself $tokens }}
+            - name: AFTERGLOW_SELF_PROFILE_TOKEN
+              valueFrom:
+                secretKeyRef: {name: {{ $tokens }}, key: agent.token, optional: true}
             {{- end }}
             {{- with $root.Values.otlpEndpoint }}
             - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}

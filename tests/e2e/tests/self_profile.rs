@@ -28,6 +28,44 @@ fn assert_small(server: &Program) {
     }
 }
 
+/// How long the first profiles of a process may take until they are found, on a loaded machine.
+const SHOWN_MAX: Duration = Duration::from_secs(60);
+
+fn wait_for(server: &Program, service: &str, profile_type: &str) {
+    let start = Instant::now();
+    let query = format!("{{service={service:?}}}");
+    loop {
+        let found = client(&["search", &query, "--type", profile_type, "--output", "json"], &server.url());
+        let found: serde_json::Value = serde_json::from_slice(&found).expect("search prints JSON");
+        if found["profiles"].as_array().is_some_and(|profiles| !profiles.is_empty()) {
+            let instance = &found["profiles"][0]["labels"]["instance"];
+            assert!(instance.as_str().is_some_and(|name| !name.is_empty()), "replicas are told apart: {found}");
+            return;
+        }
+        assert!(start.elapsed() < SHOWN_MAX, "no {profile_type} of {service}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Goal: the trouble of each tier is found with Afterglow itself: who takes profiles pushes to itself, the others to it.
+#[test]
+fn each_tier_pushes_profiles_of_itself() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let storage = format!("file://{}", folder.path().display());
+    let own = [("AFTERGLOW_NO_SELF_PROFILE", ""), ("AFTERGLOW_SELF_PROFILE_PERIOD", "2s")];
+    let ingester = Program::start("afterglow-ingester", &["--roles=ingest", "--storage", &storage], &own);
+    let url = ingester.url();
+    let told = ["--storage", &storage, "--self-profile.server", &url];
+    let maintainer = Program::start("afterglow-ingester", &[&["--roles=maintain"], &told[..]].concat(), &own);
+    let mut querier = Program::start("afterglow-querier", &told, &own);
+    for service in ["afterglow-ingester", "afterglow-maintainer", "afterglow-querier"] {
+        wait_for(&querier, service, "cpu");
+        wait_for(&querier, service, "heap");
+    }
+    drop(maintainer);
+    assert!(querier.terminate(Duration::from_secs(10)).success());
+}
+
 /// Debug information is looked at, not held: of one profile on demand as of a profiler that runs.
 #[test]
 fn a_server_that_profiles_itself_stays_small() {
