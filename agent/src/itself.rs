@@ -1,7 +1,7 @@
 //! A server that profiles itself and keeps what it finds in Afterglow, as of any other program: its own trouble is found with it.
 //!
-//! [`Options`] say whether and how often, [`Elsewhere`] to which server. Who takes profiles sends them to itself by its own door; who does
-//! not needs to be told a server. [`Itself`] is the profiler while it runs.
+//! [`Options`] say whether and how often, [`Elsewhere`] to which server. [`Itself`] is the profiler while it runs. A tier begins when it is told a
+//! server, for its profiles lie beside those of its users; one that takes profiles may be told [`HERE`], and sends them to itself by its own door.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::{self, Connector, Target, Tls, read_token};
 use crate::profiler::{self, Profiler, ProfilerBuilder};
+
+/// What stands for the process itself in place of a server's address.
+const HERE: &str = "here";
 
 /// What stands for the process in the addresses of its own requests; nobody looks it up.
 const OWN_ADDRESS: &str = "http://localhost";
@@ -43,8 +46,8 @@ pub struct Options {
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Eq)]
 #[group(skip)]
 pub struct Elsewhere {
-    /// The server to which this process pushes profiles of itself, such as http://ingester:4100; those that take profiles push to themselves
-    /// where it is not given, others do not profile themselves then
+    /// The server to which this process pushes profiles of itself, such as http://ingester:4100; "here" is the process itself, if it takes
+    /// profiles. Without it none are taken
     #[arg(id = "self-profile.server", long = "self-profile.server", value_name = "URL")]
     pub server: Option<String>,
     /// The tenant whose profiles these are there; a server without tenants needs none
@@ -91,15 +94,25 @@ impl Options {
 // === impl Elsewhere ===
 
 impl Elsewhere {
-    /// Returns what cannot work, one sentence each; reads the files.
-    pub fn problems(&self) -> Vec<String> {
+    /// Returns whether the process shall push to itself.
+    pub fn is_here(&self) -> bool {
+        self.server.as_deref() == Some(HERE)
+    }
+
+    /// Returns what cannot work, one sentence each; reads the files. `takes_profiles` says whether the process can push to itself.
+    pub fn problems(&self, takes_profiles: bool) -> Vec<String> {
+        if self.is_here() && !takes_profiles {
+            return vec![format!(
+                "self-profile.server is {HERE:?}, but this process takes no profiles: name an ingester"
+            )];
+        }
         let checked = self.target().and_then(|target| target.map_or(Ok(()), |target| target.check()));
         checked.err().map(|error| format!("self-profile: {error}")).into_iter().collect()
     }
 
     /// Returns where that is, if it is said.
     fn target(&self) -> Result<Option<Target>, connect::Error> {
-        let Some(server) = &self.server else { return Ok(None) };
+        let Some(server) = self.server.as_ref().filter(|_| !self.is_here()) else { return Ok(None) };
         let token = match (&self.token, &self.token_file) {
             (Some(token), _) => Some(token.reveal().to_owned()),
             (None, Some(path)) => Some(read_token(path)?),
@@ -202,7 +215,7 @@ mod tests {
 
     fn problems(flags: &[&str]) -> Vec<String> {
         let flags = Flags::try_parse_from([&["program"], flags].concat()).expect("flags");
-        [flags.options.problems(), flags.elsewhere.problems()].concat()
+        [flags.options.problems(), flags.elsewhere.problems(false)].concat()
     }
 
     #[test]
@@ -212,6 +225,8 @@ mod tests {
         let found = problems(&["--self-profile-period=1ms", "--self-profile.server=ftp://ingester"]);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[1].starts_with("self-profile: server address \"ftp://ingester\" is not valid"), "{found:?}");
+        let here = problems(&["--self-profile.server=here"]);
+        assert_eq!(here, ["self-profile.server is \"here\", but this process takes no profiles: name an ingester"]);
         let in_clear = problems(&["--self-profile.server=http://ingester:4100", "--self-profile.token=agw_1"]).join("");
         assert!(in_clear.contains("in the clear"), "{in_clear}");
         let missing = problems(&["--self-profile.server=https://a", "--self-profile.token-file=/nowhere"]).join("");

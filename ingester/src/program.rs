@@ -74,7 +74,7 @@ impl config::Settings for Settings {
         problems.extend(self.maintenance.problems());
         problems.extend(self.server.problems(self.listen));
         problems.extend(self.itself.problems());
-        problems.extend(self.elsewhere.problems());
+        problems.extend(self.elsewhere.problems(self.roles.contains(&Role::Ingest)));
         problems.extend(self.telemetry.problems());
         if self.roles.is_empty() {
             problems.push("roles is empty: there is nothing to do".to_owned());
@@ -188,7 +188,7 @@ async fn serve(
     }
     let listener = listen::bind(settings.listen).await?;
     let program = if ingests { PROGRAM } else { MAINTAINER };
-    let itself = if ingests && settings.elsewhere.server.is_none() {
+    let itself = if settings.elsewhere.is_here() {
         Itself::by_door(&settings.itself, program, &mut server)?
     } else {
         Itself::elsewhere(&settings.itself, &settings.elsewhere, program)?

@@ -63,7 +63,7 @@ Examples:
 
 impl config::Settings for Settings {
     fn problems(&self) -> Vec<String> {
-        let own = [self.itself.problems(), self.elsewhere.problems()].concat();
+        let own = [self.itself.problems(), self.elsewhere.problems(false)].concat();
         [self.querier.problems(), self.server.problems(self.listen), own, self.telemetry.problems()].concat()
     }
 }

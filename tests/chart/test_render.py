@@ -131,8 +131,8 @@ def test_pods_push_profiles_of_themselves_unless_the_agent_scrapes_them(rendered
     def flags(spec: dict) -> list[str]:
         return [arg for arg in spec["containers"][0]["args"] if "self-profile" in arg]
 
-    assert flags(pods(rendered["everything"])["glow-querier"]) == ["--no-self-profile"]
-    assert flags(pods(rendered["small"])["glow-afterglow-ingester"]) == []
+    assert flags(pods(rendered["everything"])["glow-querier"]) == []
+    assert flags(pods(rendered["small"])["glow-afterglow-ingester"]) == ["--self-profile.server=here"]
     assert flags(pods(rendered["small"])["glow-afterglow-querier"]) == ["--self-profile.server=http://glow-afterglow-ingester:4100"]
     specs = pods(objects(render("ha", "--set", "agent.enabled=false,auth.enabled=true,auth.existingSecret=tokens")))
     for name in ("maintainer", "querier"):

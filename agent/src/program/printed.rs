@@ -133,7 +133,7 @@ mod tests {
             "# token is not set",
             "token_file = \"t\" # environment",
             "token_in_clear = false # default",
-            "queue = \"64MiB\" # default",
+            "queue = \"64 MiB\" # default",
             "scrape_interval = \"30s\" # file",
             "scrape_timeout = \"10s\" # default",
             "# log-level = \"info\" # default",

@@ -193,8 +193,6 @@ async fn run(args: Arc<Args>) -> Result<()> {
     let querier = Program::spawn("afterglow-querier", command);
     let mut command = within(None, &args.ingester, "ingester");
     command.args(["--listen", "127.0.0.1:0", "--storage", &storage]);
-    // What is measured is what is sent to it.
-    command.env("AFTERGLOW_NO_SELF_PROFILE", "true");
     let ingester = Program::spawn("afterglow-ingester", command);
     if args.pin {
         bind(querier.pid(), "0")?;

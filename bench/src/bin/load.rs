@@ -83,8 +83,6 @@ async fn main() -> anyhow::Result<()> {
     let mut command = Command::new(&args.program);
     command.args(["--listen", "127.0.0.1:0", "--storage", &storage]).args(&args.program_arg);
     command.envs(minio.iter().flat_map(MinIo::env));
-    // What is measured is what is sent to it.
-    command.env("AFTERGLOW_NO_SELF_PROFILE", "true");
     let server = Program::spawn("afterglow-ingester", command);
     let idle_cpu = cpu_time(server.pid())?;
     let puts_before = puts(&server.url()).await?;

@@ -119,9 +119,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let mut command = Command::new(&args.program);
     command
         .args(["--listen", "127.0.0.1:0", "--storage", &format!("file://{}", storage.path().display())])
-        .args(&args.program_arg)
-        // What is measured is what is sent to it.
-        .env("AFTERGLOW_NO_SELF_PROFILE", "true");
+        .args(&args.program_arg);
     let server = Program::spawn("afterglow-ingester", command);
     if args.pin {
         bind(server.pid(), "0")?;

@@ -77,9 +77,9 @@ bucket, and kind may be "DaemonSet".
 
 {{/* Flags about that; ingesters push to themselves, and the others to them. From (dict "root" $ "component" "querier"). */}}
 {{- define "afterglow.selfProfileFlags" -}}
-{{- if not (include "afterglow.profilesItself" .root) }}
-- "--no-self-profile"
-{{- else if ne .component "ingester" }}
+{{- if and (include "afterglow.profilesItself" .root) (eq .component "ingester") }}
+- "--self-profile.server=here"
+{{- else if include "afterglow.profilesItself" .root }}
 {{- $ingester := include "afterglow.componentName" (dict "root" .root "component" "ingester") }}
 - {{ printf "--self-profile.server=%s://%s:%v" (include "afterglow.scheme" .root) $ingester .root.Values.ingester.service.port | quote }}
 {{- if include "afterglow.tlsSecret" .root }}

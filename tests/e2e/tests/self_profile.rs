@@ -52,8 +52,12 @@ fn wait_for(server: &Program, service: &str, profile_type: &str) {
 fn each_tier_pushes_profiles_of_itself() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let storage = format!("file://{}", folder.path().display());
-    let own = [("AFTERGLOW_NO_SELF_PROFILE", ""), ("AFTERGLOW_SELF_PROFILE_PERIOD", "2s")];
-    let ingester = Program::start("afterglow-ingester", &["--roles=ingest", "--storage", &storage], &own);
+    let own = [("AFTERGLOW_SELF_PROFILE_PERIOD", "2s")];
+    let ingester = Program::start(
+        "afterglow-ingester",
+        &["--roles=ingest", "--storage", &storage, "--self-profile.server=here"],
+        &own,
+    );
     let url = ingester.url();
     let told = ["--storage", &storage, "--self-profile.server", &url];
     let maintainer = Program::start("afterglow-ingester", &[&["--roles=maintain"], &told[..]].concat(), &own);

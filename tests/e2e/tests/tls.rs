@@ -297,7 +297,7 @@ fn queriers_share_over_tls() {
         tiers.querier_with(&flags.iter().map(String::as_str).collect::<Vec<_>>())
     };
     let sibling = querier(&[]);
-    let shares = ["--query.share-above=1KiB".to_owned(), format!("--query.siblings={}", sibling.address())];
+    let shares = ["--query.share-above=0".to_owned(), format!("--query.siblings={}", sibling.address())];
     let file = |name: &str| authority.path(name).display().to_string();
     let (cert, key) = (file("querier.pem"), file("querier-key.pem"));
     let known = [

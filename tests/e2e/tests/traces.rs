@@ -149,7 +149,7 @@ fn one_trace_runs_through_all_tiers() {
         assert!(output(push).status.success(), "pushed");
     }
     let sibling = start("afterglow-querier", &[], &env, ("OTEL_SERVICE_NAME", "sibling"));
-    let no_cache = ["--query.share-above", "1KiB", "--query.range-cache", "0", "--query.decoded-cache", "0"];
+    let no_cache = ["--query.share-above", "0", "--query.range-cache", "0", "--query.decoded-cache", "0"];
     let siblings = sibling.address();
     let flags = [&["--query.siblings", &siblings], &no_cache[..]].concat();
     let querier = start("afterglow-querier", &flags, &env, ("OTEL_SERVICE_NAME", "querier"));
