@@ -62,7 +62,8 @@ impl Process for Ingester {
             tokio::select! {
                 biased;
                 drained = ingester.run(stop, &server.drain) => {
-                    if drained.left > 0 {
+                    // A store that answers nothing for seconds leaves no outcome in time: callers come back with the same id.
+                    if drained.left > 0 && !objects.may_fail() {
                         oracle.wrong(format!("{} profiles had no outcome in the drain", drained.left));
                     }
                 }

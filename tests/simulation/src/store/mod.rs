@@ -105,6 +105,11 @@ impl SimStore {
         state.browned_out = None;
     }
 
+    /// Returns whether requests may fail just now.
+    pub fn may_fail(&self) -> bool {
+        self.state().faults != Faults::none()
+    }
+
     /// Returns whether this object was durable at some time up to now, without asking the store as its users do.
     pub fn was_written(&self, key: &Path) -> bool {
         self.state().written.contains(key)
