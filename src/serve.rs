@@ -148,19 +148,12 @@ async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<
     let url = format!("{scheme}://{}", reachable(listener.local_addr()?));
     tracing::info!(%url, "open it in a browser, or: afterglow search --server {url}");
 
-    // The profiler ends first, so that its last window still finds the port open.
     let stop_serving = CancellationToken::new();
     let itself = Itself::by_door(&args.itself, PROGRAM, &mut server)?;
-    let profiled = itself.end_first(&stop, &health, &stop_serving);
-    let served = async {
-        let served = server.run(listener, stop_serving.clone()).await;
-        // A server that could not begin must not leave the rest waiting for a signal.
-        stop.cancel();
-        served
-    };
+    let served = itself.run(server, listener, &stop, &health, &stop_serving);
     let watched = ingester.watch(Need::Lists, storage);
-    let ran = async { tokio::join!(served, ingester.run(stop_serving.clone(), &drain), profiled) };
-    let (served, _, ()) = tokio::select! {
+    let ran = async { tokio::join!(served, ingester.run(stop_serving.clone(), &drain)) };
+    let (served, _) = tokio::select! {
         never = watched => match never {},
         ended = ran => ended,
     };

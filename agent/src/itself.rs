@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use afterglow_service::config::{Secret, not_within};
-use afterglow_service::listen::Server;
+use afterglow_service::listen::{self, Drained, Server};
 use afterglow_service::{Health, Program};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::{self, Connector, Target, Tls, read_token};
@@ -187,9 +188,29 @@ impl Itself {
         Ok(Self(Some(builder.start()?)))
     }
 
+    /// Runs `server`, which this profiles or does not, until `stop`; whatever runs beside it ends by `stop_serving`, as it does.
+    ///
+    /// # Errors
+    /// Those of [`Server::run`]. One that could not begin cancels `stop`, so that the rest does not wait for a signal.
+    pub async fn run(
+        self,
+        server: Server,
+        listener: TcpListener,
+        stop: &CancellationToken,
+        health: &Health,
+        stop_serving: &CancellationToken,
+    ) -> Result<Drained, listen::Error> {
+        let served = async {
+            let served = server.run(listener, stop_serving.clone()).await;
+            stop.cancel();
+            served
+        };
+        tokio::join!(served, self.end_first(stop, health, stop_serving)).0
+    }
+
     /// Waits for `stop`; then says that the server is not ready, ends the profiler first, so that its last window still finds a port
     /// open, half a second at most, and cancels `stop_serving`.
-    pub async fn end_first(self, stop: &CancellationToken, health: &Health, stop_serving: &CancellationToken) {
+    async fn end_first(self, stop: &CancellationToken, health: &Health, stop_serving: &CancellationToken) {
         stop.cancelled().await;
         health.drain();
         if let Some(profiler) = self.0 {

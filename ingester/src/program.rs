@@ -194,17 +194,11 @@ async fn serve(
         Itself::elsewhere(&settings.itself, &settings.elsewhere, program)?
     };
     let stop_serving = CancellationToken::new();
-    let profiled = itself.end_first(&stop, &health, &stop_serving);
-    let served = async {
-        let served = server.run(listener, stop_serving.clone()).await;
-        // A server that could not begin must not leave the rest waiting for a signal.
-        stop.cancel();
-        served
-    };
+    let served = itself.run(server, listener, &stop, &health, &stop_serving);
     // Until the end of the drain: what is under way may still wait for the store.
     let watched = ingester.watch(Need::Answers, storage);
-    let ran = async { tokio::join!(served, ingester.run(stop_serving.clone(), &drain), profiled) };
-    let (served, _, ()) = tokio::select! {
+    let ran = async { tokio::join!(served, ingester.run(stop_serving.clone(), &drain)) };
+    let (served, _) = tokio::select! {
         never = watched => match never {},
         ended = ran => ended,
     };

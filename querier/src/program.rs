@@ -174,16 +174,10 @@ async fn serve(
     let listener = listen::bind(settings.listen).await?;
     let itself = Itself::elsewhere(&settings.itself, &settings.elsewhere, PROGRAM)?;
     let stop_serving = CancellationToken::new();
-    let profiled = itself.end_first(&stop, &health, &stop_serving);
-    let served = async {
-        let served = server.run(listener, stop_serving.clone()).await;
-        // A server that could not begin must not leave the rest waiting for a signal.
-        stop.cancel();
-        served
-    };
-    let (served, ()) = tokio::select! {
+    let served = itself.run(server, listener, &stop, &health, &stop_serving);
+    let served = tokio::select! {
         never = watched => match never {},
-        ended = async { tokio::join!(served, profiled) } => ended,
+        served = served => served,
     };
     served?;
     Ok(())

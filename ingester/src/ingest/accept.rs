@@ -144,10 +144,9 @@ impl TimeWindow {
     /// acknowledged.
     fn check(&self, time_nanos: i64, now_nanos: i64, kept: Option<Duration>) -> Result<(), Failure> {
         let nanos = |distance: Duration| i64::try_from(distance.as_nanos()).unwrap_or(i64::MAX);
-        let (past, setting) = match (self.past, kept) {
-            (Some(past), Some(kept)) if kept < past => (Some(kept), "--retention.max-age, --retention.rule"),
-            (None, Some(kept)) => (Some(kept), "--retention.max-age, --retention.rule"),
-            (past, _) => (past, "--limits.max-age"),
+        let (past, setting) = match kept.filter(|kept| self.past.is_none_or(|past| *kept < past)) {
+            Some(kept) => (Some(kept), "--retention.max-age, --retention.rule"),
+            None => (self.past, "--limits.max-age"),
         };
         let first = past.map_or(i64::MIN, |past| now_nanos.saturating_sub(nanos(past)));
         let last = now_nanos.saturating_add(nanos(self.future));
