@@ -22,7 +22,7 @@ use world::{SECOND, Sent, World, fixture_raw, fixtures};
 static MEMORY: PeakAlloc = PeakAlloc;
 
 /// How far an estimate may lie below what is taken, and above it. Where one sample type of four is read, it is far above: nobody asks which.
-const FACTORS: [(&str, f64, f64); 2] = [("pprof", 0.5, 4.0), ("flamegraph", 0.5, 8.0)];
+const FACTORS: [(&str, f64, f64); 2] = [("pprof", 0.5, 4.0), ("flamegraph", 0.5, 12.0)];
 
 /// What nobody estimates: a request, an answer on its way, the tables of a block.
 const SLACK_BYTES: usize = 2 << 20;
