@@ -1,5 +1,5 @@
 # `make run` shows it, `make test` proves it; CI calls the same.
-.PHONY: run build test check lint unit e2e web web-lint web-test go-test parquet-test chart chart-e2e packages image deb sim fuzz rig outage tenants deny tools goldens bench bench-inputs docs clean
+.PHONY: run build programs test check lint unit e2e web web-lint web-test go-test parquet-test chart chart-e2e packages image deb sim fuzz rig outage tenants deny tools goldens bench bench-inputs docs clean
 
 # Where `make run` listens and stores.
 LISTEN ?= 127.0.0.1:4100
@@ -42,14 +42,17 @@ web-lint: web/node_modules/.package-lock.json
 	cd web && npm run --silent lint && npm test --silent
 
 ## web-test: the UI in a browser, with the real server and really recorded profiles; pictures go to target/web
-web-test: web tools
-	cargo build --locked --workspace --bins
+web-test: tools programs
 	cd web && npm run --silent e2e
 
 ## build: all programs, optimised; they say which revision they are
 build: export AFTERGLOW_REVISION := $(shell git describe --always --dirty --abbrev=12 2> /dev/null || echo unknown)
 build: $(WEB)
 	cargo build --locked --release --bins
+
+# What the tests start: not the benchmarks, whose links take as long as all of these. `--workspace`, for the features that the tests are built with.
+programs: $(WEB)
+	cargo build --locked --workspace --bin afterglow --bin afterglow-agent --bin afterglow-ingester --bin afterglow-querier
 
 ## test: install what the tests need, then run all of them
 test: tools web lint web-lint go-test unit web-test parquet-test chart packages
@@ -62,26 +65,22 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-unit:
-	cargo build --locked --workspace --bins
+unit: programs
 	cargo test --locked --workspace
 
 ## e2e: the real programs, MinIO, grpcurl and go tool pprof
-e2e: tools
-	cargo build --locked --workspace --bins
+e2e: tools programs
 	cargo test --locked -p afterglow-e2e
 
 go-test:
 	cd agent/go && go vet ./... && go test ./...
 
 ## parquet-test: DuckDB and pyarrow read our blocks as the Parquet files they are
-parquet-test: tools
-	cargo build --locked --workspace --bins
+parquet-test: tools programs
 	.cache/venv/bin/python -m pytest -q tests/parquet
 
 ## chart: the Helm chart: golden renders, schemas, an operator's review, alerts, and its trial without a cluster
-chart: tools
-	cargo build --locked --workspace --bins
+chart: tools programs
 	.cache/venv/bin/python -m pytest -q tests/chart
 
 ## chart-e2e: the Helm chart in a real Kubernetes API with a node that only says that it is one; ten minutes of CPU the first time
@@ -90,8 +89,7 @@ chart-e2e: tools
 	AFTERGLOW_TEST_CLUSTER=1 .cache/venv/bin/python -m pytest -q tests/chart/test_cluster.py
 
 ## packages: the image and the Debian package of the program as it is, tried
-packages: tools
-	cargo build --locked --workspace --bins
+packages: tools programs
 	.cache/venv/bin/python -m pytest -q tests/packaging
 
 ## image: an OCI image of the optimised program into target/image, without Docker
@@ -111,18 +109,15 @@ fuzz:
 	fuzz/run.sh
 
 ## rig: real processes over MinIO, killed every second or so for half an hour
-rig: tools
-	cargo build --locked --workspace --bins
+rig: tools programs
 	RIG_SECONDS=$(RIG_SECONDS) cargo test --locked --workspace --test rig -- --nocapture
 
 ## outage: a store that is away for ten minutes, while senders push on
-outage: tools
-	cargo build --locked --workspace --bins
+outage: tools programs
 	OUTAGE_SECONDS=$(OUTAGE_SECONDS) cargo test --locked --workspace --test outage -- --nocapture
 
 ## tenants: a hundred thousand questions that try to see another tenant's data
-tenants: tools
-	cargo build --locked --workspace --bins
+tenants: tools programs
 	TENANT_QUESTIONS=$(TENANT_QUESTIONS) cargo test --locked --workspace --test tenants -- --nocapture no_tenant_sees_another
 
 ## deny: what all dependencies are, by whom and under which licence (deny.toml); builds cargo-deny for ten minutes the first time

@@ -42,6 +42,6 @@ pub fn built(name: &str) -> PathBuf {
     // Tests lie in target/<profile>/deps, benchmarks beside the programs.
     let folder = if folder.ends_with("deps") { folder.parent().expect("deps lies in a folder") } else { folder };
     let program = folder.join(name);
-    assert!(program.exists(), "{} is missing: run `cargo build --workspace --bins` first", program.display());
+    assert!(program.exists(), "{} is missing: run `make programs` first", program.display());
     program
 }
