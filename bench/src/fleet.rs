@@ -6,6 +6,7 @@
 //! structure, the stacks and the sizes of a real one. The same seed gives the same bytes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub struct Fleet {
     next: usize,
     round_nanos: i64,
     first_service: usize,
+    factors: Option<NonZeroU32>,
 }
 
 /// A profile to store, as its protobuf.
@@ -114,12 +116,17 @@ impl Fleet {
         let of_service = |service: usize| servers[service % servers.len()].iter().map(move |s| (service, s.clone()));
         let sends = (0..options.services).flat_map(of_service).collect();
         let rng = SmallRng::seed_from_u64(options.seed);
-        Ok(Self { options, sends, rng, next: 0, round_nanos: ROUND_NANOS, first_service: 0 })
+        Ok(Self { options, sends, rng, next: 0, round_nanos: ROUND_NANOS, first_service: 0, factors: None })
     }
 
     /// Lets so many nanoseconds lie between two profiles of one type of an instance.
     pub fn every(self, round_nanos: i64) -> Self {
         Self { round_nanos, ..self }
+    }
+
+    /// Perturbs values by one of so many factors, evenly apart, instead of by any.
+    pub fn by_factors(self, factors: Option<NonZeroU32>) -> Self {
+        Self { factors, ..self }
     }
 
     /// Counts services from this number.
@@ -167,7 +174,11 @@ impl Fleet {
         for value in &mut profile.samples.values {
             // Zero means "nothing here" and stays.
             if *value != 0 && self.options.noise > 0.0 {
-                *value = ((*value as f64) * self.rng.random_range(low..high)).round().max(1.0) as i64;
+                let factor = match self.factors.map(u32::from) {
+                    Some(of) => low + (high - low) * f64::from(self.rng.random_range(0..of)) / f64::from(of),
+                    None => self.rng.random_range(low..high),
+                };
+                *value = ((*value as f64) * factor).round().max(1.0) as i64;
             }
         }
         let mut bytes = Vec::with_capacity(raw.len() + 1024);

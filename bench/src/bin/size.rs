@@ -7,6 +7,7 @@
 //! samples, rows, tables of contents, footers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ struct Run {
     /// How many profiles go into one segment.
     #[arg(long, default_value_t = 16)]
     flush: usize,
-    /// Only the profiles of these types; by default each type alone, then all together.
+    /// Only the profiles of these types; by default each type alone, then all together, or a fleet of all.
     #[arg(long)]
     only: Vec<String>,
     /// Makes a fleet of so many services and instances of the first folder's profiles.
@@ -60,6 +61,9 @@ struct Run {
     /// How much the values of a fleet are perturbed.
     #[arg(long, default_value_t = 0.1)]
     noise: f64,
+    /// By how many different factors, evenly apart; by default by any.
+    #[arg(long)]
+    factors: Option<NonZeroU32>,
     /// How many segments are merged into level 1 at once; of level 1 into 2, a quarter of that.
     #[arg(long, default_value_t = 64)]
     fan: usize,
@@ -142,7 +146,10 @@ fn main() -> Result<()> {
             seed: 1,
             start_nanos: 1_795_500_000_000_000_000,
         };
-        let mut fleet = Fleet::open(run.folders.first().context("a fleet needs a folder")?, options)?;
+        let folder = run.folders.first().context("a fleet needs a folder")?;
+        let wants = |profile_type: &str| run.only.is_empty() || run.only.iter().any(|only| only == profile_type);
+        let mut fleet =
+            Fleet::open_of(folder, options, |_server, profile_type| wants(profile_type))?.by_factors(run.factors);
         let items = (0..run.count).map(|_| {
             let item = fleet.next_item()?;
             let label = |name| Ok::<_, anyhow::Error>(item.profile.labels.get(name).context("it has one")?.clone());
