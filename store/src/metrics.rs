@@ -145,6 +145,10 @@ pub struct Metrics {
     pub(crate) blocks_opened: Counter,
     /// Blocks that the catalog had to open again because its cache had dropped them.
     pub(crate) blocks_reopened: Counter,
+    /// Blocks that the cache of opened ones had.
+    pub(crate) blocks_found: Counter,
+    /// The bytes that the cache of opened blocks holds.
+    pub(crate) blocks_bytes: Gauge,
     /// Parts of blocks that a cache had.
     pub(crate) ranges_found: Counter,
     /// Parts of blocks that a cache did not have.
@@ -214,6 +218,8 @@ impl Metrics {
             lists_incremental: Counter::default(),
             blocks_opened: Counter::default(),
             blocks_reopened: Counter::default(),
+            blocks_found: Counter::default(),
+            blocks_bytes: Gauge::default(),
             ranges_found: Counter::default(),
             ranges_missed: Counter::default(),
             ranges_bytes: Gauge::default(),
@@ -268,6 +274,10 @@ impl Metrics {
         catalog.register("live_blocks", "Compacted blocks known", m.live_blocks.clone());
         catalog.register("duplicate_profiles", "Profiles that a second segment held too", m.duplicates.clone());
         catalog.register("conflicting_profiles", "Profiles whose id named another profile before", m.conflicts.clone());
+        let cache = registry.sub_registry_with_prefix("afterglow_block_cache");
+        cache.register("hits", "Blocks that were open already", m.blocks_found.clone());
+        let help = "Memory that opened blocks take";
+        cache.register_with_unit("memory", help, Unit::Bytes, m.blocks_bytes.clone());
         let cache = registry.sub_registry_with_prefix("afterglow_range_cache");
         cache.register("hits", "Parts of blocks that were in memory", m.ranges_found.clone());
         cache.register("misses", "Parts of blocks that had to be read", m.ranges_missed.clone());

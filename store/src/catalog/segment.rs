@@ -326,10 +326,15 @@ impl Blocks {
                 let open = Arc::new(open?);
                 this.store.metrics().blocks_opened.inc();
                 this.cache.insert(place.path, Arc::clone(&open));
+                this.show_bytes();
                 Ok(open)
             }),
         );
         finish(opening, location).await
+    }
+
+    fn show_bytes(&self) {
+        self.store.metrics().blocks_bytes.set(i64::try_from(self.cache.weight()).unwrap_or(i64::MAX));
     }
 
     /// Returns a block if it is in the cache. That does not count as a use.
@@ -344,6 +349,7 @@ impl Blocks {
             bill.add_block(found.is_some());
         }
         if let Some(open) = found {
+            self.store.metrics().blocks_found.inc();
             return Ok(open);
         }
         let (this, place) = (Arc::clone(self), location.clone());
@@ -354,7 +360,9 @@ impl Blocks {
                     this.store.metrics().blocks_reopened.inc();
                     OpenBlock::open(this.objects(), &this.decoded, &place).await.map(Arc::new)
                 };
-                this.cache.get_or_insert_async(&place.path, open).await
+                let open = this.cache.get_or_insert_async(&place.path, open).await;
+                this.show_bytes();
+                open
             }),
         );
         finish(opening, location).await

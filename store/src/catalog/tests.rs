@@ -511,7 +511,11 @@ async fn a_cache_that_holds_little_costs_requests_and_changes_no_answer() {
     }
     let (lists, gets) = world.requests(&mut before);
     assert!(lists == 0 && gets > 90, "{gets}");
-    assert_eq!(world.store.metrics().blocks_reopened.get(), gets as u64);
+    let metrics = world.store.metrics();
+    assert_eq!(metrics.blocks_reopened.get(), gets as u64);
+    assert!((1..=32 << 10).contains(&metrics.blocks_bytes.get()), "{}", metrics.blocks_bytes.get());
+    // The forty were opened once as they were found: each question had each from the cache, or opened it again.
+    assert_eq!(metrics.blocks_found.get() + metrics.blocks_reopened.get(), 3 * 40);
     // What needs no rows needs no block either, nor does a segment out of the window.
     view.series(&everything()).await;
     assert_eq!(ids(&view, &query("{}", None, 7..8)).await, Vec::from_iter(70..80));
