@@ -75,14 +75,13 @@ impl Process for Maintenance {
         &self.name
     }
 
-    fn live(&self, life: Life) -> LocalBoxFuture<'static, ()> {
+    fn live(&self, mut life: Life) -> LocalBoxFuture<'static, ()> {
         let (name, world, options) = (self.name.clone(), self.world.clone(), self.options.clone());
         Box::pin(async move {
-            let Life { store, mut chance, stop } = life;
-            let mut maintainer = Maintainer::new(store, options);
-            while !stop.is_cancelled() {
-                sleep(chance.interval(maintainer.interval())).await;
-                let rests = chance.is(RESTS);
+            let mut maintainer = Maintainer::new(life.store.clone(), options);
+            while !life.stop.is_cancelled() {
+                sleep(life.pause(maintainer.interval())).await;
+                let rests = life.chance.is(RESTS);
                 let round = async { if rests { maintainer.run_to_rest().await } else { maintainer.round().await } };
                 // Whatever fails is tried again by the next round.
                 match timeout(ROUND_MAX, round).await {

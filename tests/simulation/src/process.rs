@@ -26,6 +26,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(600);
 const SKEW_MAX: Duration = Duration::from_secs(600);
 /// How long it takes at most until a process that ended is started again.
 const RESTART_MAX: Duration = Duration::from_secs(20);
+/// How many times as long processes wait when nothing fails any more.
+const IN_PEACE: u32 = 8;
 /// A kill strikes after so many of a process's steps at most, so that it meets what happens at one instant in the midst.
 const STEPS_BEFORE_KILL_MAX: u64 = 40;
 
@@ -47,6 +49,16 @@ pub struct Life {
     pub chance: Chance,
     /// Asks it to end.
     pub stop: CancellationToken,
+    /// Says when the trouble is over.
+    pub calm: Calm,
+}
+
+impl Life {
+    /// Draws how long to wait before it does again what it does over and over. Nothing happens any more once it is calm, and what there is
+    /// to see then lasts for minutes: most of what a seed costs would be looking at it.
+    pub fn pause(&mut self, mean: Duration) -> Duration {
+        self.chance.interval(if self.calm.is_now() { mean * IN_PEACE } else { mean })
+    }
 }
 
 /// How a run treats its processes.
@@ -83,7 +95,12 @@ pub async fn supervise(
     for start in 0u64.. {
         let store = open(&world, &objects, &clock, &format!("{name}.{start}"));
         let (control, stop) = (Control::default(), CancellationToken::new());
-        let life = Life { store, chance: world.chance(format_args!("{name}.{start}")), stop: stop.clone() };
+        let life = Life {
+            store,
+            chance: world.chance(format_args!("{name}.{start}")),
+            stop: stop.clone(),
+            calm: calm.clone(),
+        };
         world.note(format_args!("{name} starts"));
         let mut task = spawn_local(Mortal { future: Some(process.live(life)), control: control.clone() });
         loop {

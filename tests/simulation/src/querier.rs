@@ -31,14 +31,13 @@ impl Process for Querier {
         &self.name
     }
 
-    fn live(&self, life: Life) -> LocalBoxFuture<'static, ()> {
+    fn live(&self, mut life: Life) -> LocalBoxFuture<'static, ()> {
         let (name, oracle) = (self.name.clone(), self.oracle.clone());
         Box::pin(async move {
-            let Life { store, mut chance, stop } = life;
-            let catalog = Catalog::new(store, catalog::Options::default());
-            while !stop.is_cancelled() {
-                sleep(chance.interval(EVERY)).await;
-                ask(&name, &catalog, &oracle, &mut chance).await;
+            let catalog = Catalog::new(life.store.clone(), catalog::Options::default());
+            while !life.stop.is_cancelled() {
+                sleep(life.pause(EVERY)).await;
+                ask(&name, &catalog, &oracle, &mut life.chance).await;
             }
         })
     }
