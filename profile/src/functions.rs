@@ -285,9 +285,14 @@ impl Tables {
         shown
     }
 
-    /// Returns the tables of groups, each of the first `limit` of those functions that `shown` says, in the order of [`Top`], and how many of its
-    /// sums do not fit in 64 bits.
-    pub fn tops<'a>(&'a self, limit: Option<usize>, shown: &'a [bool]) -> impl Fn(usize) -> (Top, usize) + 'a {
+    /// Returns the tables of groups, each of the first `limit` of those functions that `shown` says, in the order of [`Top`] or by total before
+    /// self value, and how many of its sums do not fit in 64 bits.
+    pub fn tops<'a>(
+        &'a self,
+        limit: Option<usize>,
+        shown: &'a [bool],
+        by_total: bool,
+    ) -> impl Fn(usize) -> (Top, usize) + 'a {
         let mut names = vec![""; self.files.len()];
         for (name, &number) in &self.numbers {
             names[number as usize] = name;
@@ -296,7 +301,11 @@ impl Tables {
             let table = &self.groups[group];
             let rows = table.rows.iter().filter(|(number, _)| shown[**number as usize]);
             let rows = rows.map(|(&number, sums)| (names[number as usize], &*self.files[number as usize], sums));
-            let (rows, truncated, saturated) = sorted(rows.collect(), limit, |sums| (sums.self_value, sums.total));
+            let key = |sums: &Sums| match by_total {
+                true => (sums.total, sums.self_value),
+                false => (sums.self_value, sums.total),
+            };
+            let (rows, truncated, saturated) = sorted(rows.collect(), limit, key);
             let total = clamp(table.total);
             (Top { total, base_total: 0, rows, truncated }, saturated + usize::from(i128::from(total) != table.total))
         }
@@ -530,12 +539,12 @@ mod tests {
         profile.samples.label_ends.extend(&again.label_ends);
         let expected = Top::new(&profile, 0, None);
         let everything = tables.shown(|_, _| true);
-        let (top, saturated) = tables.tops(None, &everything)(all);
+        let (top, saturated) = tables.tops(None, &everything, false)(all);
         assert_eq!(top, expected);
         assert_eq!(saturated, 5, "b itself, and all of b, of c, of a and of everything");
         assert!(top.rows.iter().all(|row| row.name != "d"));
         let but_b = tables.shown(|name, _| name != "b");
-        let (cut, _) = tables.tops(Some(1), &but_b)(all);
+        let (cut, _) = tables.tops(Some(1), &but_b, false)(all);
         assert_eq!((cut.rows.len(), cut.truncated), (1, 1));
     }
 

@@ -78,11 +78,21 @@ fn listed(changes: &[Regression]) -> String {
         return String::new();
     }
     let percent = |share: f64| format!("{:.2}%", 100.0 * share);
-    let mut rows = vec![["CHANGE", "ERROR", "BEFORE", "NOW", "CHANCE", "FUNCTION"].map(str::to_owned)];
+    // With --all most are no change: those that are have a mark.
+    let mut rows = vec![["", "CHANGE", "ERROR", "BEFORE", "NOW", "CHANCE", "FUNCTION"].map(str::to_owned)];
     rows.extend(changes.iter().map(|of| {
         let change = if of.change.is_finite() { format!("{:+.1}%", 100.0 * of.change) } else { "new".to_owned() };
         let error = if of.change_error.is_finite() { percent(of.change_error) } else { String::new() };
-        [change, error, percent(of.base_share), percent(of.share), format!("{:.2e}", of.chance), printable(&of.name)]
+        let mark = if of.significant { "*" } else { "" }.to_owned();
+        [
+            mark,
+            change,
+            error,
+            percent(of.base_share),
+            percent(of.share),
+            format!("{:.2e}", of.chance),
+            printable(&of.name),
+        ]
     }));
     table::render(&rows)
 }
@@ -90,13 +100,13 @@ fn listed(changes: &[Regression]) -> String {
 /// Says what was compared.
 fn summary(answer: &RegressionsResponse) -> String {
     let significant = answer.changes.iter().filter(|change| change.significant).count();
-    let found = match (significant as u64 + answer.changes_truncated, answer.changes_truncated) {
-        (0, _) => "nothing changed beyond noise".to_owned(),
-        (_, 0) => format!("{significant} changed beyond noise"),
-        (_, more) => format!("{more} more are listed with a higher --limit"),
+    let found = if significant == 0 { "nothing".to_owned() } else { format!("{significant} listed with *") };
+    let more = match answer.changes_truncated {
+        0 => String::new(),
+        more => format!(" ({more} rows more with a higher --limit)"),
     };
     format!(
-        "{found}: {} functions of {} profiles in {} cells against {} in {}",
+        "{found} changed beyond noise{more}: {} functions of {} profiles in {} cells against {} in {}",
         answer.tested, answer.profiles, answer.cells, answer.base_profiles, answer.base_cells
     )
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use afterglow_proto::v1::{TopRequest, TopResponse};
+use afterglow_proto::v1::{FunctionValue, TopRequest, TopResponse};
 
 use super::forms::{FilterArgs, SumArgs, top_table};
 use super::table::printable;
@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// A regular expression: only functions whose name or file it matches are listed.
     #[arg(long, value_name = "REGEX")]
     function: Option<String>,
+    /// Ranks by what functions used with all they called, not by what they used themselves.
+    #[arg(long)]
+    total: bool,
     /// The most rows of each table; 0 means all.
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u32,
@@ -39,6 +42,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let value = if args.total { FunctionValue::SeriesValueTotal } else { FunctionValue::SeriesValueSelf };
     let request = TopRequest {
         selection: Some(args.selection.selection()),
         sample_type: args.sums.sample_type,
@@ -47,6 +51,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         by: args.by,
         function: args.function.unwrap_or_default(),
         filter: Some(args.filter.into()),
+        value: value.into(),
     };
     let mut client = args.connection.query_client().await?;
     let answer = client.top(request).await.map_err(refused)?.into_inner();

@@ -36,7 +36,7 @@ pub(super) async fn merge(State(engine): State<Engine>, mut asked: Asked) -> Res
         sample_type: asked.params.text("sample_type").unwrap_or_default(),
         limit: asked.params.number("limit")?.unwrap_or_default(),
         filter: Some(asked.filter()),
-        ids: asked.params.list("ids"),
+        ids: asked.params.some("ids")?,
         view: asked.view()?.into(),
         function: asked.params.text("function").unwrap_or_default(),
         explain: asked.params.flag("explain")?,

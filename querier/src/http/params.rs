@@ -132,6 +132,20 @@ impl Params {
         text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect()
     }
 
+    /// Takes a list that is not to be empty where it is given: what would be all if it were not there.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub(crate) fn some(&mut self, name: &'static str) -> Result<Vec<String>, Error> {
+        let is_given = self.left.contains_key(name);
+        match self.list(name) {
+            items if items.is_empty() && is_given => {
+                Err(Error::Value { name, value: String::new(), expected: "one or more, between commas" })
+            }
+            items => Ok(items),
+        }
+    }
+
     /// Takes a length of time: seconds, or numbers with their units such as `1m 30s`.
     ///
     /// # Errors

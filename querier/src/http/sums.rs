@@ -44,6 +44,7 @@ pub(super) async fn top(State(engine): State<Engine>, mut asked: Asked) -> Resul
         by: asked.params.list("by"),
         filter: Some(asked.filter()),
         function: asked.params.text("function").unwrap_or_default(),
+        value: value(asked.params.text("value").as_deref())?.into(),
         explain: asked.params.flag("explain")?,
     };
     asked.params.finish()?;

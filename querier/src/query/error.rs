@@ -139,12 +139,21 @@ pub(crate) enum Error {
         /// What was asked for.
         format: &'static str,
     },
+    /// A limit of what is never cut.
+    #[error("limit goes with formats flamegraph, top and dot, not {format}, which is always whole")]
+    Limit {
+        /// What was asked for.
+        format: &'static str,
+    },
     /// A diff without anything to compare with.
     #[error("the base is the selection itself: give a base of its own, by its query or its window")]
     NoBase,
     /// The base of a diff is not to be had.
     #[error("base: {0}")]
     Base(Box<Self>),
+    /// The base that nobody named is not to be had.
+    #[error("base, which is the window just before where none is given: {0}")]
+    Before(Box<Self>),
     /// No stack has the function that is looked at.
     #[error("no stack has the function {name:?}; it is its exact name that counts")]
     NoFunction {
@@ -281,6 +290,7 @@ impl Error {
             | Self::Format { .. }
             | Self::View(_)
             | Self::MarkBase { .. }
+            | Self::Limit { .. }
             | Self::NoBase
             | Self::By { .. }
             | Self::TooManyLabels { .. }
@@ -302,7 +312,7 @@ impl Error {
             Self::Merge(_) => Kind::Invalid,
             Self::Budget(Refused::Busy { .. }) | Self::Gate(_) => Kind::Exhausted,
             Self::NoProfile { .. } | Self::NoMatch { .. } | Self::NoFunction { .. } => Kind::NotFound,
-            Self::Base(error) => error.kind(),
+            Self::Base(error) | Self::Before(error) => error.kind(),
             Self::Deadline { .. } => Kind::DeadlineExceeded,
             Self::Catalog(catalog::Error::Commits { source, .. }) if source.is_damage() => Kind::Corrupt,
             Self::Catalog(catalog::Error::List { .. } | catalog::Error::Commits { .. })

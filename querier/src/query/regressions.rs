@@ -3,8 +3,11 @@
 //! Profiles of the selection and of the base are parted into cells, an instance in a step of time each, and the functions of each are
 //! summed, without a merge. What is a change and what is noise is for [`stats`] to say. A cell is many profiles where there are few
 //! instances and few where there are many: enough cells to see the noise, few enough to hold.
+//!
+//! All of it follows from the profiles alone, not from how they lie in blocks: the same question has the same answer to the last digit
+//! before and after compaction.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use afterglow_profile::Labels;
 use afterglow_profile::filter::Filter;
@@ -27,8 +30,20 @@ use crate::window::Window;
 /// How many cells either side should have: with fewer, one odd moment looks like a change.
 const CELLS_WANTED: usize = 48;
 
-/// The most steps of an instance. Shorter ones are less and less independent of each other.
+/// The fewest steps, if there are profiles in them: with fewer, how moments differ for all instances is hardly to be seen.
+const STEPS_MIN: usize = 4;
+
+/// The most steps. Shorter ones are less and less independent of each other.
 const STEPS_MAX: usize = 8;
+
+/// How many groups instances are put into where there are more: these tell as well how instances differ, and a cell is not free.
+const INSTANCES_MAX: usize = 24;
+
+/// The label that says what an instance runs, so that it is the same instance whatever it is.
+const VERSION: &str = "version";
+
+/// The unit of what is counted, in every producer's profiles.
+const COUNT: &str = "count";
 
 /// How many functions are listed when the request does not say.
 const LIMIT_DEFAULT: usize = 50;
@@ -61,7 +76,10 @@ pub(crate) enum Refused {
 struct Parted {
     of: Vec<u32>,
     base_cells: usize,
-    cells: usize,
+    /// The number of the instance and of the step of each cell.
+    cells: Vec<(u32, u32)>,
+    /// Of which sides, the base and the selection, one instance alone is known, and not that of the other.
+    alone: [bool; 2],
 }
 
 pub(super) async fn answer(
@@ -73,6 +91,7 @@ pub(super) async fn answer(
     let limit = if request.limit == 0 { LIMIT_DEFAULT } else { request.limit as usize };
     let now = engine.now_nanos();
     let selection = Selection::read(request.selection, now)?;
+    let is_named = request.base.is_some();
     let base = match request.base {
         Some(base) => Selection::read(Some(base), now)?,
         None => selection.within(before(selection.window)),
@@ -82,14 +101,13 @@ pub(super) async fn answer(
     }
     let view = engine.view(tenant, selection.freshness.clone()).await?;
     let asked = engine.enter(tenant, &[(&view, &base), (&view, &selection)], SMALL_READ).await?;
-    let mut sides = Vec::new();
-    for side in [&base, &selection] {
-        sides.push(merge::select_any(&asked, &view, side).await?);
-    }
+    let of_base = |error| if is_named { Error::Base(Box::new(error)) } else { Error::Before(Box::new(error)) };
+    let before = merge::select_any(&asked, &view, &base).await.map_err(of_base)?;
+    let sides = [before, merge::select_any(&asked, &view, &selection).await?];
     let engine = asked.clone();
     let (sample_type, is_self) = (request.sample_type, request.value != i32::from(v1::FunctionValue::SeriesValueTotal));
     let answer = async move {
-        let [before, after] = <[_; 2]>::try_from(sides).expect("there are two sides");
+        let [before, after] = sides;
         let base_profiles = before.matches.len();
         let mut problems = before.problems;
         problems.extend(after.problems);
@@ -100,7 +118,7 @@ pub(super) async fn answer(
         By::default().groups(&matches, &selection)?;
         let shown = Shown::new(&matches, &sample_type)?;
         let cells = Parted::new(&matches, base_profiles);
-        let used = Used::new(cells.cells);
+        let used = Used::new(cells.cells.len());
         let of = (&matches[..], &cells.of[..]);
         let filter = Filter::default();
         let done = tally::read(&engine, Question::Regressions, of, &shown, &selection, filter, used).await?;
@@ -109,18 +127,21 @@ pub(super) async fn answer(
         let _timed = engine.1.step(Step::Encode);
         // Once more as cells, and the answer.
         admitted.cover(3 * used.memory() as u64)?;
+        let used = used.in_order();
         let (base_read, read) = is_read.split_at(base_profiles);
         let count = |is_read: &[bool]| is_read.iter().filter(|is_read| **is_read).count() as u64;
-        let own = parted(&used, cells.base_cells, |value| value.own);
-        let options = Options { sample_value: used.sample_value(), ..options };
+        let own = parted(&used, &cells, |value| value.own);
+        let options = Options { sample_value: sample_value(&matches, &shown), ..options };
         let functions = used.names.len();
         let typical = stats::typical(&own.0, &own.1, functions, &options);
-        let compared = if is_self { own } else { parted(&used, cells.base_cells, |value| value.total) };
+        let compared = if is_self { own } else { parted(&used, &cells, |value| value.total) };
         let found = stats::compare((&compared.0, &compared.1), functions, typical, &options).map_err(Refused::from)?;
         let mut changes: Vec<_> = (found.iter())
             .filter(|change| request.all || change.is_significant)
             .map(|change| message(change, &used))
             .collect();
+        let mut warnings = shown.warnings;
+        warnings.extend(cells.warnings());
         let changes_truncated = changes.len().saturating_sub(limit) as u64;
         changes.truncate(limit);
         Ok(v1::RegressionsResponse {
@@ -131,10 +152,10 @@ pub(super) async fn answer(
             tested: found.len() as u64,
             profiles: count(read),
             base_profiles: count(base_read),
-            cells: (cells.cells - cells.base_cells) as u64,
+            cells: (cells.cells.len() - cells.base_cells) as u64,
             base_cells: cells.base_cells as u64,
             completeness: Some(completeness(&problems)),
-            warnings: shown.warnings,
+            warnings,
             explain: None,
         })
     };
@@ -163,44 +184,126 @@ fn before(window: Window) -> Window {
     Window { start_nanos: window.start_nanos.saturating_sub(length), end_nanos: window.start_nanos }
 }
 
+/// Returns what one sample stands for, in the unit of the values: 1 of what is counted; else the mean of what is measured with it, where
+/// something is counted beside it, as samples are beside their nanoseconds; else 0, for not known.
+fn sample_value(matches: &[Match], shown: &Shown<'_>) -> f64 {
+    if shown.sample_type.unit == COUNT {
+        return 1.0;
+    }
+    let (mut measured, mut counted) = (0, 0);
+    for found in matches {
+        let (types, shown_at) = (found.sample_types(), shown.column(found).index);
+        let is_count = |at: &usize| &*types[*at].unit == COUNT;
+        // Heaps say how many before they say how much, of what was allocated and of what is in use.
+        let count = shown_at.checked_sub(1).filter(is_count).or_else(|| (0..types.len()).find(is_count));
+        if let Some(at) = count {
+            measured += shown.total(found);
+            counted += i128::from(found.row().totals[at]);
+        }
+    }
+    if counted > 0 { (measured as f64 / counted as f64).max(0.0) } else { 0.0 }
+}
+
 // === impl Parted ===
 
 impl Parted {
     /// Parts `matches`, of which the first `base` are the base's.
     fn new(matches: &[Match], base: usize) -> Self {
-        let (before, after) = matches.split_at(base);
-        let mut of = Vec::with_capacity(matches.len());
-        let base_cells = part(before, 0, &mut of);
-        let cells = part(after, base_cells, &mut of);
-        Self { of, base_cells, cells }
+        let sides = <[_; 2]>::from(matches.split_at(base));
+        let instances = instances(matches);
+        let of_side = sides.map(|side| side.iter().map(|found| instances[found.labels()]).collect::<BTreeSet<_>>());
+        let is_alone = of_side[0].is_disjoint(&of_side[1]);
+        let steps = steps(sides, of_side.each_ref().map(BTreeSet::len));
+        let (mut of, mut cells, mut firsts) = (Vec::with_capacity(matches.len()), Vec::new(), [0, 0]);
+        for (side, matches) in sides.into_iter().enumerate() {
+            firsts[side] = cells.len();
+            let places: Vec<(u32, u32)> = (matches.iter())
+                .map(|found| (instances[found.labels()], steps[side].of(found.row().time_nanos)))
+                .collect();
+            // In their order, not in that of the matches, so that sums over cells do not depend on it.
+            let known: BTreeMap<(u32, u32), usize> =
+                places.iter().copied().collect::<BTreeSet<_>>().into_iter().zip(cells.len()..).collect();
+            let number = |place| u32::try_from(known[place]).expect("a cell a profile at most, fewer than 2^32");
+            of.extend(places.iter().map(number));
+            cells.extend(known.into_keys());
+        }
+        Self { of, base_cells: firsts[1], cells, alone: of_side.map(|of| is_alone && of.len() == 1) }
+    }
+
+    /// Says what cannot be known of noise.
+    fn warnings(&self) -> Option<String> {
+        let of = match self.alone {
+            [false, false] => return None,
+            [true, true] => "either side has profiles of a single instance",
+            [true, false] => "the base has profiles of a single instance",
+            [false, true] => "the selection has profiles of a single instance",
+        };
+        Some(format!("{of}, not of the same: a change may be what that instance does differently anyway"))
     }
 }
 
-/// Parts one side into cells numbered from `first`, and returns the number after the last.
-fn part(matches: &[Match], first: usize, of: &mut Vec<u32>) -> usize {
-    let instances = matches.iter().map(Match::labels).collect::<BTreeSet<_>>().len();
-    let times = || matches.iter().map(|found| found.row().time_nanos);
-    let start = times().min().unwrap_or_default();
-    let length = i128::from(times().max().unwrap_or_default()) - i128::from(start) + 1;
-    let steps = (CELLS_WANTED / instances.max(1)).clamp(1, STEPS_MAX) as i128;
-    let mut known: HashMap<(&Labels, i128), usize> = HashMap::new();
-    for found in matches {
-        let step = (i128::from(found.row().time_nanos) - i128::from(start)) * steps / length;
-        let next = first + known.len();
-        let cell = *known.entry((found.labels(), step)).or_insert(next);
-        of.push(u32::try_from(cell).expect("a cell a profile at most, and a view holds fewer than 2^32"));
+/// Numbers the instances: what labels beside the version tell apart; or groups of them, where there are many.
+fn instances(matches: &[Match]) -> HashMap<&Labels, u32> {
+    let labels: BTreeSet<&Labels> = matches.iter().map(Match::labels).collect();
+    let instance = |labels: &&'_ Labels| -> Vec<(String, String)> {
+        let of_instance = labels.iter().filter(|(name, _)| *name != VERSION);
+        of_instance.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
+    let known: BTreeSet<_> = labels.iter().map(instance).collect();
+    let numbers: HashMap<_, u32> = known.into_iter().zip((0..INSTANCES_MAX as u32).cycle()).collect();
+    labels.into_iter().map(|labels| (labels, numbers[&instance(&labels)])).collect()
+}
+
+/// How a side's time is parted into steps.
+#[derive(Clone, Copy)]
+struct Steps {
+    start_nanos: i128,
+    /// So much time has `steps` of them.
+    length_nanos: i128,
+    steps: i128,
+    /// The number of the first.
+    first: u32,
+}
+
+impl Steps {
+    /// Returns the number of the step of a time.
+    fn of(self, time_nanos: i64) -> u32 {
+        let step = (i128::from(time_nanos) - self.start_nanos) * self.steps / self.length_nanos;
+        self.first + u32::try_from(step).expect("there are a few steps, and none before the first profile")
     }
-    first + known.len()
+}
+
+/// Returns the steps of both sides, which are the same ones where the sides were taken at the same time.
+fn steps(sides: [&[Match]; 2], instances: [usize; 2]) -> [Steps; 2] {
+    let times = sides.map(|side| {
+        let times = || side.iter().map(|found| i128::from(found.row().time_nanos));
+        (times().min().unwrap_or_default(), times().max().unwrap_or_default() + 1)
+    });
+    let lengths = times.map(|(start, end)| end - start);
+    let [of_base, of_selection] = instances.map(|n| (CELLS_WANTED / n.max(1)).clamp(STEPS_MIN, STEPS_MAX) as i128);
+    let [(base_start, base_end), (start, end)] = times;
+    if start < base_end && base_start < end {
+        let same = Steps {
+            start_nanos: base_start.min(start),
+            length_nanos: lengths[0].max(lengths[1]),
+            steps: of_base.min(of_selection),
+            first: 0,
+        };
+        return [same; 2];
+    }
+    let base = Steps { start_nanos: base_start, length_nanos: lengths[0], steps: of_base, first: 0 };
+    [base, Steps { start_nanos: start, length_nanos: lengths[1], steps: of_selection, first: of_base as u32 }]
 }
 
 /// Returns the cells of the base and those of the selection, with one of the values of each function.
-fn parted(used: &Used, base_cells: usize, value: impl Fn(&Value) -> f64) -> (Vec<Cell>, Vec<Cell>) {
-    let cell = |cell: &UsedCell| Cell {
-        total: cell.total,
-        values: cell.values.iter().map(|(&function, of)| (function, value(of))).collect(),
+fn parted(used: &Used, parted: &Parted, value: impl Fn(&Value) -> f64) -> (Vec<Cell>, Vec<Cell>) {
+    let cell = |(cell, &(instance, step)): (&UsedCell, &(u32, u32))| {
+        let mut values: Vec<_> = cell.values.iter().map(|(&function, of)| (function, value(of))).collect();
+        values.sort_unstable_by_key(|(function, _)| *function);
+        Cell { total: cell.total, values, instance, step }
     };
-    let mut base: Vec<Cell> = used.cells.iter().map(cell).collect();
-    let selection = base.split_off(base_cells);
+    let mut base: Vec<Cell> = used.cells.iter().zip(&parted.cells).map(cell).collect();
+    let selection = base.split_off(parted.base_cells);
     (base, selection)
 }
 

@@ -51,6 +51,7 @@ pub(super) async fn answer(
     let pattern = pattern(&request.function)?;
     let filter = filter::read(request.filter)?;
     let limit = (request.limit > 0).then_some(request.limit as usize);
+    let by_total = request.value == i32::from(v1::FunctionValue::SeriesValueTotal);
     let selection = Selection::read(request.selection, engine.now_nanos())?;
     let view = engine.view(tenant, selection.freshness.clone()).await?;
     let asked = engine.enter(tenant, &[(&view, &selection)], SMALL_READ).await?;
@@ -76,7 +77,7 @@ pub(super) async fn answer(
             pattern.as_ref().is_none_or(|pattern| pattern.is_match(name) || pattern.is_match(file))
         };
         let is_shown = tables.shown(is_shown);
-        let (tops, mut saturated) = (tables.tops(limit, &is_shown), 0);
+        let (tops, mut saturated) = (tables.tops(limit, &is_shown, by_total), 0);
         let mut write = |group: usize| -> Result<v1::Top, Error> {
             let (top, over) = tops(group);
             saturated += over;

@@ -57,6 +57,13 @@ async fn rankings_are_the_tables_of_merges() {
             let top = answer.top.as_ref().unwrap();
             assert_eq!((top.total, top.functions.len()), (merged.total, merged.functions.len()), "{selection:?}");
             assert_eq!(top, &merged, "{selection:?}");
+            let by_total = [("value", "total"), ("limit", "7")];
+            let largest = ask_top(&world, &[&selection[..], &by_total].concat()).await.top.unwrap();
+            let mut expected = merged.functions.clone();
+            expected.sort_by(|a, b| (b.total, b.self_, &a.name).cmp(&(a.total, a.self_, &b.name)));
+            assert_eq!(largest.functions_truncated, expected.len().saturating_sub(7) as u64, "{selection:?}");
+            expected.truncate(7);
+            assert_eq!(largest.functions, expected, "{selection:?}");
 
             let mut sums = Rows::new();
             for group in &answer.groups {

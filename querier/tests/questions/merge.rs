@@ -278,6 +278,12 @@ async fn picked_profiles_merge_whatever_their_time() {
     let refuse = async |query: &[(&str, &str)]| world.refusal(PATH, query).await;
     let none = refuse(&[("ids", &ids), ("query", r#"{dc="c"}"#)]).await;
     assert!(none.starts_with(r#"404 NOT_FOUND no profiles match {dc="c"}"#), "{none}");
+    let empty = refuse(&[("ids", "")]).await;
+    assert!(empty.starts_with(r#"400 INVALID_ARGUMENT parameter "ids""#), "no ids are not all: {empty}");
+    for format in ["pprof", "folded"] {
+        let whole = refuse(&[("format", format), ("limit", "3")]).await;
+        assert!(whole.contains("limit goes with formats flamegraph, top and dot"), "{whole}");
+    }
     let unknown = refuse(&[("ids", "01JDF8Z3M5Q0V7T2N4R6S8W9XA")]).await;
     assert_eq!(unknown, "404 NOT_FOUND no profile has the id 01JDF8Z3M5Q0V7T2N4R6S8W9XA");
     assert!(refuse(&[("ids", "x")]).await.starts_with(r#"400 INVALID_ARGUMENT id "x" is not a ULID"#));

@@ -72,6 +72,48 @@ async fn a_function_that_became_a_fifth_slower_is_found() {
     assert_eq!(serde_json::to_value(ask(&world, &[]).await).unwrap(), before);
 }
 
+/// Goal: how profiles lie in segments and blocks says nothing about a program: one in each segment, some merged, or all in one block.
+#[tokio::test]
+async fn an_answer_is_the_same_to_the_last_digit_however_profiles_lie() {
+    let mut answers = Vec::new();
+    for together in [1, 7, 96] {
+        let world = World::with(&["--query.max-list-age=0s"]).await;
+        let mut chance = SmallRng::seed_from_u64(11);
+        let mut sent = version(&mut chance, "1", "hash", 1.0);
+        sent.extend(version(&mut chance, "2", "hash", 1.2));
+        for profiles in sent.chunks(together) {
+            world.put(profiles).await;
+        }
+        for _ in 0..2 {
+            answers.push(serde_json::to_value(ask(&world, &[("all", "true")]).await).unwrap());
+            world.compact().await;
+        }
+    }
+    assert_eq!(answers[0]["changes"][0]["name"], "hash");
+    assert_eq!(answers[0]["changes"].as_array().unwrap().len(), 6);
+    for answer in &answers {
+        assert_eq!(answer, &answers[0]);
+    }
+}
+
+/// Goal: who compares one instance with another is told what cannot be known then; who compares it with itself is not.
+#[tokio::test]
+async fn a_single_instance_is_said_to_be_one() {
+    let world = world_of(12, "", 1.0).await;
+    let warned = |answer: v1::RegressionsResponse| answer.warnings.join(" ");
+    assert_eq!(warned(ask(&world, &[]).await), "");
+    let of = |query| [("query", query), ("base_query", r#"{version="1", instance="i0"}"#)];
+    let ask = async |query: [(&str, &str); 2]| {
+        let answer = world.json(REGRESSIONS, &[&[("type", "cpu")], &query[..]].concat()).await;
+        warned(serde_json::from_value(answer).unwrap())
+    };
+    assert_eq!(ask(of(r#"{version="2", instance="i0"}"#)).await, "", "it is the same one");
+    let other = ask(of(r#"{version="2", instance="i1"}"#)).await;
+    assert!(other.contains("either side has profiles of a single instance, not of the same"), "{other}");
+    let others = ask(of(r#"{version="2", instance!="i0"}"#)).await;
+    assert!(others.contains("the base has profiles of a single instance"), "{others}");
+}
+
 /// Goal: of twenty comparisons of a program with itself, hardly one raises an alarm; [`afterglow_profile::stats`] counts over hundreds.
 #[tokio::test]
 async fn a_program_that_did_not_change_raises_no_alarm() {
@@ -136,5 +178,6 @@ async fn refusals_say_what_is_missing() {
     ] {
         refusals.push(world.refusal(REGRESSIONS, &asked).await);
     }
+    refusals.push(world.refusal(REGRESSIONS, &[("query", r#"{version="2"}"#), ("type", "cpu")]).await);
     insta::assert_snapshot!(refusals.join("\n"));
 }

@@ -48,7 +48,7 @@ impl Form {
     /// Reads the form that a merge is asked for in.
     ///
     /// # Errors
-    /// There is no such format or view, they do not go together, or a pattern of the filter is malformed.
+    /// There is no such format or view, they do not go together, the format has no limit, or a pattern of the filter is malformed.
     pub(super) fn of_merge(request: &v1::MergeRequest) -> Result<Self, Error> {
         let view = View::read(request.view, &request.function)?;
         let v1::MergeRequest { format, sample_type, limit, filter, .. } = request;
@@ -62,7 +62,7 @@ impl Form {
     /// Reads the form that a diff is asked for in.
     ///
     /// # Errors
-    /// There is no such format, a pattern of the filter is malformed, or the base is to be marked where that is no pprof.
+    /// There is no such format, it has no limit, a pattern of the filter is malformed, or the base is to be marked where that is no pprof.
     pub(in super::super) fn of_diff(request: &v1::DiffRequest) -> Result<Self, Error> {
         let v1::DiffRequest { format, sample_type, limit, filter, normalize, mark_base, .. } = request;
         let form = Self::new(*format, sample_type, *limit, filter.as_ref(), View::All)?;
@@ -83,6 +83,9 @@ impl Form {
         let format = MergeFormat::try_from(number).map_err(|_| Error::Format { number })?;
         let sample_type = Some(sample_type.to_owned()).filter(|name| !name.is_empty());
         let limit = (limit > 0).then_some(limit as usize);
+        if limit.is_some() && matches!(format, MergeFormat::Unspecified | MergeFormat::Pprof | MergeFormat::Folded) {
+            return Err(Error::Limit { format: name(format) });
+        }
         let filter = filter::read(filter.cloned())?;
         Ok(Self { format, sample_type, limit, filter, view, normalize: false, mark_base: false })
     }

@@ -18,8 +18,6 @@ pub(in super::super) struct Used {
     pub(in super::super) names: Vec<(String, String)>,
     name_bytes: usize,
     pub(in super::super) cells: Vec<UsedCell>,
-    /// The smallest value of a stack, which stands for one sample.
-    smallest: f64,
 }
 
 /// What a cell used.
@@ -41,11 +39,16 @@ pub(in super::super) struct Value {
 impl Used {
     /// Makes an empty one of so many cells.
     pub(in super::super) fn new(cells: usize) -> Self {
-        Self { cells: vec![UsedCell::default(); cells], smallest: f64::INFINITY, ..Self::default() }
+        Self { cells: vec![UsedCell::default(); cells], ..Self::default() }
     }
 
     fn number(&mut self, name: &str, file: &str) -> u32 {
         if let Some(&number) = self.numbers.get(name) {
+            // Where several files have a function of this name, it is shown with the first of them, whichever was met first.
+            let (_, known) = &mut self.names[number as usize];
+            if file < &**known {
+                file.clone_into(known);
+            }
             return number;
         }
         let number = u32::try_from(self.names.len()).expect("a name a function, which are counted in u32");
@@ -55,9 +58,20 @@ impl Used {
         number
     }
 
-    /// Returns what one sample stands for, in the unit of the values; 0 where that is not known.
-    pub(in super::super) fn sample_value(&self) -> f64 {
-        if self.smallest.is_finite() { self.smallest } else { 0.0 }
+    /// Numbers the functions in the order of their names. Until then their order is that in which they were met, which depends on how the
+    /// profiles lie in blocks, and so would the last digits of what is summed in it.
+    pub(in super::super) fn in_order(mut self) -> Self {
+        let mut order: Vec<usize> = (0..self.names.len()).collect();
+        order.sort_unstable_by(|&a, &b| self.names[a].cmp(&self.names[b]));
+        let mut place = vec![0; order.len()];
+        (0u32..).zip(&order).for_each(|(at, &number)| place[number] = at);
+        self.names = order.iter().map(|&number| std::mem::take(&mut self.names[number])).collect();
+        for cell in &mut self.cells {
+            let values = std::mem::take(&mut cell.values);
+            cell.values = values.into_iter().map(|(number, value)| (place[number as usize], value)).collect();
+        }
+        self.numbers.values_mut().for_each(|number| *number = place[*number as usize]);
+        self
     }
 }
 
@@ -67,8 +81,6 @@ impl Tally for Used {
         for part in grouped.parts() {
             let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
             let (total, sums) = stacks.sums(values);
-            let smallest = part.values.iter().filter(|value| **value > 0).min();
-            self.smallest = smallest.map_or(self.smallest, |&value| self.smallest.min(value as f64));
             let mut of_cell = Vec::with_capacity(sums.len());
             for (name, Sums { self_value, total }) in sums {
                 let (text, file) = stacks.name(name);
