@@ -5,8 +5,9 @@
 //! that health, metrics and profiles of the server itself still answer when it is at its limits.
 //!
 //! A refusal is a [`Failure`] wherever it arises: a gRPC call gets its status in headers or trailers, anything else
-//! JSON.
+//! JSON, to a call by Connect in that protocol's words.
 
+mod connect;
 mod deadline;
 mod end;
 mod identify;
@@ -103,6 +104,8 @@ impl Stack {
             .layer(from_fn_with_state((Arc::clone(&self.observer), audience), observe::layer))
             // Sets the headers that keep browsers from guessing, on refusals as well.
             .layer(from_fn(secure::layer))
+            // Says refusals of all below as Connect does, where the request is a call by it.
+            .layer(from_fn(connect::layer))
             // Turns a panic into an answer; outside of it nothing may panic, inside anything.
             .layer(from_fn_with_state(self.panics.clone(), panics::layer))
             // Lets a client that is still sending see why it was refused by anyone below.
@@ -116,7 +119,7 @@ impl Stack {
 /// Answers a request for which there is no route.
 pub(crate) async fn no_route(request: Request) -> Response {
     let path = request.uri().path();
-    let failure = if crate::http::is_grpc(request.headers()) {
+    let failure = if crate::http::is_grpc(request.headers()) || connect::is_method(path) {
         Failure::unimplemented(format!("there is no method {path}"))
     } else {
         Failure::not_found(format!("there is nothing at {path}"))

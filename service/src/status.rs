@@ -262,7 +262,8 @@ impl Failure {
         if crate::http::is_grpc(headers) { tonic::Status::from(self).into_http() } else { self.into_response() }
     }
 
-    fn retry_info(&self) -> Option<tonic_types::pb::RetryInfo> {
+    /// Returns how long to wait before a retry, as protobuf has it.
+    pub(crate) fn retry_info(&self) -> Option<tonic_types::pb::RetryInfo> {
         let delay = self.retry_after?;
         // A delay beyond what protobuf can say is not one anybody waits for.
         let retry_delay = prost_types::Duration::try_from(delay).unwrap_or_default();
@@ -333,6 +334,8 @@ impl IntoResponse for &Failure {
             // RFC 9110, 15.5.16: an answer 415 about the content coding names those that would do.
             response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, identity"));
         }
+        // For those on its way out who say it in other words.
+        response.extensions_mut().insert(self.clone());
         response
     }
 }

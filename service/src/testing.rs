@@ -236,7 +236,7 @@ impl IngestService for Ingest {
 }
 
 fn routes(gate: &Arc<Gate>) -> Router {
-    let gate = Arc::clone(gate);
+    let (gate, call_gate) = (Arc::clone(gate), Arc::clone(gate));
     let broken = || {
         futures::stream::iter([Ok::<_, io::Error>("begin"), Ok("end")]).map(|part| {
             assert!(!matches!(part, Ok("end")), "a panic in the middle of a body");
@@ -259,6 +259,15 @@ fn routes(gate: &Arc<Gate>) -> Router {
         .route("/json", get(async || crate::http::json(&vec!["a string"; 1000])))
         .route("/pprof", get(async || crate::http::file("cpu.pb.gz", vec![b'a'; 10_000])))
         .route("/fail", get(async || Failure::unavailable("store is down", Duration::from_secs(2))))
+        .route("/test.v1.Things/Fail", post(async || Failure::unavailable("store is down", Duration::from_secs(2))))
+        .route("/test.v1.Things/Echo", post(async |body: Body| crate::http::read_body(body).await))
+        .route(
+            "/test.v1.Things/Wait",
+            post(async move || {
+                call_gate.pass().await;
+                "waited"
+            }),
+        )
 }
 
 /// Says what a handler sees of who asks.

@@ -1,5 +1,5 @@
-//! Ends what takes too long: a gRPC call at the deadline its caller set (`grpc-timeout`), and any request whose answer
-//! has not begun within the server's own limit.
+//! Ends what takes too long: a call at the deadline its caller set (`grpc-timeout`, or Connect's `connect-timeout-ms`), and any request
+//! whose answer has not begun within the server's own limit.
 //!
 //! The caller's deadline also ends a stream, for that is what it means; the server's limit does not, since a stream may
 //! be as long as its client likes.
@@ -19,6 +19,9 @@ use crate::Failure;
 
 /// The header in which gRPC's callers say how long they wait.
 const HEADER: &str = "grpc-timeout";
+
+/// The header in which Connect's callers say it, in milliseconds.
+const CONNECT_HEADER: &str = "connect-timeout-ms";
 
 /// A time-out beyond this is none: it would overflow the clock.
 const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -76,7 +79,7 @@ pub(super) async fn layer(State(limit): State<Duration>, mut request: Request, n
 /// Reads `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
 fn asked(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
     let Some(value) = headers.get(HEADER) else {
-        return Ok(None);
+        return asked_by_connect(headers);
     };
     let refuse = || Failure::invalid(format!("header {HEADER} is not up to 8 digits and one of H, M, S, m, u, n"));
     let text = value.to_str().map_err(|_| refuse())?;
@@ -95,6 +98,19 @@ fn asked(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
         _ => return Err(refuse()),
     };
     Ok(Some(timeout.min(TIMEOUT_MAX)))
+}
+
+/// Reads `connect-timeout-ms`: up to ten digits (Connect, "Unary-Request").
+fn asked_by_connect(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    let Some(value) = headers.get(CONNECT_HEADER) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let is_number = (1..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse() {
+        Ok(milliseconds) if is_number => Ok(Some(Duration::from_millis(milliseconds).min(TIMEOUT_MAX))),
+        _ => Err(Failure::invalid(format!("header {CONNECT_HEADER} is not up to 10 digits"))),
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +143,26 @@ mod tests {
     #[test]
     fn other_texts_are_refused() {
         for text in ["", "S", "10", "123456789S", "-1S", "+1S", "1s", "1.5S", "1 S"] {
+            assert!(of(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn connect_says_milliseconds() {
+        let of = |text: &'static str| {
+            asked(&HeaderMap::from_iter([(
+                http::HeaderName::from_static(CONNECT_HEADER),
+                HeaderValue::from_static(text),
+            )]))
+        };
+        for (text, timeout) in [
+            ("0", Duration::ZERO),
+            ("150", Duration::from_millis(150)),
+            ("9999999999", Duration::from_millis(9_999_999_999)),
+        ] {
+            assert_eq!(of(text), Ok(Some(timeout)), "{text}");
+        }
+        for text in ["", "12345678901", "-1", "+1", "1.5", "1s", " 1"] {
             assert!(of(text).is_err(), "{text}");
         }
     }

@@ -312,7 +312,7 @@ fn grpc_fault(code: Code) -> Fault {
 fn http_fault(status: StatusCode) -> Fault {
     match status {
         // These speak of the moment, or of what this server does not do.
-        StatusCode::NOT_IMPLEMENTED | StatusCode::SERVICE_UNAVAILABLE => Fault::Client,
+        StatusCode::NOT_IMPLEMENTED | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Fault::Client,
         status if status.is_server_error() => Fault::Server,
         status if status.is_client_error() => Fault::Client,
         _ => Fault::None,

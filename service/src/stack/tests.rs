@@ -334,3 +334,50 @@ async fn a_request_is_one_info_line_at_most() {
     assert!(of_requests[0].contains("request_id=\"lost-1\"") && of_requests[0].contains("code=\"404\""), "{text}");
     assert!(of_requests[1].contains("INFO") && of_requests[1].contains("code=\"503\""), "{text}");
 }
+
+/// Goal: who calls by Connect reads every refusal as one of Connect's, whichever layer it is of.
+#[tokio::test]
+async fn refusals_of_calls_by_connect_are_connect_s() {
+    let server = Running::start(limits(|limits| {
+        limits.body_bytes_max = ByteSize(100);
+        limits.request_timeout = Duration::from_millis(500);
+    }))
+    .await;
+    let ask = async |method: Method, name: &str, timeout: Option<&str>, body: &'static [u8]| {
+        let mut request = Request::builder().method(method).uri(format!("/test.v1.Things/{name}"));
+        if let Some(timeout) = timeout {
+            request = request.header("connect-timeout-ms", timeout);
+        }
+        let answer = server.send(request, body).await;
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{}", answer.text());
+        let error: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+        let message = error["message"].as_str().expect("a text").to_owned();
+        (answer, error["code"].as_str().expect("a code").to_owned(), message, error["details"].clone())
+    };
+
+    let (answer, code, message, details) = ask(Method::POST, "Fail", None, b"").await;
+    assert_eq!((answer.status, &*code, &*message), (503, "unavailable", "store is down"));
+    assert_eq!(answer.header("retry-after"), Some("2"));
+    // RetryInfo of two seconds: field 1, a Duration whose field 1 is 2.
+    assert_eq!(details, serde_json::json!([{"type": "google.rpc.RetryInfo", "value": "CgIIAg"}]));
+    assert!(answer.header("x-request-id").is_some());
+    let (answer, code, message, details) = ask(Method::POST, "Echo", None, &[b'a'; 101]).await;
+    assert_eq!((answer.status, &*code, details), (429, "resource_exhausted", serde_json::Value::Null));
+    assert_eq!(message, "body 101 B exceeds max_body 100 B (--limits.max-body)");
+    assert_eq!(answer.header("retry-after"), None, "it would be too large again");
+    let (answer, code, message, _) = ask(Method::POST, "Wait", Some("50"), b"").await;
+    assert_eq!((answer.status, &*code, &*message), (504, "deadline_exceeded", "the deadline of the caller has passed"));
+    let (answer, code, message, _) = ask(Method::POST, "Wait", None, b"").await;
+    assert_eq!((answer.status, &*code), (504, "deadline_exceeded"));
+    assert_eq!(message, "no answer within 500ms (--limits.request-timeout)");
+    let (answer, code, ..) = ask(Method::POST, "Wait", Some("soon"), b"").await;
+    assert_eq!((answer.status, &*code), (400, "invalid_argument"));
+    let (answer, code, message, _) = ask(Method::POST, "Steal", None, b"").await;
+    assert_eq!((answer.status, &*code, &*message), (501, "unimplemented", "there is no method /test.v1.Things/Steal"));
+    let (answer, code, ..) = ask(Method::GET, "Fail", None, b"").await;
+    assert_eq!((answer.status, &*code), (405, "unimplemented"));
+
+    assert_eq!(server.send(Request::post("/test.v1.Things/Echo"), "as it is").await.text(), "as it is");
+    let answer = server.get("/fail").await;
+    assert!(answer.text().starts_with("{\"error\":"), "others are told as before: {}", answer.text());
+}
