@@ -215,7 +215,7 @@ const QUERIER: &str = "querier/tests/questions/snapshots";
 const PUSHES: &str = "Pushed whole on a stream (`Push`), in chunks on a stream, by a call (`PushProfile`), and over HTTP (`POST /api/v1/profiles`).";
 
 /// Each golden file, the heading of its table, and by which ways it was asked.
-const REFUSALS: [(&str, &str, &str, &str); 15] = [
+const REFUSALS: [(&str, &str, &str, &str); 16] = [
     (INGESTER, "bytes_of_profiles", "The bytes of a profile", PUSHES),
     (INGESTER, "limits", "Sizes", "Pushed likewise, with limits as small as the rows say."),
     (INGESTER, "retention", "What retention would delete", PUSHES),
@@ -235,6 +235,13 @@ const REFUSALS: [(&str, &str, &str, &str); 15] = [
         "askers",
         "Who may not ask",
         "`GetProfile` and `GET /api/v1/profiles/ID`; the last one by `Search` and its like.",
+    ),
+    (
+        QUERIER,
+        "grafana",
+        "What Grafana asks in vain",
+        "`POST /querier.v1.QuerierService/…`, with Connect's codes in place of gRPC's. Refusals that have nothing to do with the question are as above, \
+         likewise in Connect's words.",
     ),
 ];
 

@@ -160,6 +160,18 @@ impl Selector {
         &self.matchers
     }
 
+    /// Puts what is asked of the label `from` to the label `to`.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        for matcher in self.matchers.iter_mut().filter(|matcher| *matcher.name == *from) {
+            matcher.name = to.into();
+        }
+    }
+
+    /// Takes out what is asked of the label `name`.
+    pub fn take(&mut self, name: &str) -> Vec<Matcher> {
+        self.matchers.extract_if(.., |matcher| *matcher.name == *name).collect()
+    }
+
     /// Returns whether all matchers match a profile with these labels, of this type.
     pub fn matches(&self, labels: &Labels, profile_type: &ProfileType) -> bool {
         self.matchers.iter().all(|matcher| {
@@ -451,6 +463,17 @@ mod tests {
         ] {
             assert!(!parse(text).matches(&labels(), &cpu()), "{text}");
         }
+    }
+
+    #[test]
+    fn matchers_move_to_another_label_and_out() {
+        let mut selector = parse(r#"{name="a",dc=~"e.*",name!="b",kind="c"}"#);
+        selector.rename("name", "service");
+        assert_eq!(selector.to_string(), r#"{service="a",dc=~"e.*",service!="b",kind="c"}"#);
+        let taken: Vec<_> = selector.take("service").iter().map(|m| (m.op(), m.value().to_owned())).collect();
+        assert_eq!(taken, [(Op::Equal, "a".to_owned()), (Op::NotEqual, "b".to_owned())]);
+        assert_eq!(selector.to_string(), r#"{dc=~"e.*",kind="c"}"#);
+        assert!(selector.take("service").is_empty());
     }
 
     #[test]

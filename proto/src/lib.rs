@@ -1,4 +1,5 @@
-//! The wire contract of Afterglow, generated from `proto/`: the messages and services of `afterglow.v1`, and `google.rpc.Status`.
+//! The wire contract of Afterglow, generated from `proto/`: the messages and services of `afterglow.v1`, `google.rpc.Status`, and
+//! the messages of Pyroscope's questions, which Grafana asks.
 //!
 //! Messages carry serde implementations that follow protobuf's JSON mapping, so HTTP and gRPC answer from the same types. The
 //! feature `grpc` (on by default) adds tonic's clients and servers. No logic lives here, but for how a time is
@@ -21,6 +22,27 @@ pub mod afterglow {
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/afterglow.v1.rs"));
         include!(concat!(env!("OUT_DIR"), "/afterglow.v1.serde.rs"));
+    }
+}
+
+/// The messages by which Grafana asks Pyroscope.
+pub mod pyroscope {
+    /// The packages of `querier`.
+    pub mod querier {
+        /// `querier.v1`: questions and answers.
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/querier.v1.rs"));
+            include!(concat!(env!("OUT_DIR"), "/querier.v1.serde.rs"));
+        }
+    }
+
+    /// The packages of `types`.
+    pub mod types {
+        /// `types.v1`: what they speak of.
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/types.v1.rs"));
+            include!(concat!(env!("OUT_DIR"), "/types.v1.serde.rs"));
+        }
     }
 }
 

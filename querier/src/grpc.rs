@@ -15,7 +15,7 @@ use crate::query::merge::share;
 use crate::query::{Engine, Fetched};
 
 /// The largest request: a selector with a long list of values fits many times.
-const REQUEST_BYTES_MAX: usize = 1 << 20;
+pub(crate) const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 /// The largest answer: four times the largest profile that is taken by default. Over HTTP answers have no bound, for they are read
 /// piece by piece.

@@ -64,9 +64,9 @@ impl Querier {
         grpc::shares(self.engine.clone())
     }
 
-    /// Returns the HTTP routes of questions: the GETs under `/api/v1`.
+    /// Returns the HTTP routes of questions: the GETs under `/api/v1`, and what Grafana asks under `/querier.v1.QuerierService`.
     pub fn routes(&self) -> Router {
-        http::router(self.engine.clone())
+        http::router(self.engine.clone()).merge(http::pyroscope(self.engine.clone()))
     }
 
     /// Returns the routes of the web UI, `/` among them. There are no profiles in it: it asks as anybody does.

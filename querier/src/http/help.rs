@@ -72,6 +72,7 @@ Which profiles they are about, the same for all:
     read_token  from the answer to a push: reads at least what was stored when it was given
 
 The same by gRPC on this port: grpcurl -plaintext {here} describe afterglow.v1.QueryService
+In Grafana: a data source of the type Pyroscope with the URL http://{here}
 The state of this server: /healthz /readyz /metrics /version /debug/pprof/profile /debug/pprof/heap
 "#;
 

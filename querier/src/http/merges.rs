@@ -144,7 +144,7 @@ impl Asked {
 }
 
 /// Says in headers what JSON says in fields.
-fn with_notes(
+pub(super) fn with_notes(
     mut response: Response,
     counts: &[(HeaderName, u64)],
     completeness: Option<v1::Completeness>,

@@ -45,6 +45,8 @@ pub(crate) enum Question {
     LabelNames,
     /// Lists a label's values.
     LabelValues,
+    /// Lists the labels of series.
+    LabelSets,
 }
 
 /// How a question ended, by who is to do something about it.
@@ -223,6 +225,7 @@ impl Question {
             Self::Services => "services",
             Self::LabelNames => "label_names",
             Self::LabelValues => "label_values",
+            Self::LabelSets => "label_sets",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! or from the blocks they lie in, and say what could not be read. [`Engine`] is what they need for that: the catalog, a
 //! clock, limits, the memory budget and the metrics. It puts a deadline on each, and dropping a question's future ends its reads.
 //!
-//! - [`search`], [`types`], [`services`], [`labels`]: answered from what the catalog knows, without a look into profiles
+//! - [`search`], [`types`], [`services`], [`labels`], [`label_sets`]: answered from what the catalog knows, without a look into profiles
 //! - [`series`]: sums over time, from the totals that rows carry; [`step`], [`by`] and [`shown`] say of what, over what and for whom
 //! - [`top`], [`function`], and [`series`] of a function: sums of samples group by group, which [`tally`] reads;
 //!   [`regressions`]: what differs between such sums beyond noise; [`statistics`]: how their shares spread; [`stats`]: what is stored
@@ -27,6 +27,7 @@ mod fetch;
 mod filter;
 mod function;
 mod gate;
+mod label_sets;
 mod labels;
 mod lane;
 pub(crate) mod merge;
@@ -60,6 +61,7 @@ use afterglow_store::retention::Policy;
 
 pub(crate) use error::Error;
 pub(crate) use fetch::Fetched;
+pub(crate) use label_sets::LabelSets;
 pub(crate) use metrics::Metrics;
 
 use answer::Answer;
@@ -337,6 +339,15 @@ impl Engine {
         request: v1::LabelValuesRequest,
     ) -> Result<v1::LabelValuesResponse, Failure> {
         self.ask(tenant, Question::LabelValues, labels::values(self, tenant, request)).await
+    }
+
+    /// Lists series: their labels, types, and what their samples count.
+    ///
+    /// # Errors
+    /// As [`Engine::search`].
+    #[tracing::instrument(name = "label_sets", skip_all, fields(%tenant))]
+    pub(crate) async fn label_sets(&self, tenant: &TenantId, selection: v1::Selection) -> Result<LabelSets, Failure> {
+        self.ask(tenant, Question::LabelSets, label_sets::answer(self, tenant, selection)).await
     }
 
     /// Returns the engine of one question, which notes what the answer costs where that is asked for.

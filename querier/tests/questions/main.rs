@@ -9,6 +9,7 @@ mod fetch;
 mod functions;
 mod labels;
 mod merge;
+mod pyroscope;
 mod reduce;
 mod refusals;
 mod regressions;

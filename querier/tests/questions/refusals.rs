@@ -32,6 +32,15 @@ impl Table {
         writeln!(self.0, "{name}\n    {code} {}{retriable} {message}", http.status).unwrap();
     }
 
+    /// Adds a row of a call by Connect, which has codes of its own.
+    fn add_connect(&mut self, name: &str, answer: &Answer) {
+        assert_eq!(answer.header("content-type"), "application/json", "{name}: {answer}");
+        let error = answer.json();
+        let (code, message) = (error["code"].as_str().unwrap(), error["message"].as_str().unwrap());
+        let retriable = if answer.header("retry-after").is_empty() { "" } else { " (R)" };
+        writeln!(self.0, "{name}\n    {code} {}{retriable} {message}", answer.status).unwrap();
+    }
+
     fn check(self, name: &str) {
         insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => true }, {
             insta::assert_snapshot!(name, self.0.trim_end());
@@ -124,4 +133,89 @@ async fn askers() {
     assert_eq!(other.status, 200, "another is not held up: {other}");
     held.abort();
     table.check("askers");
+}
+
+/// What Grafana may ask in vain.
+#[tokio::test]
+async fn grafana() {
+    let world = World::new().await;
+    world.put(&[cpu(1, &[("service", "api")], 20)]).await;
+    let mut table = Table::default();
+    let method = |name: &str| format!("/querier.v1.QuerierService/{name}");
+    let (merge, series) = (method("SelectMergeStacktraces"), method("SelectSeries"));
+    let json = [("content-type", "application/json")];
+    let cpu_id = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
+    let question = |fields: &str| format!("{{\"profileTypeID\":\"{cpu_id}\",{fields}}}");
+    for (name, path, headers, body) in [
+        ("a content type that is neither", &merge, &[("content-type", "text/plain")][..], "{}".to_owned()),
+        ("a stream", &merge, &[("content-type", "application/connect+proto")], String::new()),
+        ("no content type", &merge, &[], String::new()),
+        (
+            "a content encoding that is not known",
+            &merge,
+            &[("content-type", "application/json"), ("content-encoding", "br")],
+            "{}".to_owned(),
+        ),
+        (
+            "a body that is not gzip, though said to be",
+            &merge,
+            &[("content-type", "application/json"), ("content-encoding", "gzip")],
+            "{}".to_owned(),
+        ),
+        (
+            "another version of the protocol",
+            &merge,
+            &[("content-type", "application/json"), ("connect-protocol-version", "2")],
+            "{}".to_owned(),
+        ),
+        ("a body that is no JSON", &merge, &json, "{".to_owned()),
+        ("a body that is no protobuf", &merge, &[("content-type", "application/proto")], "{".to_owned()),
+        ("a question of more than 1 MiB", &merge, &json, " ".repeat((1 << 20) + 1)),
+        ("no profile type", &merge, &json, "{}".to_owned()),
+        ("a profile type that is none", &merge, &json, "{\"profileTypeID\":\"process_cpu\"}".to_owned()),
+        (
+            "a sample type that is not there",
+            &merge,
+            &json,
+            "{\"profileTypeID\":\"process_cpu:wall:nanoseconds:cpu:nanoseconds\"}".to_owned(),
+        ),
+        (
+            "another unit than that of the sample type",
+            &merge,
+            &json,
+            "{\"profileTypeID\":\"process_cpu:cpu:seconds:cpu:nanoseconds\"}".to_owned(),
+        ),
+        ("a selector that is none", &merge, &json, question("\"labelSelector\":\"{service_name\"")),
+        ("a window that is empty", &merge, &json, question("\"start\":\"1795481000000\",\"end\":\"1795480000000\"")),
+        ("a tree", &merge, &json, question("\"format\":\"PROFILE_FORMAT_TREE\"")),
+        ("a pprof as JSON", &merge, &json, question("\"format\":4")),
+        ("a format that is none", &merge, &json, question("\"format\":9")),
+        ("a profile for the compiler", &merge, &json, question("\"stackTraceSelector\":{\"goPgo\":{}}")),
+        ("a span that is none", &merge, &json, question("\"spanSelector\":[\"1\"]")),
+        ("an id that is none", &merge, &json, question("\"profileIdSelector\":[\"7c9e6679\"]")),
+        ("a step that is none", &series, &json, question("\"step\":-1")),
+        ("steps that are too short", &series, &json, question("\"step\":0.001")),
+        ("an aggregation that is none", &series, &json, question("\"aggregation\":7")),
+        (
+            "sums of some stacks alone",
+            &series,
+            &json,
+            question("\"stackTraceSelector\":{\"callSite\":[{\"name\":\"a\"}]}"),
+        ),
+        ("values of no label", &method("LabelValues"), &json, "{}".to_owned()),
+        (
+            "more selectors than a question may have",
+            &method("LabelNames"),
+            &json,
+            format!("{{\"matchers\":[{}]}}", ["\"{}\""; 9].join(",")),
+        ),
+        ("a question that is not answered here", &method("Diff"), &json, "{}".to_owned()),
+    ] {
+        let answer = world.post(path, headers, body).await;
+        table.add_connect(name, &answer);
+    }
+    table.add_connect("GET", &world.get(&merge, &[]).await);
+    let grpc = world.post(&merge, &[("content-type", "application/grpc")], "").await;
+    assert_eq!((grpc.status, grpc.header("grpc-status")), (200, "12"), "{grpc}");
+    table.check("grafana");
 }

@@ -13,7 +13,7 @@ use crate::world::{Sent, World, cpu, decoded, fixture};
 const PATH: &str = "/api/v1/merge";
 
 /// Flips a bit of an object, `at` of its length from its start.
-async fn damage(world: &World, key: &Path, at: f64) {
+pub(crate) async fn damage(world: &World, key: &Path, at: f64) {
     let objects = world.faults.inner();
     let mut bytes = BytesMut::from(&*objects.get(key).await.unwrap().bytes().await.unwrap());
     let index = ((bytes.len() - 1) as f64 * at) as usize;

@@ -156,6 +156,17 @@ impl World {
         Answer { status, headers, body: response.bytes().await.unwrap() }
     }
 
+    /// Asks by POST, as callers of Connect do.
+    pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+        let mut request = self.http.post(format!("{}{path}", self.address)).body(body.into());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Answer { status, headers, body: response.bytes().await.unwrap() }
+    }
+
     /// Asks for JSON, and expects it.
     pub(crate) async fn json(&self, path: &str, query: &[(&str, &str)]) -> serde_json::Value {
         let answer = self.get(path, query).await;
