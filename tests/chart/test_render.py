@@ -134,7 +134,8 @@ def test_pods_push_profiles_of_themselves_unless_the_agent_scrapes_them(rendered
     assert flags(pods(rendered["everything"])["glow-querier"]) == []
     assert flags(pods(rendered["small"])["glow-afterglow-ingester"]) == ["--self-profile.server=here"]
     assert flags(pods(rendered["small"])["glow-afterglow-querier"]) == ["--self-profile.server=http://glow-afterglow-ingester:4100"]
-    specs = pods(objects(render("ha", "--set", "agent.enabled=false,auth.enabled=true,auth.existingSecret=tokens")))
+    without = "agent.enabled=false,grafana.datasource.enabled=false,auth.enabled=true,auth.existingSecret=tokens"
+    specs = pods(objects(render("ha", "--set", without)))
     for name in ("maintainer", "querier"):
         spec = specs[f"glow-afterglow-{name}"]
         assert "--self-profile.server=https://glow-afterglow-ingester:4100" in flags(spec)
@@ -233,6 +234,39 @@ def test_without_tls_nothing_speaks_of_it(rendered: dict) -> None:
     assert "--token-in-clear" in pods(rendered["everything"])["glow-agent"]["containers"][0]["args"]
 
 
+def data_source(rendered: list[dict]) -> dict:
+    (given,) = [parsed for parsed in rendered if parsed["metadata"]["name"].endswith("-datasource")]
+    assert given["metadata"]["labels"]["grafana_datasource"] == "1"
+    (text,) = given["data"].values()
+    (source,) = yaml.safe_load(text)["datasources"]
+    return {"namespace": given["metadata"]["namespace"], **source}
+
+
+def test_grafana_asks_the_querier(rendered: dict) -> None:
+    for values, scheme in (("everything", "http"), ("ha", "https")):
+        source = data_source(rendered[values])
+        assert source["type"] == "grafana-pyroscope-datasource" and source["access"] == "proxy"
+        services = [parsed for parsed in rendered[values] if parsed["kind"] == "Service"]
+        (service,) = [parsed for parsed in services if parsed["metadata"]["name"].endswith("-querier")]
+        (port,) = service["spec"]["ports"]
+        host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
+        assert source["url"] == f"{scheme}://{host}:{port['port']}"
+    source = data_source(rendered["everything"])
+    assert source["namespace"] == "observability"
+    # Headers come in pairs of a name and a value.
+    assert source["jsonData"] == {"httpHeaderName1": "Authorization", "httpHeaderName2": "X-Scope-OrgID", "minStep": "1m"}
+    assert source["secureJsonData"] == {"httpHeaderValue1": "Bearer $__env{AFTERGLOW_TOKEN}", "httpHeaderValue2": "team-a"}
+    source = data_source(rendered["ha"])
+    assert source["namespace"] == "profiles"
+    assert source["jsonData"] == {"tlsAuth": True, "tlsAuthWithCACert": True}
+    assert set(source["secureJsonData"]) == {"tlsCACert", "tlsClientCert", "tlsClientKey"}
+    source = data_source(objects(render("small", "--set", "grafana.datasource.enabled=true,grafana.datasource.url=https://profiles.example.com")))
+    assert source["url"] == "https://profiles.example.com"
+    assert "jsonData" not in source and "secureJsonData" not in source
+    for values in ("gateway", "ingress", "nodes", "small", "trial"):
+        assert not [parsed for parsed in rendered[values] if parsed["metadata"]["name"].endswith("-datasource")], values
+
+
 REFUSED = {
     "tls.enabled=true": "tls.existingSecret is needed",
     "tls.clientAuth.enabled=true": "tls.clientAuth.enabled needs tls.enabled",
@@ -265,6 +299,10 @@ REFUSED = {
     "ingress.enabled=true": "ingress.host is needed",
     "httpRoute.enabled=true": "httpRoute.parentRefs is needed",
     "monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true": "would count everything twice",
+    "grafana.datasource.token=agw_0123456789": "does not match pattern",
+    "grafana.datasource.url=https://id:secret@profiles": "does not match pattern",
+    "grafana.datasource.enabled=true,auth.enabled=true,auth.existingSecret=a": "grafana.datasource.token is needed with auth.enabled",
+    "grafana.datasource.enabled=true,tls.enabled=true,tls.existingSecret=a,tls.clientAuth.enabled=true,tls.clientAuth.existingSecret=b": "grafana.datasource.tls.cert is needed",
 }
 
 
