@@ -11,6 +11,7 @@
 
 mod authority;
 mod golden;
+pub mod grafana;
 mod minio;
 mod profiles;
 mod program;

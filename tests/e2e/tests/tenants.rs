@@ -110,6 +110,39 @@ fn path(about: &Tenant) -> String {
     }
 }
 
+/// One question as Grafana asks it: the path, and the body with the fields of all such questions.
+fn as_grafana(about: &Tenant) -> (String, String) {
+    let mut random = rand::rng();
+    let mut pick = |of: &[&str]| (*of.choose(&mut random).expect("something")).to_owned();
+    let selector = pick(&[
+        "{}",
+        &format!("{{service_name=\"{}\"}}", about.service),
+        "{service_name=~\".*\"}",
+        "{secret!=\"\",__tenant__=\"b\"}",
+    ]);
+    let method = pick(&[
+        "ProfileTypes",
+        "LabelNames",
+        "LabelValues",
+        "Series",
+        "SelectSeries",
+        "SelectMergeStacktraces",
+        "SelectMergeSpanProfile",
+        "Diff",
+    ]);
+    let ids = if rand::random_range(0..4) == 0 { vec![about.id.clone()] } else { Vec::new() };
+    let body = serde_json::json!({
+        "profileTypeID": "process_cpu:cpu:nanoseconds:cpu:nanoseconds",
+        "labelSelector": selector,
+        "matchers": [selector],
+        "name": pick(&["secret", "service_name", "__tenant__"]),
+        "groupBy": [pick(&["secret", "service_name"])],
+        "format": pick(&["PROFILE_FORMAT_FLAMEGRAPH", "PROFILE_FORMAT_DOT"]),
+        "profileIdSelector": ids,
+    });
+    (format!("/querier.v1.QuerierService/{method}"), body.to_string())
+}
+
 /// Headers that claim another tenant; nothing, mostly.
 fn forged(other: &Tenant) -> Vec<(&'static str, String)> {
     let name = other.name.to_owned();
@@ -216,13 +249,21 @@ async fn ask(
         let (question, answer) = if rand::random() {
             grpc(&mut client, &caller.token, &claims, about).await
         } else {
-            let path = path(about);
-            let mut request = http.get(format!("{url}{path}")).bearer_auth(&caller.token);
+            let (question, mut request) = if rand::random_range(0..4) == 0 {
+                let (path, body) = as_grafana(about);
+                let request = http.post(format!("{url}{path}")).header("content-type", "application/json");
+                (format!("{path} {body}"), request.body(body))
+            } else {
+                let path = path(about);
+                let request = http.get(format!("{url}{path}"));
+                (path, request)
+            };
+            request = request.bearer_auth(&caller.token);
             for (name, value) in &claims {
                 request = request.header(*name, value);
             }
             let answer = request.send().await.expect("an answer").bytes().await.expect("a body");
-            (path, answer.to_vec())
+            (question, answer.to_vec())
         };
         counts.questions.fetch_add(1, Ordering::Relaxed);
         if !leaked(&caller, &question, &answer).is_empty() {
