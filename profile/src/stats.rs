@@ -9,7 +9,7 @@
 //! all cells of an instance as one, and with all of a step (cluster-robust variances, instances and steps each: Cameron, Gelbach and
 //! Miller 2011); an instance or a step that stands on both sides counts with its difference, so that what is the same on both cancels.
 //! Instances are often few, so how much larger these variances are is not believed of each function alone, but shrunk
-//! towards what holds for all of them (the moderated variances of limma: Smyth 2004, section 6); they never make the error smaller.
+//! towards what holds for others as large (the moderated variances of limma: Smyth 2004, section 6).
 //! When one function grows, the share of every other one shrinks; what is typical of the program
 //! is therefore taken out first, by the weighted median of all functions' ratios (as DESeq normalises counts: Anders and Huber 2010), whose own
 //! uncertainty counts as well.
@@ -30,6 +30,9 @@ const TREND_MIN: usize = 6;
 
 /// How many independent functions a program is taken to have at most, where functions are said to vary alike.
 const INDEPENDENT_MAX: f64 = 4.0;
+
+/// The most degrees of freedom that are told apart.
+const FREEDOM_MAX: f64 = 1e6;
 
 /// The chance with which a function that is like the others is taken to be unlike them.
 const UNLIKE: f64 = 0.05;
@@ -425,7 +428,9 @@ fn weighted_median(before: &[f64], now: &[f64], share_min: f64) -> f64 {
 
 /// Returns the degrees of freedom of a variance that is a sum of others, each with its own (Satterthwaite 1946).
 fn freedom(sum: f64, of: impl IntoIterator<Item = (f64, f64)>) -> f64 {
-    sum.powi(2) / of.into_iter().map(|(variance, freedom)| variance.powi(2) / freedom).sum::<f64>()
+    let squares = of.into_iter().map(|(variance, freedom)| variance.powi(2) / freedom).sum::<f64>();
+    // With so many, as where what is known has no spread at all, it is a normal distribution.
+    (sum.powi(2) / squares).min(FREEDOM_MAX)
 }
 
 /// Returns the chance of a difference of `t` standard errors or more that are known with this freedom.
@@ -697,6 +702,29 @@ mod tests {
         // The others' shares shrank, as is typical then.
         assert!(typical_ratio < 0.75);
         assert!(changes.iter().all(|change| change.function == 2 || !change.is_significant));
+    }
+
+    #[test]
+    fn functions_without_any_spread_are_compared_too() {
+        let cell = |share: f64, instance: u32, step: u32| Cell {
+            total: 100.0 * SAMPLE,
+            values: vec![(0, share * SAMPLE), (1, (100.0 - share) * SAMPLE)],
+            instance,
+            step,
+        };
+        for sample_value in [0.0, SAMPLE] {
+            for instances in [1, 2, 4] {
+                let side = |share, first| (0..4).map(|n| cell(share, first + n % instances, n)).collect::<Vec<_>>();
+                let options = Options { sample_value, ..Options::default() };
+                for (base, selection, first) in [(50.0, 50.0, 0), (50.0, 80.0, 0), (50.0, 80.0, 9)] {
+                    let sides = [side(base, 0), side(selection, first)];
+                    let typical = typical(&sides[0], &sides[1], 2, &options);
+                    let changes = compare((&sides[0], &sides[1]), 2, typical, &options).unwrap();
+                    assert!(changes.iter().all(|change| (0.0..=1.0).contains(&change.chance)), "{changes:?}");
+                    assert_eq!(changes.iter().any(|change| change.is_significant), base != selection, "{changes:?}");
+                }
+            }
+        }
     }
 
     #[test]
