@@ -10,7 +10,9 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::Poll;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use afterglow_store::bill;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -36,6 +38,9 @@ const THREADS_MAX: usize = 512;
 /// the lowest priority there is it would get a seventieth, and where other programs keep the cores busy large questions would never end.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
+
+/// How often who waits for a turn looks whether anybody still waits for him: his reads are to end within a tenth of a second.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Which way a question goes; cheap to clone.
 #[derive(Clone, Debug)]
@@ -101,7 +106,11 @@ impl Lane {
             Self::Small => tokio::task::spawn_blocking(move || runtime.block_on(abandoned.run_until_cancelled(work))),
             Self::Large { threads, .. } => {
                 let pool = Arc::clone(&threads.0);
-                threads.spawn(move || runtime.block_on(pool.turns.by_turns(abandoned.run_until_cancelled(work))))
+                threads.spawn(move || {
+                    // Outside of the turns: what nobody waits for any more ends its reads without waiting for one.
+                    let driven = abandoned.run_until_cancelled(pool.turns.by_turns(work, &abandoned));
+                    runtime.block_on(driven).flatten()
+                })
             }
         };
         Ok(driven.await?.expect("nobody cancels it while it is awaited"))
@@ -196,12 +205,25 @@ impl Turns {
         Turn(self)
     }
 
-    /// Polls a future by turns: it holds none while it waits.
-    async fn by_turns<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Waits for a turn as long as it is not abandoned.
+    fn take_unless(&self, abandoned: &CancellationToken) -> Option<Turn<'_>> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            if abandoned.is_cancelled() {
+                return None;
+            }
+            free = self.came_free.wait_timeout(free, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *free -= 1;
+        Some(Turn(self))
+    }
+
+    /// Polls a future by turns: it holds none while it waits. None where it is abandoned before it has one.
+    async fn by_turns<T>(&self, work: impl Future<Output = T>, abandoned: &CancellationToken) -> Option<T> {
         let mut work = pin!(work);
-        poll_fn(|context| {
-            let _turn = self.take();
-            work.as_mut().poll(context)
+        poll_fn(|context| match self.take_unless(abandoned) {
+            Some(_turn) => work.as_mut().poll(context).map(Some),
+            None => Poll::Ready(None),
         })
         .await
     }
@@ -272,9 +294,68 @@ mod tests {
             std::future::pending::<()>().await;
             drop(within);
         });
-        assert!(tokio::time::timeout(std::time::Duration::from_millis(10), work).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(10), work).await.is_err());
         while Arc::strong_count(&ended) > 1 {
             tokio::task::yield_now().await;
+        }
+        assert_eq!(lane.compute(|| 7).await.expect("a turn"), 7);
+    }
+
+    /// Goal: what is abandoned ends at once, its reads with it, even while others have all turns: as it waits for the store, and for a turn.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_abandoned_ends_while_others_have_all_turns() {
+        let lane = large();
+        let (waits, for_store) = (Arc::new(()), Arc::new(()));
+        let (asks, mut asked) = tokio::sync::mpsc::channel(cores());
+        let reading = tokio::spawn({
+            let (lane, held) = (lane.clone(), Arc::clone(&for_store));
+            async move {
+                let read = async move {
+                    asks.send(()).await.expect("the test waits");
+                    std::future::pending::<()>().await;
+                    drop(held);
+                };
+                lane.drive(read).await
+            }
+        });
+        asked.recv().await.expect("it reads");
+        let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
+        let released = Arc::new(Mutex::new(released));
+        let (has, mut have) = tokio::sync::mpsc::channel(cores());
+        let busy: Vec<_> = (0..cores())
+            .map(|_| {
+                let (lane, released, has) = (lane.clone(), Arc::clone(&released), has.clone());
+                tokio::spawn(async move {
+                    let hold = move || {
+                        has.try_send(()).expect("there is room for all");
+                        // Until the test lets go of the other end.
+                        let _ = released.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    };
+                    lane.compute(hold).await
+                })
+            })
+            .collect();
+        for _ in 0..cores() {
+            have.recv().await.expect("a turn each");
+        }
+        let waiting = tokio::spawn({
+            let (lane, held) = (lane.clone(), Arc::clone(&waits));
+            async move { lane.drive(async move { drop(held) }).await }
+        });
+        while Arc::strong_count(&waits) == 1 {
+            tokio::task::yield_now().await;
+        }
+        reading.abort();
+        waiting.abort();
+        let ended = async {
+            while Arc::strong_count(&for_store) + Arc::strong_count(&waits) > 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("they end while all turns are taken");
+        drop(release);
+        for one in busy {
+            one.await.expect("no panic").expect("no panic");
         }
         assert_eq!(lane.compute(|| 7).await.expect("a turn"), 7);
     }
