@@ -266,12 +266,17 @@ impl Noise {
 /// The variance of the difference of each function's shares, with all cells of a cluster as one.
 struct Clustered {
     variance: Vec<f64>,
-    /// Its degrees of freedom; 0 where clusters are too few to tell.
+    /// Its degrees of freedom.
     freedom: f64,
 }
 
-/// Returns what cells of one cluster together say of the variance of `share now - ratio * share before`.
-fn clustered(sides: [(&[Cell], &Shares); 2], ratio: f64, of: &[usize], cluster: impl Fn(&Cell) -> u32) -> Clustered {
+/// Returns what cells of one cluster together say of the variance of `share now - ratio * share before`; none where clusters are too few.
+fn clustered(
+    sides: [(&[Cell], &Shares); 2],
+    ratio: f64,
+    of: &[usize],
+    cluster: impl Fn(&Cell) -> u32,
+) -> Option<Clustered> {
     let functions = sides[0].1.share.len();
     let mut slots = vec![usize::MAX; functions];
     of.iter().enumerate().for_each(|(slot, &f)| slots[f] = slot);
@@ -306,7 +311,7 @@ fn clustered(sides: [(&[Cell], &Shares); 2], ratio: f64, of: &[usize], cluster: 
         // None is on both sides: each has a variance of its own. One that is alone on its side is taken to differ as those of the other do.
         let correction = |n: usize| n as f64 / (n as f64 - 1.0);
         let parts = match counts {
-            [0..=1, 0..=1] => return Clustered { variance: vec![0.0; of.len()], freedom: 0.0 },
+            [0..=1, 0..=1] => return None,
             [0..=1, n] => [n as f64 * correction(n) * ratio.powi(2), correction(n)].map(|factor| (1, factor)),
             [n, 0..=1] => [correction(n), n as f64 * correction(n) / ratio.powi(2)].map(|factor| (0, factor)),
             [before, now] => [(0, correction(before)), (1, correction(now))],
@@ -315,7 +320,7 @@ fn clustered(sides: [(&[Cell], &Shares); 2], ratio: f64, of: &[usize], cluster: 
         for (side, factor) in parts {
             variance.iter_mut().zip(squares(side)).for_each(|(sum, squares)| *sum += factor * squares);
         }
-        return Clustered { variance, freedom: counts.map(|n| n.saturating_sub(1)).iter().sum::<usize>() as f64 };
+        return Some(Clustered { variance, freedom: counts.map(|n| n.saturating_sub(1)).iter().sum::<usize>() as f64 });
     }
     let mut variance = vec![0.0; of.len()];
     for both in beyond.values() {
@@ -327,11 +332,11 @@ fn clustered(sides: [(&[Cell], &Shares); 2], ratio: f64, of: &[usize], cluster: 
     // What is beyond sums to nothing over each side, and where all are on both, the sides count as one.
     let bound = if counts == [all, all] { 1 } else { 2 };
     if all <= bound {
-        return Clustered { variance: vec![0.0; of.len()], freedom: 0.0 };
+        return None;
     }
     let freedom = (all - bound) as f64;
     variance.iter_mut().for_each(|sum| *sum *= all as f64 / freedom);
-    Clustered { variance, freedom }
+    Some(Clustered { variance, freedom })
 }
 
 /// Returns how many times the variance of independent cells that of clusters is, for each function, shrunk towards what holds for others as
@@ -339,12 +344,9 @@ fn clustered(sides: [(&[Cell], &Shares); 2], ratio: f64, of: &[usize], cluster: 
 ///
 /// It is the posterior of Smyth (2004, section 6), whose prior is a scaled F distribution with a trend, by the moments of the logarithms
 /// (limma's `fitFDist`). A function that evidently is not like the others keeps what is its own, as in limma's robust form.
-fn moderated(clustered: Clustered, independent: &[f64], sizes: &[f64]) -> Vec<Option<(f64, f64)>> {
-    let own = clustered.freedom;
-    if own == 0.0 {
-        return vec![None; independent.len()];
-    }
-    let ratios: Vec<f64> = (clustered.variance.iter().zip(independent))
+fn moderated(clustered: Option<Clustered>, independent: &[f64], sizes: &[f64]) -> Vec<Option<(f64, f64)>> {
+    let Some(Clustered { variance, freedom: own }) = clustered else { return vec![None; independent.len()] };
+    let ratios: Vec<f64> = (variance.iter().zip(independent))
         .map(|(clustered, independent)| if *independent > 0.0 { clustered / independent } else { 0.0 })
         .collect();
     let (sizes_known, logs): (Vec<f64>, Vec<f64>) =

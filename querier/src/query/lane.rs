@@ -197,12 +197,7 @@ impl Turns {
 
     /// Waits for a turn. Whoever has one neither awaits nor waits for another.
     fn take(&self) -> Turn<'_> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
-            free = self.came_free.wait(free).unwrap_or_else(PoisonError::into_inner);
-        }
-        *free -= 1;
-        Turn(self)
+        self.take_unless(&CancellationToken::new()).expect("nobody abandons it")
     }
 
     /// Waits for a turn as long as it is not abandoned.

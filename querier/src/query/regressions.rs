@@ -244,14 +244,12 @@ impl Parted {
 
 /// Numbers the instances: what labels beside the version tell apart; or groups of them, where there are many.
 fn instances(matches: &[Match]) -> HashMap<&Labels, u32> {
-    let labels: BTreeSet<&Labels> = matches.iter().map(Match::labels).collect();
-    let instance = |labels: &&'_ Labels| -> Vec<(String, String)> {
-        let of_instance = labels.iter().filter(|(name, _)| *name != VERSION);
-        of_instance.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-    };
-    let known: BTreeSet<_> = labels.iter().map(instance).collect();
-    let numbers: HashMap<_, u32> = known.into_iter().zip((0..INSTANCES_MAX as u32).cycle()).collect();
-    labels.into_iter().map(|labels| (labels, numbers[&instance(&labels)])).collect()
+    let mut known: BTreeMap<Vec<(&str, &str)>, Vec<&Labels>> = BTreeMap::new();
+    for labels in matches.iter().map(Match::labels).collect::<BTreeSet<_>>() {
+        known.entry(labels.iter().filter(|(name, _)| *name != VERSION).collect()).or_default().push(labels);
+    }
+    let numbered = known.into_values().zip((0..INSTANCES_MAX as u32).cycle());
+    numbered.flat_map(|(labels, number)| labels.into_iter().map(move |labels| (labels, number))).collect()
 }
 
 /// How a side's time is parted into steps.

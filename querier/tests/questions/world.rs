@@ -147,24 +147,12 @@ impl World {
     ) -> Answer {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         let separator = if query.is_empty() { "" } else { "?" };
-        let mut request = self.http.request(method, format!("{}{path}{separator}{query}", self.address));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = request.send().await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, body: response.bytes().await.unwrap() }
+        send(self.http.request(method, format!("{}{path}{separator}{query}", self.address)), headers).await
     }
 
     /// Asks by POST, as callers of Connect do.
     pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
-        let mut request = self.http.post(format!("{}{path}", self.address)).body(body.into());
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = request.send().await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, body: response.bytes().await.unwrap() }
+        send(self.http.post(format!("{}{path}", self.address)).body(body.into()), headers).await
     }
 
     /// Asks for JSON, and expects it.
@@ -336,4 +324,13 @@ pub(crate) fn meaning(profile: &Profile<'_>) -> (String, BTreeMap<String, Vec<i6
         sums.iter_mut().zip(profile.values(i)).for_each(|(sum, value)| *sum += value);
     }
     (header, samples)
+}
+
+async fn send(mut request: reqwest::RequestBuilder, headers: &[(&str, &str)]) -> Answer {
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer { status, headers, body: response.bytes().await.unwrap() }
 }

@@ -1,6 +1,6 @@
 //! google/pprof itself, asked by the program in `tests/golden/go`: a request a line, an answer a line.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,24 +17,29 @@ pub fn assert_merge_equals_pprof(name: &str, files: &[PathBuf], ours: &Path) -> 
     answer["samples"].as_u64().expect("samples are counted")
 }
 
-/// Asks one question of a golden program of its own.
+/// Asks google/pprof one question.
 fn ask(request: &Value) -> Value {
+    ask_of(&build("afterglow-golden-e2e", "tests/golden/go"), request)
+}
+
+/// Asks one question of a golden program, which is started for it.
+pub(crate) fn ask_of(program: &Path, request: &Value) -> Value {
     let mut child =
-        Command::new(build()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the golden program starts");
+        Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the golden program starts");
     let mut requests = child.stdin.take().expect("it is piped");
     writeln!(requests, "{request}").expect("the golden program reads");
     drop(requests);
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("it answers");
-    child.wait().expect("it ends with its input");
+    let done = child.wait_with_output().expect("it ends with its input");
+    assert!(done.status.success(), "{request}: the golden program says why above");
+    let line = String::from_utf8_lossy(&done.stdout);
     serde_json::from_str(&line).unwrap_or_else(|e| panic!("{request}: {e}: {line:?}"))
 }
 
-/// Builds the golden program, or finds that Go's cache has it.
-fn build() -> PathBuf {
-    let program = crate::workspace().join(".cache/golden/afterglow-golden-e2e");
+/// Builds the golden program of a folder, or finds that Go's cache has it.
+pub(crate) fn build(name: &str, source: &str) -> PathBuf {
+    let program = crate::workspace().join(".cache/golden").join(name);
     let mut go = Command::new("go");
-    go.current_dir(crate::workspace().join("tests/golden/go")).args(["build", "-o"]).arg(&program).arg(".");
+    go.current_dir(crate::workspace().join(source)).args(["build", "-o"]).arg(&program).arg(".");
     let output = crate::output(go);
     assert!(output.status.success(), "go build failed: {}", String::from_utf8_lossy(&output.stderr));
     program
