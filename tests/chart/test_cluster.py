@@ -100,6 +100,8 @@ class Cluster:
         # Of this name one of the sets expects to find one.
         priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1000}
         self.create("/apis/scheduling.k8s.io/v1/priorityclasses", priority)
+        # And of this one that Grafana is there, for which it leaves a data source and a dashboard.
+        self.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "observability"}})
         for version, files in CUSTOM.items():
             for file in files:
                 self.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load((module(version) / file).read_text()))
