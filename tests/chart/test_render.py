@@ -357,6 +357,18 @@ def test_the_notes_warn_of_a_trial_and_only_of_a_trial(tmp_path) -> None:
     assert "THIS IS A TRIAL" not in real and "over s3://profiles" in real
 
 
+def test_the_notes_say_whose_token_is_missed_before_it_is(tmp_path) -> None:
+    """Whether a Secret has a key is not to be seen from here, and a pod without it runs on."""
+    with_tokens = ("--set", "storage.url=s3://profiles", "--set", "auth.enabled=true", "--set", "auth.existingSecret=tokens")
+    own = "Profiles that queriers push of themselves (selfProfile.enabled) are taken only where its key agent.token"
+    assert own in notes(tmp_path, *with_tokens)
+    assert "maintainers and queriers push of themselves" in notes(tmp_path, *with_tokens, "--set", "maintainer.enabled=true")
+    agent = notes(tmp_path, *with_tokens, "--set", "agent.enabled=true")
+    assert "The agent's profiles are taken only where its key agent.token" in agent and "of themselves" not in agent
+    assert "agent.token" not in notes(tmp_path, *with_tokens, "--set", "selfProfile.enabled=false")
+    assert "agent.token" not in notes(tmp_path)
+
+
 def test_names_stay_within_63_characters() -> None:
     done = run("helm", "template", "a" * 53, CHART, "--set", "maintainer.enabled=true", "--set", "agent.enabled=true")
     assert done.returncode == 0, done.stderr
