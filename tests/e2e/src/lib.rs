@@ -33,7 +33,8 @@ pub fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// Returns the program `name` that was built beside these tests.
+/// Returns the program `name` that was built beside these tests, or lies in the folder named by `AFTERGLOW_TEST_PROGRAMS`: figures that are promised are
+/// those of optimised programs.
 ///
 /// # Panics
 /// Says how to build it, where it is missing.
@@ -42,7 +43,8 @@ pub fn built(name: &str) -> PathBuf {
     let folder = tests.parent().expect("a program lies in a folder");
     // Tests lie in target/<profile>/deps, benchmarks beside the programs.
     let folder = if folder.ends_with("deps") { folder.parent().expect("deps lies in a folder") } else { folder };
-    let program = folder.join(name);
+    let elsewhere = std::env::var_os("AFTERGLOW_TEST_PROGRAMS").map(PathBuf::from);
+    let program = elsewhere.as_deref().unwrap_or(folder).join(name);
     assert!(program.exists(), "{} is missing: run `make programs` first", program.display());
     program
 }
