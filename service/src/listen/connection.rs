@@ -50,6 +50,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a client may send on all streams of a connection before a handler has read it, or as much as on one stream, where that is more.
 const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 
+/// The longest frame: what one read takes at most. With those of 16 KiB, the shortest limit there is, a profile takes three times as many.
+const FRAME_BYTES_MAX: u32 = 64 << 10;
+
 /// The largest head of a request. Selectors travel in URLs.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 
@@ -169,6 +172,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .initial_stream_window_size(stream_window)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES.max(stream_window))
+        .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(limits.streams_max)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)

@@ -29,7 +29,9 @@ impl RequestId {
     }
 
     /// Puts the id among the headers of the answer.
-    pub(crate) fn answer(self, headers: &mut HeaderMap) {
+    pub(crate) fn answer(mut self, headers: &mut HeaderMap) {
+        // No secret, but never to be had again: by this HPACK keeps it out of its table, from which it would drive what does come again.
+        self.0.set_sensitive(true);
         headers.insert(HEADER, self.0);
     }
 
