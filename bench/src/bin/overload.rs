@@ -1,11 +1,14 @@
 //! Overload: what an ingester acknowledges under several times the load that it can bear, against what it acknowledges at its best.
 //!
 //! First a closed loop finds out what the ingester bears. Then an open loop of single calls sends `--factor` times as much, whatever
-//! the answers; who is refused comes back as often as the rate says, with another profile. Both in one run, by the same senders. What is
-//! counted is acknowledged profiles a second, how long those waited, and what the others were told.
+//! the answers; who is refused comes back as often as the rate says, with another profile. All in one run, by the same senders. What is
+//! counted is acknowledged profiles a second, how long those waited, what the others were told, and the ingester's CPU time by the kernel:
+//! what it costs to serve and to refuse is right whoever else is on the machine.
 //!
 //! The two sides share a machine: `--pin` binds the ingester to processor 0 and the senders to the others, so that sending what is
-//! refused does not take the ingester's time.
+//! refused does not take the ingester's time. They still share caches and memory, be it only those. So between the two the
+//! closed loop runs once more, beside as many calls as will be refused, to a stand-in among the senders that refuses all: what the
+//! ingester bears then differs from the first figure by what the senders' work alone takes from it.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -16,22 +19,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use afterglow_bench::fleet::{Fleet, Item, Options};
-use afterglow_bench::process::peak_rss;
+use afterglow_bench::process::{cpu_time, peak_rss};
 use afterglow_e2e::Program;
-use afterglow_proto::v1::PushProfileRequest;
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
+use afterglow_proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
+use afterglow_proto::v1::{PushProfileRequest, PushProfileResponse, PushRequest, PushResponse};
 use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::Context as _;
 use clap::Parser;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tonic::Status;
-use tonic::transport::Channel;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Channel, Server};
+use tonic::{Request, Response, Status, Streaming};
 
 /// The fleet's first profiles are as old as this, so that none lies in the future.
 const HOUR_NANOS: i64 = 3_600_000_000_000;
 
 /// How many calls of the open loop are under way at most: more than any server should let wait.
 const UNDER_WAY_MAX: usize = 20_000;
+
+/// What the stand-in lets come of a body that it refuses: as much as an ingester by default.
+const WINDOW_BYTES: u32 = 64 << 10;
 
 /// Overloads an ingester and counts what it still acknowledges.
 #[derive(Parser)]
@@ -57,9 +68,12 @@ struct Args {
     /// How many times more is sent than the ingester bears.
     #[arg(long, default_value_t = 10.0)]
     factor: f64,
-    /// How long each of the two takes, in seconds.
+    /// How long each of the three takes, in seconds.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// How far apart the open loop sends what has become due, in milliseconds: by one each call is sent when it is due.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    burst_millis: u64,
     /// Bind the ingester to processor 0, and the senders to the others.
     #[arg(long)]
     pin: bool,
@@ -68,6 +82,8 @@ struct Args {
 /// What a call came to.
 struct Outcome {
     took: Duration,
+    /// The length of the profile, gzip'd.
+    bytes: usize,
     refusal: Option<Status>,
 }
 
@@ -75,18 +91,29 @@ struct Outcome {
 #[derive(Default)]
 struct Sums {
     acked: Vec<Duration>,
+    acked_bytes: usize,
     refused: BTreeMap<String, u64>,
     refused_after: Vec<Duration>,
+    /// What the ingester took of a processor meanwhile.
+    cpu: Duration,
 }
+
+/// Refuses all that comes, at once.
+struct StandIn;
 
 // === impl Sums ===
 
 impl Sums {
-    fn add(&mut self, Outcome { took, refusal }: Outcome) {
+    fn add(&mut self, Outcome { took, bytes, refusal }: Outcome) {
         match refusal {
-            None => self.acked.push(took),
+            None => {
+                self.acked.push(took);
+                self.acked_bytes += bytes;
+            }
             Some(status) => {
-                *self.refused.entry(format!("{:?}: {}", status.code(), status.message())).or_default() += 1;
+                // Who is told an id is told nothing else by it.
+                let message = status.message().split(" id ").next().unwrap_or_default();
+                *self.refused.entry(format!("{:?}: {message}", status.code())).or_default() += 1;
                 self.refused_after.push(took);
             }
         }
@@ -94,6 +121,55 @@ impl Sums {
 
     fn per_second(&self, args: &Args) -> f64 {
         self.acked.len() as f64 / args.seconds as f64
+    }
+
+    fn cpu_ms_per_acked(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e3 / self.acked.len().max(1) as f64
+    }
+
+    /// Returns what was acknowledged at what cost, as JSON.
+    fn report(&mut self, args: &Args) -> serde_json::Value {
+        serde_json::json!({
+            "acked_per_second": self.per_second(args),
+            "acked_bytes_mean": self.acked_bytes / self.acked.len().max(1),
+            "acked_ms_p50": quantile_ms(&mut self.acked, 0.5),
+            "acked_ms_p99": quantile_ms(&mut self.acked, 0.99),
+            "cpu": self.cpu.as_secs_f64() / args.seconds as f64,
+            "cpu_ms_per_acked": self.cpu_ms_per_acked(),
+        })
+    }
+}
+
+// === impl StandIn ===
+
+impl StandIn {
+    /// Begins to listen, and returns clients of it on as many connections.
+    async fn start(connections: usize) -> anyhow::Result<Vec<IngestServiceClient<Channel>>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let server = Server::builder()
+            .initial_stream_window_size(WINDOW_BYTES)
+            .add_service(IngestServiceServer::new(Self))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(server);
+        let mut clients = Vec::new();
+        for _ in 0..connections {
+            clients.push(IngestServiceClient::connect(url.clone()).await?);
+        }
+        Ok(clients)
+    }
+}
+
+#[tonic::async_trait]
+impl IngestService for StandIn {
+    type PushStream = tokio_stream::Empty<Result<PushResponse, Status>>;
+
+    async fn push(&self, _: Request<Streaming<PushRequest>>) -> Result<Response<Self::PushStream>, Status> {
+        Err(Status::unimplemented("the stand-in takes single calls"))
+    }
+
+    async fn push_profile(&self, _: Request<PushProfileRequest>) -> Result<Response<PushProfileResponse>, Status> {
+        Err(Status::resource_exhausted("the stand-in refuses all"))
     }
 }
 
@@ -117,8 +193,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let items = Arc::new((0..args.count).map(|_| fleet.next_item()).collect::<anyhow::Result<Vec<Item>>>()?);
     let storage = tempfile::tempdir()?;
     let mut command = Command::new(&args.program);
+    // To merge blocks begins once there are some: then it would take from the second half what it did not take from the first.
     command
-        .args(["--listen", "127.0.0.1:0", "--storage", &format!("file://{}", storage.path().display())])
+        .args([
+            "--roles=ingest",
+            "--listen",
+            "127.0.0.1:0",
+            "--storage",
+            &format!("file://{}", storage.path().display()),
+        ])
         .args(&args.program_arg);
     let server = Program::spawn("afterglow-ingester", command);
     if args.pin {
@@ -129,22 +212,30 @@ async fn run(args: Args) -> anyhow::Result<()> {
         clients.push(IngestServiceClient::connect(server.url()).await.context("the ingester does not answer")?);
     }
 
-    let mut best = closed(&args, &clients, &items).await?;
-    let rate = best.per_second(&args) * args.factor;
-    let mut over = open(&args, &clients, &items, rate).await?;
-    let sent = over.acked.len() + over.refused_after.len();
+    let stand_in = StandIn::start(args.connections).await?;
+
+    let mut alone = closed(&args, server.pid(), &clients, &items).await?;
+    let rate = alone.per_second(&args) * args.factor;
+    let rest = rate - alone.per_second(&args);
+    let (beside, _) = tokio::join!(
+        closed(&args, server.pid(), &clients, &items),
+        open(&args, server.pid(), &stand_in, &items, rest),
+    );
+    let mut beside = beside?;
+    let mut over = open(&args, server.pid(), &clients, &items, rate).await?;
+    let (acked, refused) = (over.acked.len(), over.refused_after.len());
+    let of_refusals = over.cpu.as_secs_f64() * 1e3 - beside.cpu_ms_per_acked() * acked as f64;
     println!(
         "{:#}",
         serde_json::json!({
-            "bears_per_second": best.per_second(&args),
-            "bears_ack_ms_p50": quantile_ms(&mut best.acked, 0.5),
-            "bears_ack_ms_p99": quantile_ms(&mut best.acked, 0.99),
-            "offered_per_second": sent as f64 / args.seconds as f64,
-            "offered_times": sent as f64 / args.seconds as f64 / best.per_second(&args),
-            "acked_per_second": over.per_second(&args),
-            "goodput": over.per_second(&args) / best.per_second(&args),
-            "acked_ms_p50": quantile_ms(&mut over.acked, 0.5),
-            "acked_ms_p99": quantile_ms(&mut over.acked, 0.99),
+            "bears": alone.report(&args),
+            "bears_beside_the_stand_in": beside.report(&args),
+            "overloaded": over.report(&args),
+            "offered_times": (acked + refused) as f64 / args.seconds as f64 / alone.per_second(&args),
+            "goodput": over.per_second(&args) / alone.per_second(&args),
+            "goodput_beside_the_stand_in": over.per_second(&args) / beside.per_second(&args),
+            "goodput_of_cpu": beside.cpu_ms_per_acked() / over.cpu_ms_per_acked(),
+            "cpu_us_per_refused": of_refusals * 1e3 / refused.max(1) as f64,
             "refused_ms_p50": quantile_ms(&mut over.refused_after, 0.5),
             "refused_ms_p99": quantile_ms(&mut over.refused_after, 0.99),
             "refused": over.refused,
@@ -167,11 +258,17 @@ async fn push(mut client: IngestServiceClient<Channel>, item: &Item) -> Outcome 
     profile.id = ulid::Ulid::generate().to_string();
     let began = Instant::now();
     let refusal = client.push_profile(PushProfileRequest { profile: Some(profile) }).await.err();
-    Outcome { took: began.elapsed(), refusal }
+    Outcome { took: began.elapsed(), bytes: item.profile.pprof.len(), refusal }
 }
 
 /// Sends as much as is acknowledged.
-async fn closed(args: &Args, clients: &[IngestServiceClient<Channel>], items: &Arc<Vec<Item>>) -> anyhow::Result<Sums> {
+async fn closed(
+    args: &Args,
+    ingester: u32,
+    clients: &[IngestServiceClient<Channel>],
+    items: &Arc<Vec<Item>>,
+) -> anyhow::Result<Sums> {
+    let before = cpu_time(ingester)?;
     let end = Instant::now() + Duration::from_secs(args.seconds);
     let mut senders = Vec::new();
     for n in 0..args.connections * args.window {
@@ -193,23 +290,29 @@ async fn closed(args: &Args, clients: &[IngestServiceClient<Channel>], items: &A
     for sender in senders {
         sender.await?.into_iter().for_each(|outcome| sums.add(outcome));
     }
+    sums.cpu = cpu_time(ingester)? - before;
     Ok(sums)
 }
 
 /// Sends at a rate, whatever the answers.
 async fn open(
     args: &Args,
+    ingester: u32,
     clients: &[IngestServiceClient<Channel>],
     items: &Arc<Vec<Item>>,
     rate: f64,
 ) -> anyhow::Result<Sums> {
+    let before = cpu_time(ingester)?;
     let began = Instant::now();
     let end = began + Duration::from_secs(args.seconds);
+    // By chance, so that no connection carries large profiles only.
+    let mut rng = SmallRng::seed_from_u64(1);
     let (outcomes, mut received) = tokio::sync::mpsc::channel(UNDER_WAY_MAX);
     let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     let mut sums = Sums::default();
     for n in 0u32.. {
-        let due = began + Duration::from_secs_f64(f64::from(n) / rate);
+        let due_millis = (f64::from(n) / rate * 1e3) as u64;
+        let due = began + Duration::from_millis(due_millis.next_multiple_of(args.burst_millis));
         if due > end {
             break;
         }
@@ -218,10 +321,10 @@ async fn open(
         if Instant::now() > end {
             break;
         }
-        let (client, items) = (clients[n as usize % args.connections].clone(), Arc::clone(items));
-        let outcomes = outcomes.clone();
+        let (client, items) = (clients[rng.random_range(0..clients.len())].clone(), Arc::clone(items));
+        let (item, outcomes) = (rng.random_range(0..items.len()), outcomes.clone());
         tokio::spawn(async move {
-            let outcome = push(client, &items[n as usize % items.len()]).await;
+            let outcome = push(client, &items[item]).await;
             let in_time = Instant::now() <= end;
             // What is acknowledged after the end was acknowledged by a server that was no longer overloaded.
             if in_time || outcome.refusal.is_some() {
@@ -233,6 +336,8 @@ async fn open(
             sums.add(outcome);
         }
     }
+    // What is under way by now is not counted, as at the beginning there was nothing under way.
+    sums.cpu = cpu_time(ingester)? - before;
     drop(outcomes);
     while let Some(outcome) = received.recv().await {
         sums.add(outcome);
