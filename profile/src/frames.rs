@@ -6,8 +6,10 @@
 //! what is not to be shown; they change no stored stack. Text leaves the bytes of pprof here: what is not UTF-8 becomes U+FFFD.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher as _;
+use std::sync::LazyLock;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::drops::Drops;
 use crate::model::{NONE, Profile, StringIndex};
@@ -17,8 +19,9 @@ const UNKNOWN: &str = "<unknown>";
 
 /// The frames of all locations.
 pub(crate) struct Frames {
-    /// The distinct names.
+    /// The distinct names, and the hash of each.
     names: Vec<String>,
+    hashes: Vec<u64>,
     /// The source file of each name; the first in the alphabet where functions of several files share the name.
     files: Vec<String>,
     /// Indices into `names`, location by location, innermost first.
@@ -77,12 +80,13 @@ impl Frames {
         }
         let (names, files) = namer.finish();
         let owned = |texts: Vec<Cow<'_, str>>| texts.into_iter().map(Cow::into_owned).collect();
-        Self { names: owned(names), files: owned(files), frames, ends, drops }
+        let (names, hashes) = (owned(names.texts), names.hashes);
+        Self { names, hashes, files: owned(files), frames, ends, drops }
     }
 
-    /// Returns the distinct names and the file of each.
-    pub(crate) fn into_names(self) -> (Vec<String>, Vec<String>) {
-        (self.names, self.files)
+    /// Returns the distinct names, the hash and the file of each, and the names of all locations, of which each has a range.
+    pub(crate) fn into_parts(self) -> (Vec<String>, Vec<u64>, Vec<String>, Vec<u32>) {
+        (self.names, self.hashes, self.files, self.frames)
     }
 
     /// Returns the distinct names.
@@ -130,8 +134,14 @@ impl Frames {
 
     /// Returns the names of the frames of `location`, innermost first.
     pub(crate) fn of(&self, location: u32) -> &[u32] {
+        let (start, end) = self.range(location);
+        &self.frames[start as usize..end as usize]
+    }
+
+    /// Returns where these are among those of all locations.
+    pub(crate) fn range(&self, location: u32) -> (u32, u32) {
         let start = if location == 0 { 0 } else { self.ends[location as usize - 1] };
-        &self.frames[start as usize..self.ends[location as usize] as usize]
+        (start, self.ends[location as usize])
     }
 }
 
@@ -176,13 +186,62 @@ fn is_before(profile: &Profile<'_>, text: StringIndex, noted: StringIndex) -> bo
     !text.is_empty() && (noted.is_empty() || text < noted)
 }
 
+/// What names are hashed with, wherever they get numbers, so that none is hashed twice. It differs from process to process, for names are
+/// what others send.
+static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
+
+/// Texts, each once, by their numbers.
+#[derive(Debug)]
+pub(crate) struct Numbered<S> {
+    numbers: HashTable<u32>,
+    pub(crate) texts: Vec<S>,
+    /// The hash of each.
+    pub(crate) hashes: Vec<u64>,
+}
+
 /// Gives each distinct name a number.
 pub(crate) struct Namer<'t, T> {
     tables: &'t T,
-    by_name: HashMap<Cow<'t, str>, u32>,
     by_function: Vec<u32>,
-    names: Vec<Cow<'t, str>>,
+    names: Numbered<Cow<'t, str>>,
     files: Vec<Cow<'t, str>>,
+}
+
+// === impl Numbered ===
+
+impl<S> Default for Numbered<S> {
+    fn default() -> Self {
+        Self { numbers: HashTable::new(), texts: Vec::new(), hashes: Vec::new() }
+    }
+}
+
+impl<S: AsRef<str>> Numbered<S> {
+    /// Returns the number of a text, which is the next one where it was not here.
+    fn number(&mut self, text: S) -> u32 {
+        let hash = HASHER.hash_one(text.as_ref());
+        self.known(text.as_ref(), hash).unwrap_or_else(|| self.add(text, hash))
+    }
+
+    /// The same, where the hash is known from another that has the text.
+    pub(crate) fn number_hashed<'a>(&mut self, text: &'a str, hash: u64) -> u32
+    where
+        S: From<&'a str>,
+    {
+        self.known(text, hash).unwrap_or_else(|| self.add(text.into(), hash))
+    }
+
+    fn known(&self, text: &str, hash: u64) -> Option<u32> {
+        self.numbers.find(hash, |&number| self.texts[number as usize].as_ref() == text).copied()
+    }
+
+    fn add(&mut self, text: S, hash: u64) -> u32 {
+        let number = u32::try_from(self.texts.len()).expect("memory has no room for so many names");
+        let Self { numbers, texts, hashes } = self;
+        numbers.insert_unique(hash, number, |&number| hashes[number as usize]);
+        texts.push(text);
+        hashes.push(hash);
+        number
+    }
 }
 
 // === impl Namer ===
@@ -190,7 +249,7 @@ pub(crate) struct Namer<'t, T> {
 impl<'t, T: Naming> Namer<'t, T> {
     pub(crate) fn new(tables: &'t T) -> Self {
         let by_function = vec![NONE; tables.functions()];
-        Self { tables, by_name: HashMap::new(), by_function, names: Vec::new(), files: Vec::new() }
+        Self { tables, by_function, names: Numbered::default(), files: Vec::new() }
     }
 
     /// Returns the number of the name of a line in `function` at a location in `mapping`.
@@ -204,9 +263,9 @@ impl<'t, T: Naming> Namer<'t, T> {
         if name.is_empty() {
             return self.number(mapping_name(self.tables.mapping_file(mapping)).into());
         }
-        let number = self.number(String::from_utf8_lossy(name));
+        let number = self.number(text(name));
         let noted = &mut self.files[number as usize];
-        let file = String::from_utf8_lossy(file);
+        let file = text(file);
         // The one that comes first in the alphabet.
         if !file.is_empty() && (noted.is_empty() || file < *noted) {
             *noted = file;
@@ -215,21 +274,23 @@ impl<'t, T: Naming> Namer<'t, T> {
         number
     }
 
-    /// Returns the distinct names, by their numbers, and the file of each.
-    pub(crate) fn finish(self) -> (Vec<Cow<'t, str>>, Vec<Cow<'t, str>>) {
+    /// Returns the distinct names, and the file of each.
+    pub(crate) fn finish(self) -> (Numbered<Cow<'t, str>>, Vec<Cow<'t, str>>) {
         (self.names, self.files)
     }
 
     fn number(&mut self, name: Cow<'t, str>) -> u32 {
-        if let Some(&number) = self.by_name.get(&*name) {
-            return number;
+        let number = self.names.number(name);
+        if self.files.len() < self.names.texts.len() {
+            self.files.push(Cow::Borrowed(""));
         }
-        let number = u32::try_from(self.names.len()).expect("a name a function or mapping, both counted in u32");
-        self.by_name.insert(name.clone(), number);
-        self.names.push(name);
-        self.files.push(Cow::Borrowed(""));
         number
     }
+}
+
+/// Returns bytes as text. Nearly always they are, and that is found out faster than what else they may be.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 impl Naming for Profile<'_> {

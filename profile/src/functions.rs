@@ -4,6 +4,10 @@
 //! groups of profiles to be told apart. Sums are commutative and exact until they are shown, so profiles may come in any order. The numbers
 //! are those of [`Top`] over the merge, for the frames are named by the same code; only that each profile's own `drop_frames` counts,
 //! where a merge has those of its first.
+//!
+//! Stacks are a tree, and so are summed: a value is added where its stack ends and flows to its callers once with all others that pass
+//! there, not frame by frame. In which frame a function occurs for the first time from the root is the same for all stacks through it, and
+//! found once; there, and nowhere else, what flows by is its total.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -11,7 +15,7 @@ use std::cmp::Reverse;
 use hashbrown::HashMap;
 
 use crate::{
-    frames::{Frames, Namer, Naming},
+    frames::{Frames, Namer, Naming, Numbered},
     model::{NONE, Profile},
     top::{Row, Top},
     tree::clamp,
@@ -33,25 +37,54 @@ pub trait Locations: Naming {
 
     /// Returns the functions of the lines of a location, innermost first, each may be [`NONE`].
     fn lines(&self, location: u32) -> impl ExactSizeIterator<Item = u32>;
+
+    /// Returns how many nodes the tree of stacks has beside its root, which is node 0.
+    fn nodes(&self) -> usize;
+
+    /// Returns the node that called a node other than the root, whose number is less than its own, and its location.
+    fn node(&self, node: u32) -> (u32, u32);
 }
 
 /// The frames of stacks, each known by a number.
 pub struct Stacks<'t> {
-    /// The distinct names, and the source file of each.
+    /// The distinct names, and the hash and the source file of each.
     functions: Vec<Cow<'t, str>>,
+    hashes: Vec<u64>,
     files: Vec<Cow<'t, str>>,
-    /// The place of the stack with each number, or [`NONE`] where it is left out.
-    places: Vec<u32>,
-    /// Indices of names, stack by stack, leaf first.
-    names: Vec<u32>,
-    /// Where the stack at each place ends in `names`.
-    ends: Vec<usize>,
+    /// The node at which the stack with each number ends, or [`NONE`] where it is left out.
+    leaves: Vec<u32>,
+    /// Callers before those they called; the first is the root, which has no frames.
+    nodes: Vec<Node>,
+    /// Indices of names, which nodes have ranges of.
+    frames: Vec<u32>,
+}
+
+/// A location in a stack.
+#[derive(Clone, Copy, Debug, Default)]
+struct Node {
+    caller: u32,
+    /// Its frames in [`Stacks::frames`], innermost first; there is one at least.
+    frames: (u32, u32),
+    /// The same of those names that occur in none of its callers, each once.
+    first: (u32, u32),
+}
+
+/// Sums values of stacks again and again.
+pub struct Summing<'s> {
+    stacks: &'s Stacks<'s>,
+    /// What flows into each node.
+    values: Vec<i128>,
+    /// A bit for each node that something flows into.
+    flows: Vec<u64>,
+    /// By the numbers of functions.
+    sums: Vec<Sums>,
+    is_met: Vec<bool>,
 }
 
 /// Tables of functions that grow, one a group. Each function is named once, however many have it.
 #[derive(Debug, Default)]
 pub struct Tables {
-    numbers: HashMap<String, u32>,
+    names: Numbered<String>,
     /// The file of each function, by its number.
     files: Vec<String>,
     /// What names and files take in memory.
@@ -63,7 +96,16 @@ pub struct Tables {
 #[derive(Debug, Default)]
 struct Table {
     total: i128,
-    rows: HashMap<u32, Sums>,
+    rows: ByNumber,
+}
+
+/// Sums by the numbers of functions.
+#[derive(Debug)]
+enum ByNumber {
+    /// Of nearly all functions that there are, in their order.
+    Dense(Vec<Sums>),
+    /// Of some.
+    Sparse(HashMap<u32, Sums>),
 }
 
 /// A function with its direct callers and callees, and their sums, which grow.
@@ -101,35 +143,50 @@ struct Growing {
 // === impl Stacks ===
 
 impl<'t> Stacks<'t> {
-    /// Names the frames of stacks that are given by their locations, leaf first; the first is number 0.
+    /// Names the frames of stacks that are given by the nodes of `tables` at which they end; the first is number 0.
     ///
     /// It is what [`Stacks::new`] makes of a profile of these, if its `drop_frames` drops nothing, and takes less.
-    pub fn of<S: Iterator<Item = u32>>(tables: &'t impl Locations, stacks: impl ExactSizeIterator<Item = S>) -> Self {
-        let mut namer = Namer::new(tables);
-        // Of each location where its names are, which are looked up when it is first met.
-        let (mut frames, mut known) = (Vec::new(), vec![(0u32, 0u32); tables.locations()]);
-        let mut places = Vec::with_capacity(stacks.len());
-        let (mut names, mut ends) = (Vec::new(), Vec::with_capacity(stacks.len()));
-        for stack in stacks {
-            for location in stack {
-                let (start, end) = &mut known[location as usize];
-                if *end == 0 {
-                    *start = frames.len() as u32;
-                    let (mapping, lines) = (tables.mapping(location), tables.lines(location));
-                    if lines.len() == 0 {
-                        frames.push(namer.name(NONE, mapping));
-                    } else {
-                        frames.extend(lines.map(|function| namer.name(function, mapping)));
-                    }
-                    *end = u32::try_from(frames.len()).expect("a frame a line or location, both counted in u32");
-                }
-                names.extend_from_slice(&frames[*start as usize..*end as usize]);
+    pub fn of(tables: &'t impl Locations, ends: impl Iterator<Item = u32>) -> Self {
+        let mut leaves: Vec<u32> = ends.collect();
+        let (mut places, mut used) = (vec![NONE; tables.nodes() + 1], 1);
+        places[0] = 0;
+        for &leaf in &leaves {
+            let mut at = leaf;
+            while places[at as usize] == NONE {
+                places[at as usize] = 0;
+                at = tables.node(at).0;
+                used += 1;
             }
-            places.push(ends.len() as u32);
-            ends.push(names.len());
         }
-        let (functions, files) = namer.finish();
-        Self { functions, files, places, names, ends }
+        let mut namer = Namer::new(tables);
+        // Mostly a location has a frame or two, and some of them are in these stacks.
+        let (mut nodes, mut frames) = (Vec::with_capacity(used), Vec::with_capacity(tables.locations()));
+        nodes.push(Node::default());
+        // Of each location where its names are, which are looked up when it is first met.
+        let mut known = vec![(0u32, 0u32); tables.locations()];
+        for node in 1..places.len() {
+            if places[node] == NONE {
+                continue;
+            }
+            places[node] = nodes.len() as u32;
+            let (caller, location) = tables.node(node as u32);
+            let (start, end) = &mut known[location as usize];
+            if *end == 0 {
+                *start = frames.len() as u32;
+                let (mapping, lines) = (tables.mapping(location), tables.lines(location));
+                if lines.len() == 0 {
+                    frames.push(namer.name(NONE, mapping));
+                } else {
+                    frames.extend(lines.map(|function| namer.name(function, mapping)));
+                }
+                *end = u32::try_from(frames.len()).expect("a frame a line or location, both counted in u32");
+            }
+            nodes.push(Node { caller: places[caller as usize], frames: (*start, *end), first: (0, 0) });
+        }
+        leaves.iter_mut().for_each(|leaf| *leaf = places[*leaf as usize]);
+        let (names, files) = namer.finish();
+        let (functions, hashes) = (names.texts, names.hashes);
+        Self { functions, hashes, files, leaves, nodes, frames }.with_firsts()
     }
 
     /// Names the frames of the stacks of all samples of `profile`, whose numbers are their first values.
@@ -137,30 +194,97 @@ impl<'t> Stacks<'t> {
     /// So a profile can be filtered first: what its samples are called does not change when others go.
     pub fn new(profile: &Profile<'_>) -> Self {
         let frames = Frames::new(profile);
-        let (mut places, mut names, mut ends) = (Vec::new(), Vec::new(), Vec::with_capacity(profile.samples.len()));
-        let mut stack = Vec::new();
+        let (mut leaves, mut nodes) = (Vec::new(), vec![Node::default()]);
+        // The locations of the stack before, the root first, and their nodes: mostly the next one has the first of them, too.
+        let mut path: Vec<(u32, u32)> = Vec::new();
         for sample in 0..profile.samples.len() {
-            frames.stack(profile.samples.stack(sample), &mut stack);
-            names.extend_from_slice(&stack);
-            ends.push(names.len());
+            let shown = frames.shown(profile.samples.stack(sample));
+            let shared = path.iter().zip(shown.iter().rev()).take_while(|((known, _), location)| known == *location);
+            path.truncate(shared.count());
+            for &location in shown[..shown.len() - path.len()].iter().rev() {
+                let caller = path.last().map_or(0, |&(_, node)| node);
+                let node = u32::try_from(nodes.len()).expect("memory has no room for so many");
+                nodes.push(Node { caller, frames: frames.range(location), first: (0, 0) });
+                path.push((location, node));
+            }
             let Some(number) = profile.values(sample).first().and_then(|&number| usize::try_from(number).ok()) else {
                 continue;
             };
-            if places.len() <= number {
-                places.resize(number + 1, NONE);
+            if leaves.len() <= number {
+                leaves.resize(number + 1, NONE);
             }
-            places[number] = sample as u32;
+            leaves[number] = path.last().map_or(0, |&(_, node)| node);
         }
-        let (functions, files) = frames.into_names();
+        let (functions, hashes, files, frames) = frames.into_parts();
         let owned = |texts: Vec<String>| texts.into_iter().map(Cow::Owned).collect();
-        Self { functions: owned(functions), files: owned(files), places, names, ends }
+        Self { functions: owned(functions), hashes, files: owned(files), leaves, nodes, frames }.with_firsts()
     }
 
-    /// Returns the names of a stack, leaf first; none where it is left out.
-    fn get(&self, number: usize) -> Option<&[u32]> {
-        let place = self.places.get(number).filter(|&&place| place != NONE).copied()? as usize;
-        let start = if place == 0 { 0 } else { self.ends[place - 1] };
-        Some(&self.names[start..self.ends[place]])
+    /// Finds out which names of each node occur in none of its callers.
+    fn with_firsts(mut self) -> Self {
+        // Depth first: for each node the first of those it called, and the next that its caller called.
+        let (mut called, mut next) = (vec![NONE; self.nodes.len()], vec![NONE; self.nodes.len()]);
+        for node in (1..self.nodes.len()).rev() {
+            next[node] = std::mem::replace(&mut called[self.nodes[node].caller as usize], node as u32);
+        }
+        // How often each name is met between the root and where we are.
+        let mut met = vec![0u32; self.functions.len()];
+        let (mut at, mut fresh) = (0, Vec::new());
+        loop {
+            let mut to = called[at as usize];
+            while to == NONE && at != 0 {
+                let Node { caller, frames: (start, end), .. } = self.nodes[at as usize];
+                self.frames[start as usize..end as usize].iter().for_each(|&name| met[name as usize] -= 1);
+                to = next[at as usize];
+                at = caller;
+            }
+            if to == NONE {
+                return self;
+            }
+            let Node { frames: (start, end), .. } = self.nodes[to as usize];
+            fresh.clear();
+            for &name in &self.frames[start as usize..end as usize] {
+                let met = &mut met[name as usize];
+                if *met == 0 {
+                    fresh.push(name);
+                }
+                *met += 1;
+            }
+            // Mostly that is all of them.
+            self.nodes[to as usize].first = if fresh.len() == (end - start) as usize {
+                (start, end)
+            } else {
+                let start = self.frames.len() as u32;
+                self.frames.extend_from_slice(&fresh);
+                (start, u32::try_from(self.frames.len()).expect("memory has no room for so many"))
+            };
+            at = to;
+        }
+    }
+
+    /// Returns the node of a stack; none where it is left out.
+    fn leaf(&self, number: usize) -> Option<u32> {
+        self.leaves.get(number).copied().filter(|&node| node != NONE)
+    }
+
+    /// Returns the name of the innermost frame of the stack that ends at a node; the empty one has none.
+    fn innermost(&self, node: u32) -> Option<u32> {
+        (node != 0).then(|| self.frames[self.nodes[node as usize].frames.0 as usize])
+    }
+
+    /// Returns the names of the frames of a node.
+    fn names(&self, (start, end): (u32, u32)) -> &[u32] {
+        &self.frames[start as usize..end as usize]
+    }
+
+    /// Puts the names of the stack that ends at a node into `into`, leaf first.
+    fn names_to_root(&self, mut node: u32, into: &mut Vec<u32>) {
+        into.clear();
+        while node != 0 {
+            let Node { caller, frames, .. } = self.nodes[node as usize];
+            into.extend_from_slice(self.names(frames));
+            node = caller;
+        }
     }
 
     /// Returns the name and the source file of a function by its number here.
@@ -173,33 +297,66 @@ impl<'t> Stacks<'t> {
         self.functions.len()
     }
 
+    /// Makes ready to sum values of these stacks.
+    pub fn summing(&self) -> Summing<'_> {
+        Summing {
+            stacks: self,
+            values: vec![0; self.nodes.len()],
+            flows: vec![0; self.nodes.len().div_ceil(BITS)],
+            sums: vec![Sums::default(); self.functions()],
+            is_met: vec![false; self.functions()],
+        }
+    }
+}
+
+// === impl Summing ===
+
+/// How many nodes a word of bits is for.
+const BITS: usize = u64::BITS as usize;
+
+impl Summing<'_> {
     /// Sums values of stacks: pairs of the number of a stack and its value. A stack may stand several times; one that is left out does not
-    /// count. Returns the sum of all, and those of each function that is in any, by its number here.
-    pub fn sums(&self, values: impl Iterator<Item = (usize, i128)>) -> (i128, Vec<(u32, Sums)>) {
-        let mut total = 0i128;
-        let mut sums = vec![Sums::default(); self.functions()];
-        // The place of the stack that a name was last met in, so that it counts once a stack.
-        let mut met = vec![usize::MAX; sums.len()];
-        let mut touched = Vec::new();
-        for (place, (stack, value)) in values.enumerate() {
-            let Some(stack) = self.get(stack) else { continue };
+    /// count. Returns the sum of all, and those of each function that is in any, by its number there.
+    pub fn sums(&mut self, values: impl Iterator<Item = (usize, i128)>) -> (i128, Vec<(u32, Sums)>) {
+        let Self { stacks, values: flowing, flows, sums, is_met } = self;
+        let (mut total, mut met) = (0i128, Vec::new());
+        for (stack, value) in values {
+            let Some(leaf) = stacks.leaf(stack) else { continue };
             total = total.saturating_add(value);
-            for &name in stack {
-                let last = std::mem::replace(&mut met[name as usize], place);
-                if last == usize::MAX {
-                    touched.push(name);
-                }
-                if last != place {
+            let Some(name) = stacks.innermost(leaf) else { continue };
+            let self_value = &mut sums[name as usize].self_value;
+            *self_value = self_value.saturating_add(value);
+            let flowing = &mut flowing[leaf as usize];
+            *flowing = flowing.saturating_add(value);
+            flows[leaf as usize / BITS] |= 1 << (leaf as usize % BITS);
+        }
+        // Callers have smaller numbers than those they called, so all that flows into a node has when it is reached.
+        for word in (0..flows.len()).rev() {
+            while flows[word] != 0 {
+                let bit = flows[word].ilog2() as usize;
+                flows[word] &= !(1 << bit);
+                let node = word * BITS + bit;
+                let value = std::mem::take(&mut flowing[node]);
+                let Node { caller, first, .. } = stacks.nodes[node];
+                for &name in stacks.names(first) {
+                    if !std::mem::replace(&mut is_met[name as usize], true) {
+                        met.push(name);
+                    }
                     let total = &mut sums[name as usize].total;
                     *total = total.saturating_add(value);
                 }
-            }
-            if let Some(&leaf) = stack.first() {
-                let self_value = &mut sums[leaf as usize].self_value;
-                *self_value = self_value.saturating_add(value);
+                if caller != 0 {
+                    let flowing = &mut flowing[caller as usize];
+                    *flowing = flowing.saturating_add(value);
+                    flows[caller as usize / BITS] |= 1 << (caller as usize % BITS);
+                }
             }
         }
-        (total, touched.into_iter().map(|name| (name, std::mem::take(&mut sums[name as usize]))).collect())
+        let sums = met.into_iter().map(|name| {
+            is_met[name as usize] = false;
+            (name, std::mem::take(&mut sums[name as usize]))
+        });
+        (total, sums.collect())
     }
 }
 
@@ -208,57 +365,51 @@ impl<'t> Stacks<'t> {
 impl Tables {
     /// Makes empty ones for so many groups.
     pub fn new(groups: usize) -> Self {
-        Self { groups: (0..groups).map(|_| Table::default()).collect(), ..Self::default() }
+        // What is all there is has all functions.
+        let table =
+            || Table { rows: if groups == 1 { ByNumber::Dense(Vec::new()) } else { ByNumber::default() }, total: 0 };
+        Self { groups: (0..groups).map(|_| table()).collect(), ..Self::default() }
     }
 
-    /// Adds values of stacks in several parts, each of a group: the numbers of stacks, and their values. A stack may stand several times;
-    /// one that is left out does not count.
-    pub fn add<'a>(&mut self, stacks: &Stacks<'_>, parts: impl Iterator<Item = (u32, &'a [u32], &'a [i128])>) {
+    /// Adds what values of stacks come to in several parts, each of a group: the sum of all, and those of the functions by their numbers in
+    /// `stacks`.
+    pub fn add(&mut self, stacks: &Stacks<'_>, parts: impl IntoIterator<Item = (u32, (i128, Vec<(u32, Sums)>))>) {
         let mut numbers = vec![NONE; stacks.functions()];
-        for (group, samples, values) in parts {
-            let values = samples.iter().zip(values).map(|(&sample, &value)| (sample as usize, value));
-            let (total, sums) = stacks.sums(values);
+        for (group, (total, sums)) in parts {
             for (name, _) in &sums {
                 let number = &mut numbers[*name as usize];
                 if *number == NONE {
-                    let (name, file) = stacks.name(*name);
-                    *number = self.number(name, file);
+                    *number = self.number(stacks, *name);
                 }
             }
             let table = &mut self.groups[group as usize];
             table.total = table.total.saturating_add(total);
-            if table.rows.is_empty() {
-                table.rows.reserve(sums.len());
-            }
+            table.rows.make_room(sums.len(), self.files.len());
             for (name, sums) in &sums {
-                table.rows.entry(numbers[*name as usize]).or_default().add(sums);
+                table.rows.of(numbers[*name as usize]).add(sums);
             }
         }
     }
 
-    fn number(&mut self, name: &str, file: &str) -> u32 {
-        let number = match self.numbers.get(name) {
-            Some(&number) => number,
-            None => {
-                let number = u32::try_from(self.files.len()).expect("memory has no room for so many names");
-                self.numbers.insert(name.to_owned(), number);
-                self.files.push(String::new());
-                self.bytes += name.len() + file.len() + NAME_BYTES;
-                number
-            }
-        };
+    /// Returns the number of a function of these stacks.
+    fn number(&mut self, stacks: &Stacks<'_>, name: u32) -> u32 {
+        let hash = stacks.hashes[name as usize];
+        let (name, file) = stacks.name(name);
+        let number = self.names.number_hashed(name, hash);
+        if self.files.len() < self.names.texts.len() {
+            self.files.push(String::new());
+            self.bytes += name.len() + file.len() + NAME_BYTES;
+        }
         note_file(&mut self.files[number as usize], file);
         number
     }
 
     /// Adds a group that has what all others have together, and returns its number.
     pub fn add_all(&mut self) -> usize {
-        let mut all = Table::default();
+        let mut all = Table { rows: ByNumber::Dense(vec![Sums::default(); self.files.len()]), total: 0 };
         for table in &self.groups {
             all.total = all.total.saturating_add(table.total);
-            for (&number, sums) in &table.rows {
-                all.rows.entry(number).or_default().add(sums);
-            }
+            table.rows.iter().for_each(|(number, sums)| all.rows.of(number).add(sums));
         }
         self.groups.push(all);
         self.groups.len() - 1
@@ -271,18 +422,13 @@ impl Tables {
 
     /// Returns how many bytes of memory they hold, about.
     pub fn memory(&self) -> usize {
-        // A table that grows has up to twice the room that it needs, and a byte a place.
-        let of = |table: &Table| size_of::<Table>() + table.rows.capacity() * 8 / 7 * (size_of::<(u32, Sums)>() + 1);
+        let of = |table: &Table| size_of::<Table>() + table.rows.memory();
         self.bytes + self.groups.iter().map(of).sum::<usize>()
     }
 
     /// Says of each function whether `is_shown` takes its name and file, by its number.
     pub fn shown(&self, is_shown: impl Fn(&str, &str) -> bool) -> Vec<bool> {
-        let mut shown = vec![false; self.files.len()];
-        for (name, &number) in &self.numbers {
-            shown[number as usize] = is_shown(name, &self.files[number as usize]);
-        }
-        shown
+        self.names.texts.iter().zip(&self.files).map(|(name, file)| is_shown(name, file)).collect()
     }
 
     /// Returns the tables of groups, each of the first `limit` of those functions that `shown` says, in the order of [`Top`] or by total before
@@ -293,14 +439,11 @@ impl Tables {
         shown: &'a [bool],
         by_total: bool,
     ) -> impl Fn(usize) -> (Top, usize) + 'a {
-        let mut names = vec![""; self.files.len()];
-        for (name, &number) in &self.numbers {
-            names[number as usize] = name;
-        }
         move |group| {
             let table = &self.groups[group];
-            let rows = table.rows.iter().filter(|(number, _)| shown[**number as usize]);
-            let rows = rows.map(|(&number, sums)| (names[number as usize], &*self.files[number as usize], sums));
+            let rows = table.rows.iter().filter(|(number, _)| shown[*number as usize]);
+            let names = &self.names.texts;
+            let rows = rows.map(|(number, sums)| (&*names[number as usize], &*self.files[number as usize], sums));
             let key = |sums: &Sums| match by_total {
                 true => (sums.total, sums.self_value),
                 false => (sums.self_value, sums.total),
@@ -308,6 +451,50 @@ impl Tables {
             let (rows, truncated, saturated) = sorted(rows.collect(), limit, key);
             let total = clamp(table.total);
             (Top { total, base_total: 0, rows, truncated }, saturated + usize::from(i128::from(total) != table.total))
+        }
+    }
+}
+
+// === impl ByNumber ===
+
+impl Default for ByNumber {
+    fn default() -> Self {
+        Self::Sparse(HashMap::new())
+    }
+}
+
+impl ByNumber {
+    /// Makes room for so many more, where so many functions are known.
+    fn make_room(&mut self, more: usize, known: usize) {
+        match self {
+            Self::Dense(all) => all.resize(known, Sums::default()),
+            Self::Sparse(some) if some.is_empty() => some.reserve(more),
+            Self::Sparse(_) => {}
+        }
+    }
+
+    /// Returns the sums of a function, for which there is room.
+    fn of(&mut self, number: u32) -> &mut Sums {
+        match self {
+            Self::Dense(all) => &mut all[number as usize],
+            Self::Sparse(some) => some.entry(number).or_default(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, &Sums)> {
+        let (all, some) = match self {
+            Self::Dense(all) => (Some((0..).zip(all)), None),
+            Self::Sparse(some) => (None, Some(some.iter().map(|(&number, sums)| (number, sums)))),
+        };
+        all.into_iter().flatten().chain(some.into_iter().flatten())
+    }
+
+    /// Returns how many bytes of memory they hold, about.
+    fn memory(&self) -> usize {
+        match self {
+            Self::Dense(all) => all.capacity() * size_of::<Sums>(),
+            // A table that grows has up to twice the room that it needs, and a byte a place.
+            Self::Sparse(some) => some.capacity() * 8 / 7 * (size_of::<(u32, Sums)>() + 1),
         }
     }
 }
@@ -338,17 +525,20 @@ impl Calls {
         };
         let name = name as u32;
         note_file(&mut self.file, stacks.name(name).1);
-        let has = |stack| stacks.get(stack).is_some_and(|stack| stack.contains(&name));
-        let has: Vec<bool> = (0..stacks.places.len()).map(has).collect();
-        let mut values = vec![0i128; has.len()];
+        // Whether the stack that ends at a node has it, as its caller's has or the node itself.
+        let mut has = vec![false; stacks.nodes.len()];
+        for (at, node) in stacks.nodes.iter().enumerate().skip(1) {
+            has[at] = has[node.caller as usize] || stacks.names(node.first).contains(&name);
+        }
+        let mut values = vec![0i128; stacks.leaves.len()];
         let part = |(numbers, of_part): (&[u32], &[i128])| {
             let mut sums = Sums::default();
             for (&stack, &value) in numbers.iter().zip(of_part) {
                 let stack = stack as usize;
-                if has.get(stack) == Some(&true) {
+                if let Some(leaf) = stacks.leaf(stack).filter(|&leaf| has[leaf as usize]) {
                     values[stack] = values[stack].saturating_add(value);
                     sums.total = sums.total.saturating_add(value);
-                    if stacks.get(stack).is_some_and(|stack| stack[0] == name) {
+                    if stacks.innermost(leaf) == Some(name) {
                         sums.self_value = sums.self_value.saturating_add(value);
                     }
                 }
@@ -356,9 +546,11 @@ impl Calls {
             sums
         };
         let sums = parts.map(part).collect();
+        let mut names = Vec::new();
         for (stack, value) in values.into_iter().enumerate().filter(|(_, value)| *value != 0) {
             self.is_found = true;
-            self.add_calls(stacks, stacks.get(stack).unwrap_or_default(), name, value);
+            stacks.names_to_root(stacks.leaf(stack).unwrap_or_default(), &mut names);
+            self.add_calls(stacks, &names, name, value);
         }
         sums
     }
@@ -489,6 +681,10 @@ fn note_file(noted: &mut String, file: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::{Function, Line, Location, ValueType};
 
@@ -526,9 +722,13 @@ mod tests {
         let stacks = Stacks::new(&profile);
         let (one, two) = ([5, 0, 7, 1, 3], [1, 2, i64::MAX, 4, -3]);
         let mut tables = Tables::new(2);
-        let numbers = [0, 1, 2, 3, 4];
+        let numbers = [0usize, 1, 2, 3, 4];
         let values = [one, two].map(|values| values.map(i128::from));
-        tables.add(&stacks, values.iter().zip(0..).map(|(values, group)| (group, &numbers[..], &values[..])));
+        let mut summing = stacks.summing();
+        tables.add(
+            &stacks,
+            values.iter().zip(0..).map(|(values, group)| (group, summing.sums(numbers.into_iter().zip(*values)))),
+        );
         let all = tables.add_all();
         profile.samples.values = one.into_iter().chain(two).collect();
         let again = profile.samples.clone();
@@ -546,6 +746,49 @@ mod tests {
         let but_b = tables.shown(|name, _| name != "b");
         let (cut, _) = tables.tops(Some(1), &but_b, false)(all);
         assert_eq!((cut.rows.len(), cut.truncated), (1, 1));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Goal: what flows up a tree is what the stacks say one by one, with recursion, frames that are inlined, and stacks that are left out,
+        /// asked again and again.
+        #[test]
+        fn sums_of_a_tree_are_those_of_its_stacks(
+            stacks in prop::collection::vec("[a-h]{0,7}", 1..20),
+            inlined in prop::collection::vec(0..8u32, 0..4),
+            left_out in 0..20usize,
+            values in prop::collection::vec((0..20usize, -9..9i128), 0..40),
+        ) {
+            let mut profile = profile(&stacks.iter().map(String::as_str).collect::<Vec<_>>());
+            // The lines of the last location, whose own is the innermost.
+            let last = profile.locations.len() - 1;
+            profile.lines.extend(inlined.iter().map(|&function| Line { function, ..Line::default() }));
+            profile.locations[last].lines_end += inlined.len() as u32;
+            if let Some(value) = profile.samples.values.get_mut(left_out) {
+                *value = -1;
+            }
+            let letters = |stack: &str| -> Vec<char> {
+                let inlined: String = inlined.iter().map(|&function| char::from(b'a' + function as u8)).collect();
+                stack.replace('h', &format!("h{inlined}")).chars().collect()
+            };
+            let (mut total, mut expected) = (0, BTreeMap::<char, (i128, i128)>::new());
+            for (stack, value) in &values {
+                let Some(frames) = stacks.get(*stack).filter(|_| *stack != left_out).map(|stack| letters(stack)) else { continue };
+                total += value;
+                frames.first().into_iter().for_each(|leaf| expected.entry(*leaf).or_default().0 += value);
+                frames.iter().collect::<BTreeSet<_>>().into_iter().for_each(|name| expected.entry(*name).or_default().1 += value);
+            }
+            let stacks = Stacks::new(&profile);
+            let mut summing = stacks.summing();
+            for _ in 0..2 {
+                let (sum, sums) = summing.sums(values.iter().copied());
+                let found: BTreeMap<char, (i128, i128)> = (sums.into_iter())
+                    .map(|(name, of)| (stacks.name(name).0.chars().next().unwrap(), (of.self_value, of.total)))
+                    .collect();
+                prop_assert_eq!((sum, &found), (total, &expected));
+            }
+        }
     }
 
     /// Goal: a call counts once a stack, recursion is no call, and what is used at the end of a call is told.

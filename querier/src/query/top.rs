@@ -19,7 +19,7 @@ use super::lane::SMALL_READ;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
-use super::tally::{self, Done, Tally};
+use super::tally::{self, Done, SumsOfParts, Tally, sum_parts};
 use super::{Engine, Error, completeness, filter, merge};
 
 /// The most groups of an answer: what anyone reads, and with 50 rows each some 10 MB of JSON.
@@ -144,8 +144,14 @@ pub(super) fn row(row: top::Row) -> v1::TopFunction {
 }
 
 impl Tally for Tables {
-    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped) {
-        Tables::add(self, stacks, grouped.parts().iter().map(|part| (part.group, &part.samples[..], &part.values[..])));
+    type Sums = SumsOfParts;
+
+    fn sum(stacks: &Stacks<'_>, grouped: &Grouped) -> SumsOfParts {
+        sum_parts(stacks, grouped)
+    }
+
+    fn add(&mut self, stacks: &Stacks<'_>, _grouped: &Grouped, parts: SumsOfParts) {
+        Tables::add(self, stacks, parts);
     }
 
     fn memory(&self) -> usize {

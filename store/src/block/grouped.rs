@@ -41,7 +41,7 @@ pub struct Grouped {
 
 #[derive(Debug)]
 enum Content {
-    /// The samples of profiles that are kept as columns; their values are their numbers.
+    /// The samples of profiles that are kept as columns, without values.
     Samples(Sums),
     /// The bytes of one profile that is kept as it was sent.
     Whole(Vec<u8>),
@@ -65,12 +65,8 @@ impl Grouped {
     /// know it by, so whoever leaves some out still knows which are left.
     pub fn profile(&self) -> Profile<'_> {
         match &self.content {
-            Content::Samples(samples) => samples.profile(),
-            Content::Whole(raw) => {
-                let mut profile = decode(raw, &no_limits()).expect("it was decoded when it was read");
-                profile.samples.values = numbers(profile.samples.len(), profile.sample_types.len());
-                profile
-            }
+            Content::Samples(samples) => numbered(samples.profile()),
+            Content::Whole(raw) => numbered(decode(raw, &no_limits()).expect("it was decoded when it was read")),
         }
     }
 
@@ -89,9 +85,11 @@ impl Grouped {
     }
 }
 
-/// Returns the number of each sample as its values, row by row.
-fn numbers(samples: usize, types: usize) -> Vec<i64> {
-    (0..samples as i64).flat_map(|number| std::iter::repeat_n(number, types)).collect()
+/// Makes the number of each sample its values.
+fn numbered(mut profile: Profile<'_>) -> Profile<'_> {
+    let (samples, types) = (profile.samples.len() as i64, profile.sample_types.len());
+    profile.samples.values = (0..samples).flat_map(|number| std::iter::repeat_n(number, types)).collect();
+    profile
 }
 
 /// Takes the samples of a dataset.
@@ -139,9 +137,8 @@ impl Grouping {
         let Self { tables: Tables { symbols, .. }, headers, sets, mut apart, .. } = self;
         let grouped = |(place, Set { keys, parts, .. }): (usize, Set)| {
             let header = headers.get(place).clone();
-            let values = numbers(keys.len(), header.sample_types.len());
             let symbols = Arc::clone(&symbols);
-            let samples = Sums { symbols, header, summed: Summed { keys, values, ..Summed::default() } };
+            let samples = Sums { symbols, header, summed: Summed { keys, ..Summed::default() } };
             Grouped { content: Content::Samples(samples), parts }
         };
         let mut all: Vec<_> = sets.into_iter().enumerate().map(grouped).collect();

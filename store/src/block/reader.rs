@@ -443,7 +443,7 @@ impl Block {
             let known = match tables {
                 Ok(known) => known,
                 Err(vacant) => {
-                    let read = Tables::new(self.symbols(of, read())?);
+                    let read = Tables::new(self.symbols_for(of, read(), false)?);
                     if let Some(vacant) = vacant {
                         vacant.keep_tables(&read);
                     }
@@ -485,17 +485,25 @@ impl Block {
 
     /// Checks and decodes the symbol tables of a dataset, of which `bytes` is the section.
     pub(crate) fn symbols(&self, dataset: &Dataset, bytes: Bytes) -> Result<Arc<Symbols>, Error> {
+        self.symbols_for(dataset, bytes, true)
+    }
+
+    /// The same; without what only an exact copy needs, where that is not asked for.
+    fn symbols_for(&self, dataset: &Dataset, bytes: Bytes, is_exact: bool) -> Result<Arc<Symbols>, Error> {
         let tables = &self.toc.symbols[dataset.symbols as usize];
         let start = tables.range().start;
         let corrupt = |name: &str, damage| {
             Error::corrupt(&self.path, format!("{name} of service {:?}", dataset.service()), damage)
         };
         let mut unpacked: [Vec<u8>; frames::FRAMES] = Default::default();
-        for ((frame, out), name) in tables.frames.iter().zip(&mut unpacked).zip(frames::NAMES) {
+        for (number, ((frame, out), name)) in tables.frames.iter().zip(&mut unpacked).zip(frames::NAMES).enumerate() {
+            if number == frames::EXACT && !is_exact {
+                continue;
+            }
             *out = frame.unpack(within(&bytes, start, frame)).map_err(|damage| corrupt(name, damage))?;
         }
         let version = self.toc.sections[tables.section as usize].version;
-        frames::decode(&unpacked, version).map(Arc::new).map_err(|(name, damage)| corrupt(name, damage))
+        frames::decode_for(&unpacked, version, is_exact).map(Arc::new).map_err(|(name, damage)| corrupt(name, damage))
     }
 
     pub(crate) fn corrupt_row(&self, row: &Row, damage: Damage) -> Error {

@@ -289,8 +289,8 @@ impl Sums {
     pub(super) fn stacks(&self) -> Option<Stacks<'_>> {
         let symbols = &*self.symbols;
         let drops = !symbols.strings.get(self.header.drop_frames).is_empty();
-        let stack = |&(stack, _): &(u32, u32)| symbols.nodes_of(stack).map(|(_, location)| location);
-        (!drops).then(|| Stacks::of(symbols, self.summed.keys.iter().map(stack)))
+        let leaf = |&(stack, _): &(u32, u32)| symbols.leaves[stack as usize];
+        (!drops).then(|| Stacks::of(symbols, self.summed.keys.iter().map(leaf)))
     }
 
     /// Returns the sums as a profile, with no more tables than its samples need.

@@ -146,7 +146,7 @@ async fn stacks_are_named_as_those_of_the_profile() {
                 let named = |stacks: &Stacks<'_>| {
                     let values =
                         part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
-                    let (total, sums) = stacks.sums(values);
+                    let (total, sums) = stacks.summing().sums(values);
                     let of = |(name, sums): (u32, _)| {
                         let (name, file) = stacks.name(name);
                         ((name.to_owned(), file.to_owned()), sums)

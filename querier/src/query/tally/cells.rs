@@ -91,7 +91,12 @@ impl FunctionTally {
 }
 
 impl Tally for FunctionTally {
-    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped) {
+    /// Nothing: mostly few samples have the function.
+    type Sums = ();
+
+    fn sum(_stacks: &Stacks<'_>, _grouped: &Grouped) {}
+
+    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped, (): ()) {
         let parts = grouped.parts();
         let added = self.calls.add(stacks, parts.iter().map(|part| (&part.samples[..], &part.values[..])));
         for (part, sums) in parts.iter().zip(added) {

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use afterglow_profile::filter::Filter;
-use afterglow_profile::functions::Stacks;
+use afterglow_profile::functions::{self, Stacks};
 use afterglow_store::block::{self, Block, Grouped, ToRead, Wanted};
 use afterglow_store::catalog::{Match, Problem};
 use futures::{StreamExt as _, stream};
@@ -35,8 +35,14 @@ const BYTES_PER_RAW_BYTE: u64 = 4;
 
 /// What samples add up to.
 pub(super) trait Tally: Send + 'static {
-    /// Adds the samples of a dataset; `stacks` are theirs, by their numbers.
-    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped);
+    /// What the samples of a dataset come to by themselves.
+    type Sums;
+
+    /// Sums up the samples of a dataset; `stacks` are theirs, by their numbers. It is done beside others, and so is where the work belongs.
+    fn sum(stacks: &Stacks<'_>, grouped: &Grouped) -> Self::Sums;
+
+    /// Adds what the samples of a dataset come to. One is added at a time.
+    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped, sums: Self::Sums);
 
     /// Returns the name of the only function whose stacks count, if there is one: who has none of that name adds nothing.
     fn function(&self) -> Option<&str> {
@@ -45,6 +51,19 @@ pub(super) trait Tally: Send + 'static {
 
     /// Returns how many bytes of memory it holds, about.
     fn memory(&self) -> usize;
+}
+
+/// What the parts of a dataset come to: the group of each, the sum of all of it, and those of its functions by their numbers in the stacks.
+pub(super) type SumsOfParts = Vec<(u32, (i128, Vec<(u32, functions::Sums)>))>;
+
+/// Sums up the parts of a dataset.
+pub(super) fn sum_parts(stacks: &Stacks<'_>, grouped: &Grouped) -> SumsOfParts {
+    let mut summing = stacks.summing();
+    let part = |part: &block::Part| {
+        let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
+        (part.group, summing.sums(values))
+    };
+    grouped.parts().iter().map(part).collect()
 }
 
 /// A tally of all that could be read.
@@ -169,8 +188,9 @@ async fn read_part<T: Tally>(
                     (Stacks::new(&profile), unmatched)
                 }
             };
+            let sums = T::sum(&stacks, grouped);
             let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
-            growing.tally.add(&stacks, grouped);
+            growing.tally.add(&stacks, grouped, sums);
             growing.unmatched = Some(match growing.unmatched.take() {
                 Some(before) => &before & &unmatched,
                 None => unmatched,

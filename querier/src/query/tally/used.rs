@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use afterglow_profile::functions::{Stacks, Sums};
 use afterglow_store::block::Grouped;
 
-use super::Tally;
+use super::{SumsOfParts, Tally, sum_parts};
 
 /// What a function in a cell takes in memory, in bytes, about.
 const VALUE_BYTES: usize = 32;
@@ -76,18 +76,22 @@ impl Used {
 }
 
 impl Tally for Used {
-    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped) {
+    type Sums = SumsOfParts;
+
+    fn sum(stacks: &Stacks<'_>, grouped: &Grouped) -> SumsOfParts {
+        sum_parts(stacks, grouped)
+    }
+
+    fn add(&mut self, stacks: &Stacks<'_>, _grouped: &Grouped, parts: SumsOfParts) {
         let mut numbers: HashMap<u32, u32> = HashMap::new();
-        for part in grouped.parts() {
-            let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
-            let (total, sums) = stacks.sums(values);
+        for (group, (total, sums)) in parts {
             let mut of_cell = Vec::with_capacity(sums.len());
             for (name, Sums { self_value, total }) in sums {
                 let (text, file) = stacks.name(name);
                 let number = *numbers.entry(name).or_insert_with(|| self.number(text, file));
                 of_cell.push((number, self_value as f64, total as f64));
             }
-            let cell = &mut self.cells[part.group as usize];
+            let cell = &mut self.cells[group as usize];
             cell.total += total as f64;
             for (number, own, total) in of_cell {
                 let value = cell.values.entry(number).or_default();

@@ -34,6 +34,9 @@ pub(crate) const STACKS: usize = 4;
 pub(crate) const LABELS: usize = 5;
 const NUMBERS: usize = 8;
 
+/// The frame that only an exact copy needs.
+pub(crate) const EXACT: usize = 7;
+
 /// The version of a section without a ninth frame, and of one that has it.
 pub(crate) const PLAIN_VERSION: u32 = 2;
 pub(crate) const NUMBERS_VERSION: u32 = 3;
@@ -504,8 +507,24 @@ fn read_exact(
 /// # Errors
 /// The name of the frame that no writer wrote, and what is wrong with it.
 pub(crate) fn decode(frames: &[Vec<u8>; FRAMES], version: u32) -> Result<Symbols, (&'static str, Damage)> {
+    decode_for(frames, version, true)
+}
+
+/// Reads the tables as [`decode`] does; without what only an exact copy needs, where that is not asked for: then there are no patterns, and
+/// nothing has a shape.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_for(
+    frames: &[Vec<u8>; FRAMES],
+    version: u32,
+    is_exact: bool,
+) -> Result<Symbols, (&'static str, Damage)> {
     let (mut symbols, mut keys) = (Symbols::default(), Vec::new());
     for ((frame, name), bytes) in NAMES.iter().enumerate().zip(frames).take(count(version)) {
+        if frame == EXACT && !is_exact {
+            continue;
+        }
         let read = match frame {
             LABELS => decode_labels(bytes, &mut symbols, version).map(|of| keys = of),
             NUMBERS => numbers::read(&mut Cursor::new(bytes), &keys, &mut symbols),

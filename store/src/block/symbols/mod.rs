@@ -255,6 +255,16 @@ impl Locations for Symbols {
     fn lines(&self, location: u32) -> impl ExactSizeIterator<Item = u32> {
         self.lines_of(location).iter().map(|line| line.function)
     }
+
+    fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    #[inline]
+    fn node(&self, node: u32) -> (u32, u32) {
+        let of = &self.nodes[node as usize - 1];
+        (of.parent, of.location)
+    }
 }
 
 /// Walks a stack from the leaf to the root.
