@@ -3,7 +3,7 @@
 //! Bytes come in through [`compress::inflate`] and [`decode::decode`], which check them against [`limits::Limits`], and leave through
 //! [`encode`]. In between, [`model`] is what everyone reads. [`labels`], [`profile_type`] and [`selector`] are what a profile is
 //! called and how it is asked for; [`merge`] makes one profile of many, [`diff`] holds two against each other, [`filter`]
-//! leaves what is of interest, and [`tree`], [`top`], [`folded`] and [`dot`] are what people look at;
+//! leaves what is of interest, and [`tree`], [`top`], [`folded`] and [`dot`] are what people look at, with numbers as [`measure`] writes them;
 //! [`functions`] makes tables of many profiles without a merge, of which [`stats`] tells changes from noise and [`spread`] what is usual.
 
 pub mod compress;
@@ -19,6 +19,7 @@ pub mod frames;
 pub mod functions;
 pub mod labels;
 pub mod limits;
+pub mod measure;
 pub mod merge;
 pub mod model;
 pub mod profile_type;

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use afterglow_proto::v1::{FlameGraph, MergeFormat, StackFilter, Top};
+use afterglow_profile::measure::Scale;
+use afterglow_proto::v1::{FlameGraph, MergeFormat, SampleType, StackFilter, Top, TopFunction};
 
 use super::Output;
 use super::explain::ExplainArgs;
@@ -112,13 +113,26 @@ pub(super) fn flamegraph_json(graph: &FlameGraph) -> anyhow::Result<String> {
     Ok(serde_json::to_string(graph)? + "\n")
 }
 
+/// Chooses the unit for sums of functions as pprof does for its tables.
+pub(super) fn scale<'a>(
+    sample_type: Option<&SampleType>,
+    sums: impl Iterator<Item = &'a TopFunction>,
+    total: i64,
+) -> Scale {
+    let weight = |of: &TopFunction| if of.self_ == 0 { of.total } else { of.self_ };
+    let unit = sample_type.map(|t| t.unit.as_str()).unwrap_or_default();
+    Scale::new(unit, sums.map(|of| weight(of).unsigned_abs().into()), total)
+}
+
 /// Renders a table with the columns that `pprof -top` has.
 pub(super) fn top_table(top: &Top, profiles: u64) -> String {
-    let mut text = format!("{}, {profiles} profiles, total {}\n", unit(top), top.total);
+    let scale = scale(top.sample_type.as_ref(), top.functions.iter(), top.total);
+    let mut text = format!("{}, {profiles} profiles, total {}\n", unit(top), scale.text(top.total));
     let _ = writeln!(text, "{:>18} {:>7} {:>18} {:>7}  function", "self", "self%", "total", "total%");
     for f in &top.functions {
         let shares = [share(f.self_, top.total), share(f.total, top.total)];
-        let _ = writeln!(text, "{:>18} {:>6.2}% {:>18} {:>6.2}%  {}", f.self_, shares[0], f.total, shares[1], f.name);
+        let [own, all] = [f.self_, f.total].map(|value| scale.text(value));
+        let _ = writeln!(text, "{own:>18} {:>6.2}% {all:>18} {:>6.2}%  {}", shares[0], shares[1], f.name);
     }
     note_truncated(&mut text, top);
     text
@@ -126,19 +140,28 @@ pub(super) fn top_table(top: &Top, profiles: u64) -> String {
 
 /// Renders the table of a diff: what changed, and what each side had.
 pub(super) fn diff_table(top: &Top, profiles: u64, base_profiles: u64) -> String {
+    let change = |ours: i64, base: i64| ours.saturating_sub(base);
+    let changes: Vec<TopFunction> = (top.functions.iter())
+        .map(|f| TopFunction {
+            self_: change(f.self_, f.base_self),
+            total: change(f.total, f.base_total),
+            ..TopFunction::default()
+        })
+        .collect();
+    let scale = scale(top.sample_type.as_ref(), changes.iter(), top.total.max(top.base_total));
     let mut text = format!(
         "{}, {profiles} profiles, total {}; base {base_profiles} profiles, total {}\n",
         unit(top),
-        top.total,
-        top.base_total
+        scale.text(top.total),
+        scale.text(top.base_total)
     );
     let names = ["self +/-", "self", "base self", "total +/-", "total", "base total"];
     let columns: Vec<String> = names.iter().map(|name| format!("{name:>16}")).collect();
     let _ = writeln!(text, "{}  function", columns.join(" "));
-    for f in &top.functions {
-        let change = |ours: i64, base: i64| format!("{:+}", i128::from(ours) - i128::from(base));
-        let [own, base, all, base_all] = [f.self_, f.base_self, f.total, f.base_total].map(|value| value.to_string());
-        let columns = [change(f.self_, f.base_self), own, base, change(f.total, f.base_total), all, base_all];
+    for (f, change) in top.functions.iter().zip(&changes) {
+        let signed = |value: i64| format!("{}{}", if value > 0 { "+" } else { "" }, scale.text(value));
+        let [own, base, all, base_all] = [f.self_, f.base_self, f.total, f.base_total].map(|value| scale.text(value));
+        let columns = [signed(change.self_), own, base, signed(change.total), all, base_all];
         let columns: Vec<String> = columns.iter().map(|column| format!("{column:>16}")).collect();
         let _ = writeln!(text, "{}  {}", columns.join(" "), f.name);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use afterglow_proto::v1::{FunctionRequest, FunctionResponse, TopFunction};
 
-use super::forms::SumArgs;
+use super::forms::{SumArgs, scale};
 use super::table::{self, printable};
 use super::top::labels_text;
 use super::{Connection, Output, WindowArgs, duration, refused, series, write_json, write_text};
@@ -61,6 +61,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
 /// Renders the shares, the callers, the callees and the history.
 fn listed(answer: &FunctionResponse) -> String {
+    let tops = || answer.groups.iter().filter_map(|group| group.top.as_ref());
+    let sums = tops().flat_map(|top| &top.functions).chain(&answer.callers).chain(&answer.callees);
+    let largest = tops().flat_map(|top| &top.functions).map(|of| of.total).max().unwrap_or_default();
+    let scale = scale(answer.sample_type.as_ref(), sums, largest);
     let mut text = String::new();
     let head = |first: &str| [first, "SELF", "TOTAL"].map(str::to_owned).to_vec();
     let mut shares = vec![[&head("GROUP")[..], &["OF ALL".to_owned()]].concat()];
@@ -68,18 +72,16 @@ fn listed(answer: &FunctionResponse) -> String {
         let Some(top) = &group.top else { continue };
         for function in &top.functions {
             let share = if top.total == 0 { 0.0 } else { 100.0 * function.total as f64 / top.total as f64 };
-            let values = [function.self_, function.total].map(|value| value.to_string());
+            let values = [function.self_, function.total].map(|value| scale.text(value));
             shares.push([&[labels_text(&group.labels)][..], &values, &[format!("{share:.2}%")]].concat());
         }
     }
     text += &table::render(&shares);
     for (title, calls) in [("CALLERS", &answer.callers), ("CALLEES", &answer.callees)] {
         let mut rows = vec![head(title)];
-        rows.extend(
-            calls.iter().map(|TopFunction { name, self_, total, .. }| {
-                vec![printable(name), self_.to_string(), total.to_string()]
-            }),
-        );
+        rows.extend(calls.iter().map(|TopFunction { name, self_, total, .. }| {
+            vec![printable(name), scale.text(*self_), scale.text(*total)]
+        }));
         let _ = write!(text, "\n{}", table::render(&rows));
     }
     let _ = write!(text, "\n{}", series::listed(answer.sample_type.as_ref(), &answer.history));

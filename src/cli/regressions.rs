@@ -5,7 +5,7 @@ use std::io::Write as _;
 use afterglow_proto::v1::{FunctionValue, Regression, RegressionsRequest, RegressionsResponse};
 
 use super::forms::SumArgs;
-use super::table::{self, printable};
+use super::table::{self, counted, printable};
 use super::{BaseArgs, Connection, Output, SelectionArgs, refused, write_json, write_text};
 
 /// Tells which functions cost another share than before, beyond what instances and moments differ by anyway.
@@ -106,7 +106,11 @@ fn summary(answer: &RegressionsResponse) -> String {
         more => format!(" ({more} rows more with a higher --limit)"),
     };
     format!(
-        "{found} changed beyond noise{more}: {} functions of {} profiles in {} cells against {} in {}",
-        answer.tested, answer.profiles, answer.cells, answer.base_profiles, answer.base_cells
+        "{found} changed beyond noise{more}: {} of {} in {} against {} in {}",
+        counted(answer.tested, "function"),
+        counted(answer.profiles, "profile"),
+        counted(answer.cells, "cell"),
+        counted(answer.base_profiles, "profile"),
+        counted(answer.base_cells, "cell")
     )
 }

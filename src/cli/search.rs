@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 
+use afterglow_profile::measure;
 use afterglow_proto::v1::{ProfileInfo, SearchRequest, SearchResponse};
 
 use super::explain::ExplainArgs;
-use super::table::{self, printable, time_text};
+use super::table::{self, bytes_text, printable, time_text};
 use super::{Connection, Output, SelectionArgs, refused, warn_incomplete, write_json, write_text};
 
 /// The largest page a server gives; a larger `--limit` is fetched in several.
@@ -78,9 +79,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
 /// Renders the profiles in columns: id, time, type, service, size, first total, other labels.
 fn listed(profiles: &[ProfileInfo]) -> String {
-    let mut rows = vec![["ID", "TIME", "TYPE", "SERVICE", "BYTES", "SAMPLES", "TOTAL", "LABELS"].map(str::to_owned)];
+    let mut rows = vec![["ID", "TIME", "TYPE", "SERVICE", "SIZE", "SAMPLES", "TOTAL", "LABELS"].map(str::to_owned)];
     for p in profiles {
-        let total = p.totals.last().map(|t| format!("{} {}", t.value, t.unit)).unwrap_or_default();
+        let total = p.totals.last().map(|t| measure::text(t.value, &t.unit)).unwrap_or_default();
         let labels: Vec<String> = p
             .labels
             .iter()
@@ -92,7 +93,7 @@ fn listed(profiles: &[ProfileInfo]) -> String {
             p.time.as_ref().map(time_text).unwrap_or_default(),
             p.r#type.clone(),
             printable(&p.service),
-            p.bytes.to_string(),
+            bytes_text(p.bytes),
             p.samples.to_string(),
             total,
             labels.join(","),

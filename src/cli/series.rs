@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use afterglow_profile::measure::Scale;
 use afterglow_proto::v1::{FunctionValue, SampleType, SeriesRequest, TimeSeries};
 
 use super::forms::SumArgs;
@@ -85,15 +86,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 /// Renders the points in columns: labels, time, value, profiles.
 pub(super) fn listed(sample_type: Option<&SampleType>, series: &[TimeSeries]) -> String {
     let labels = series.first().map(|series| series.labels.keys().map(|name| printable(name).to_uppercase()));
-    let unit = sample_type.map(|t| format!("{}/{}", t.r#type, t.unit)).unwrap_or_default();
+    let (kind, unit) = sample_type.map(|t| (t.r#type.as_str(), t.unit.as_str())).unwrap_or_default();
+    let values = || series.iter().flat_map(|series| &series.points).map(|point| point.value);
+    let largest = values().max_by_key(|value| value.unsigned_abs()).unwrap_or_default();
+    let scale = Scale::new(unit, values().map(|value| value.unsigned_abs().into()), largest);
     let mut head: Vec<String> = labels.into_iter().flatten().collect();
-    head.extend(["TIME".to_owned(), printable(&unit).to_uppercase(), "PROFILES".to_owned()]);
+    head.extend(["TIME".to_owned(), printable(kind).to_uppercase(), "PROFILES".to_owned()]);
     let mut rows = vec![head];
     for TimeSeries { labels, points, .. } in series {
         for point in points {
             let mut row: Vec<String> = labels.values().map(|value| printable(value)).collect();
             let time = point.time.as_ref().map(time_text).unwrap_or_default();
-            row.extend([time, point.value.to_string(), point.profiles.to_string()]);
+            row.extend([time, scale.text(point.value), point.profiles.to_string()]);
             rows.push(row);
         }
     }

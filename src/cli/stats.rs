@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use afterglow_proto::v1::{StatsRequest, StatsResponse};
 
-use super::table::{self, printable, time_text};
+use super::table::{self, bytes_text, printable, time_text};
 use super::{Connection, Output, refused, warn_incomplete, write_json, write_text};
 
 /// Says what is stored, by level and by service, and how long it is kept.
@@ -35,15 +35,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 fn listed(answer: &StatsResponse) -> String {
     let time = |time: &Option<afterglow_proto::Timestamp>| time.as_ref().map(time_text).unwrap_or_default();
     let mut text = format!(
-        "{} profiles, {} bytes as they were sent, {} bytes stored, commit {}\n",
-        answer.profiles, answer.raw_bytes, answer.stored_bytes, answer.commit
+        "{} profiles, {} as they were sent, {} stored, commit {}\n",
+        answer.profiles,
+        bytes_text(answer.raw_bytes),
+        bytes_text(answer.stored_bytes),
+        answer.commit
     );
-    let mut levels = vec![["LEVEL", "BLOCKS", "BYTES", "PROFILES"].map(str::to_owned)];
+    let mut levels = vec![["LEVEL", "BLOCKS", "SIZE", "PROFILES"].map(str::to_owned)];
     for level in &answer.levels {
         levels.push([
             level.level.to_string(),
             level.blocks.to_string(),
-            level.bytes.to_string(),
+            bytes_text(level.bytes),
             level.profiles.to_string(),
         ]);
     }
@@ -55,19 +58,19 @@ fn listed(answer: &StatsResponse) -> String {
             of.r#type.clone(),
             of.profiles.to_string(),
             of.series.to_string(),
-            of.raw_bytes.to_string(),
-            of.stored_bytes.to_string(),
+            bytes_text(of.raw_bytes),
+            bytes_text(of.stored_bytes),
             time(&of.first),
             time(&of.last),
         ]);
     }
     let _ = write!(text, "\n{}\n{}", table::render(&levels), table::render(&services));
     if !answer.retention.is_empty() {
-        let mut rules = vec![["KEPT", "FOR", "BYTES AT MOST"].map(str::to_owned)];
+        let mut rules = vec![["KEPT", "FOR", "SIZE AT MOST"].map(str::to_owned)];
         for rule in &answer.retention {
             let age = rule.max_age.as_ref().map(|age| std::time::Duration::from_secs(age.seconds.unsigned_abs()));
             let age = age.map_or("ever".to_owned(), |age| humantime::format_duration(age).to_string());
-            let bytes = if rule.max_bytes == 0 { String::new() } else { rule.max_bytes.to_string() };
+            let bytes = if rule.max_bytes == 0 { String::new() } else { bytes_text(rule.max_bytes) };
             rules.push([printable(&rule.selector), age, bytes]);
         }
         let _ = write!(text, "\n{}", table::render(&rules));

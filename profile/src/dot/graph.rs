@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::measure::Scale;
+use crate::measure::Scale;
 use crate::{diff, frames::Frames, model::Profile, tree::clamp};
 
 /// What part of the sum a node has to have, self or below, to be drawn.

@@ -1,18 +1,17 @@
 //! Call graphs in Graphviz's language, as `pprof -dot` draws them: a box a function, an arrow from caller to callee.
 //!
-//! [`graph`] chooses what is drawn, by pprof's defaults; [`measure`] writes numbers as pprof writes them. What a box and an arrow say is
+//! [`graph`] chooses what is drawn, by pprof's defaults; [`measure`](crate::measure) writes numbers as pprof writes them. What a box and an arrow say is
 //! the same as in pprof (google/pprof: internal/graph/dotgraph.go): values, shares, names. The look is similar; labels of samples
 //! are weighed when boxes are chosen, but not drawn, and the legend leaves out times.
 //!
 //! Everything from a profile is escaped on its way into the text.
 
 mod graph;
-mod measure;
 
 use std::fmt::Write as _;
 
 use self::graph::{Edge, Graph, Node};
-use self::measure::{Scale, percentage};
+use crate::measure::{Scale, percentage};
 use crate::{diff, model::Profile, tree::clamp};
 
 /// How many nodes are drawn at most, those with labels counting more, where nobody says.

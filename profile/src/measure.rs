@@ -1,9 +1,9 @@
-//! Numbers as pprof writes them (google/pprof: internal/measurement): in one unit for a whole drawing, with two decimals.
+//! Numbers as pprof writes them (google/pprof: internal/measurement): in one unit for a whole drawing or table, with two decimals.
 
 use crate::units::{self, UNITS};
 
-/// The unit that all values of a drawing are written in.
-pub(super) struct Scale {
+/// The unit that all values of a drawing or a table are written in.
+pub struct Scale {
     /// The size of the values' own unit and of the one written; none where the unit is no measure.
     sizes: Option<(i128, i128)>,
     /// What is written behind a number.
@@ -13,9 +13,9 @@ pub(super) struct Scale {
 // === impl Scale ===
 
 impl Scale {
-    /// Chooses the unit for values in `unit`, of which `weights` are drawn beside `total`: that of the smallest, or of a hundred times
+    /// Chooses the unit for values in `unit`, of which `weights` are shown beside `total`: that of the smallest, or of a hundred times
     /// the smallest where the total would need another.
-    pub(super) fn new(unit: &str, weights: impl Iterator<Item = u128>, total: i64) -> Self {
+    pub fn new(unit: &str, weights: impl Iterator<Item = u128>, total: i64) -> Self {
         let Some((family, size)) = units::find(unit.as_bytes()) else {
             let is_count = matches!(unit, "count" | "sample" | "unit" | "minimum" | "auto");
             return Self { sizes: None, suffix: if is_count { String::new() } else { unit.to_owned() } };
@@ -38,7 +38,7 @@ impl Scale {
     }
 
     /// Writes a value.
-    pub(super) fn text(&self, value: i64) -> String {
+    pub fn text(&self, value: i64) -> String {
         let scaled = match self.sizes {
             None => value as f64,
             Some((own, shown)) => value as f64 * own as f64 / shown as f64,
@@ -51,8 +51,13 @@ impl Scale {
     }
 }
 
+/// Writes a value in `unit` by itself, in the unit that fits it.
+pub fn text(value: i64, unit: &str) -> String {
+    Scale::new(unit, std::iter::empty(), value).text(value)
+}
+
 /// Writes which share of `total` a value is, without its sign.
-pub(super) fn percentage(value: i64, total: i64) -> String {
+pub(crate) fn percentage(value: i64, total: i64) -> String {
     let share = if total == 0 { 0.0 } else { (value as f64 / total as f64).abs() * 100.0 };
     if (99.95..=100.05).contains(&share) {
         "100%".to_owned()
@@ -100,5 +105,7 @@ mod tests {
         assert_eq!(text("bytes", &[1536], 4096, -1536), "-1.50kB");
         assert_eq!(text("count", &[3], 9, 3), "3");
         assert_eq!(text("widgets", &[3], 9, 3), "3widgets");
+        assert_eq!(super::text(4_718_592, "bytes"), "4.50MB");
+        assert_eq!(super::text(-1_230_000_000, "nanoseconds"), "-1.23s");
     }
 }
