@@ -93,7 +93,7 @@ pub struct Change {
 pub enum Error {
     /// One cell has no spread.
     #[error(
-        "the base has {base} cells with samples and the selection {selection}: it takes at least two of each to know what is noise"
+        "it takes at least two cells with samples on either side to know what is noise; of the base there are {base}, of the selection {selection}"
     )]
     TooFewCells {
         /// How many cells of the base have samples.
@@ -122,79 +122,94 @@ pub struct Typical {
     pub variance: f64,
 }
 
-/// Returns by how much shares changed of functions that did not change by themselves. The cells must have what functions used
-/// themselves: their callers' sums would hide it.
-pub fn typical(base: &[Cell], selection: &[Cell], functions: usize, options: &Options) -> Typical {
-    let (before, now) = (Shares::of(base, functions, options), Shares::of(selection, functions, options));
-    let ratio = weighted_median(&before.share, &now.share, options.share_min);
-    let in_both: Vec<usize> =
-        (0..functions).filter(|&f| before.share[f] >= options.share_min && now.share[f] > 0.0).collect();
-    let noise = Noise::of([(base, &before), (selection, &now)], ratio, &in_both);
-    let (mut weights, mut variance) = (0.0, 0.0);
-    for (&f, noise) in in_both.iter().zip(noise) {
-        let relative = before.variance[f] / before.share[f].powi(2) + now.variance[f] / now.share[f].powi(2);
-        weights += before.share[f];
-        variance += before.share[f].powi(2) * relative * noise.factor;
-    }
-    // That of the weighted mean; a median's is larger by this factor where errors are normal.
-    let variance = if weights > 0.0 { FRAC_PI_2 * variance / weights.powi(2) } else { 0.0 };
-    Typical { ratio, variance }
+/// A base and what is compared with it, with the shares of all functions in both.
+pub struct Sides<'a> {
+    base: &'a [Cell],
+    selection: &'a [Cell],
+    before: Shares,
+    now: Shares,
+    functions: usize,
+    options: &'a Options,
 }
 
-/// Compares cells with those of a base, whose shares would have changed as is `typical` without a change of their own; functions are
-/// numbered below `functions`. Returns the functions that were looked at, those that changed most surely first.
-///
-/// # Errors
-/// [`Error`].
-pub fn compare(
-    (base, selection): (&[Cell], &[Cell]),
-    functions: usize,
-    typical: Typical,
-    options: &Options,
-) -> Result<Vec<Change>, Error> {
-    let before = Shares::of(base, functions, options);
-    let now = Shares::of(selection, functions, options);
-    if before.cells < 2 || now.cells < 2 {
-        return Err(Error::TooFewCells { base: before.cells, selection: now.cells });
+// === impl Sides ===
+
+impl<'a> Sides<'a> {
+    /// Sums up the shares of functions, which are numbered below `functions`.
+    pub fn new(base: &'a [Cell], selection: &'a [Cell], functions: usize, options: &'a Options) -> Self {
+        let (before, now) = (Shares::of(base, functions, options), Shares::of(selection, functions, options));
+        Self { base, selection, before, now, functions, options }
     }
-    let is_looked_at = |f: &usize| before.share[*f].max(now.share[*f]) >= options.share_min;
-    let looked_at: Vec<usize> = (0..functions).filter(is_looked_at).collect();
-    let noise = Noise::of([(base, &before), (selection, &now)], typical.ratio, &looked_at);
-    let change = |(&f, noise): (&usize, Noise)| {
-        let expected = typical.ratio * before.share[f];
-        let (spread_before, spread_now) = (typical.ratio.powi(2) * before.variance[f], now.variance[f]);
-        let spread = noise.factor * (spread_before + spread_now);
-        let spread_typical = expected.powi(2) * typical.variance;
-        let error = (spread + spread_typical).sqrt();
-        let of_cells = |cells: usize| cells as f64 - 1.0;
-        // What is typical is known from all functions in the cells of both sides.
-        let of_typical = (spread_typical, of_cells(before.cells + now.cells));
-        let freedom = if noise.parts.is_empty() {
-            let sides = [(spread_before, of_cells(before.cells)), (spread_now, of_cells(now.cells)), of_typical];
-            freedom(spread + spread_typical, sides)
-        } else {
-            let parts = noise.parts.iter().map(|(factor, freedom)| (factor * (spread_before + spread_now), *freedom));
-            freedom(spread + spread_typical, parts.chain([of_typical]))
-        };
-        Change {
-            function: f as u32,
-            base_share: before.share[f],
-            share: now.share[f],
-            change: now.share[f] / expected - 1.0,
-            change_error: error / expected,
-            chance: chance((now.share[f] - expected) / error, freedom),
-            is_significant: false,
+
+    /// Returns by how much shares changed of functions that did not change by themselves. The cells must have what functions used
+    /// themselves: their callers' sums would hide it.
+    pub fn typical(&self) -> Typical {
+        let Self { base, selection, before, now, functions, options } = self;
+        let ratio = weighted_median(&before.share, &now.share, options.share_min);
+        let in_both: Vec<usize> =
+            (0..*functions).filter(|&f| before.share[f] >= options.share_min && now.share[f] > 0.0).collect();
+        let noise = Noise::of([(base, before), (selection, now)], ratio, &in_both);
+        let (mut weights, mut variance) = (0.0, 0.0);
+        for (&f, noise) in in_both.iter().zip(noise) {
+            let relative = before.variance[f] / before.share[f].powi(2) + now.variance[f] / now.share[f].powi(2);
+            weights += before.share[f];
+            variance += before.share[f].powi(2) * relative * noise.factor;
         }
-    };
-    let mut changes: Vec<Change> = looked_at.iter().zip(noise).map(change).collect();
-    changes.sort_by(|a, b| {
-        a.chance.total_cmp(&b.chance).then(b.share.total_cmp(&a.share)).then(a.function.cmp(&b.function))
-    });
-    correct(&mut changes);
-    for change in &mut changes {
-        change.is_significant = change.chance <= options.alarm_chance && change.change.abs() >= options.change_min;
+        // That of the weighted mean; a median's is larger by this factor where errors are normal.
+        let variance = if weights > 0.0 { FRAC_PI_2 * variance / weights.powi(2) } else { 0.0 };
+        Typical { ratio, variance }
     }
-    Ok(changes)
+
+    /// Compares the cells with those of the base, whose shares would have changed as is `typical` without a change of their own. Returns the
+    /// functions that were looked at, those that changed most surely first.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn compare(&self, typical: Typical) -> Result<Vec<Change>, Error> {
+        let Self { base, selection, before, now, functions, options } = self;
+        if before.cells < 2 || now.cells < 2 {
+            return Err(Error::TooFewCells { base: before.cells, selection: now.cells });
+        }
+        let is_looked_at = |f: &usize| before.share[*f].max(now.share[*f]) >= options.share_min;
+        let looked_at: Vec<usize> = (0..*functions).filter(is_looked_at).collect();
+        let noise = Noise::of([(base, before), (selection, now)], typical.ratio, &looked_at);
+        let change = |(&f, noise): (&usize, Noise)| {
+            let expected = typical.ratio * before.share[f];
+            let (spread_before, spread_now) = (typical.ratio.powi(2) * before.variance[f], now.variance[f]);
+            let spread = noise.factor * (spread_before + spread_now);
+            let spread_typical = expected.powi(2) * typical.variance;
+            let error = (spread + spread_typical).sqrt();
+            let of_cells = |cells: usize| cells as f64 - 1.0;
+            // What is typical is known from all functions in the cells of both sides.
+            let of_typical = (spread_typical, of_cells(before.cells + now.cells));
+            let freedom = if noise.parts.is_empty() {
+                let sides = [(spread_before, of_cells(before.cells)), (spread_now, of_cells(now.cells)), of_typical];
+                freedom(spread + spread_typical, sides)
+            } else {
+                let parts =
+                    noise.parts.iter().map(|(factor, freedom)| (factor * (spread_before + spread_now), *freedom));
+                freedom(spread + spread_typical, parts.chain([of_typical]))
+            };
+            Change {
+                function: f as u32,
+                base_share: before.share[f],
+                share: now.share[f],
+                change: now.share[f] / expected - 1.0,
+                change_error: error / expected,
+                chance: chance((now.share[f] - expected) / error, freedom),
+                is_significant: false,
+            }
+        };
+        let mut changes: Vec<Change> = looked_at.iter().zip(noise).map(change).collect();
+        changes.sort_by(|a, b| {
+            a.chance.total_cmp(&b.chance).then(b.share.total_cmp(&a.share)).then(a.function.cmp(&b.function))
+        });
+        correct(&mut changes);
+        for change in &mut changes {
+            change.is_significant = change.chance <= options.alarm_chance && change.change.abs() >= options.change_min;
+        }
+        Ok(changes)
+    }
 }
 
 // === impl Shares ===
@@ -545,8 +560,9 @@ mod tests {
 
     fn compared(base: &[Cell], selection: &[Cell], functions: usize) -> (f64, Vec<Change>) {
         let options = Options { sample_value: SAMPLE, ..Options::default() };
-        let typical = typical(base, selection, functions, &options);
-        (typical.ratio, compare((base, selection), functions, typical, &options).expect("there are cells enough"))
+        let sides = Sides::new(base, selection, functions, &options);
+        let typical = sides.typical();
+        (typical.ratio, sides.compare(typical).expect("there are cells enough"))
     }
 
     fn significant(base: &[Cell], selection: &[Cell]) -> Vec<(u32, f64)> {
@@ -720,8 +736,8 @@ mod tests {
                 let options = Options { sample_value, ..Options::default() };
                 for (base, selection, first) in [(50.0, 50.0, 0), (50.0, 80.0, 0), (50.0, 80.0, 9)] {
                     let sides = [side(base, 0), side(selection, first)];
-                    let typical = typical(&sides[0], &sides[1], 2, &options);
-                    let changes = compare((&sides[0], &sides[1]), 2, typical, &options).unwrap();
+                    let sides = Sides::new(&sides[0], &sides[1], 2, &options);
+                    let changes = sides.compare(sides.typical()).unwrap();
                     assert!(changes.iter().all(|change| (0.0..=1.0).contains(&change.chance)), "{changes:?}");
                     assert_eq!(changes.iter().any(|change| change.is_significant), base != selection, "{changes:?}");
                 }
@@ -733,7 +749,8 @@ mod tests {
     fn a_single_cell_says_nothing() {
         let one = [Cell { total: 1.0, values: vec![(0, 1.0)], ..Cell::default() }];
         let (empty, unchanged) = (Cell::default(), Typical { ratio: 1.0, variance: 0.0 });
-        let refused = compare((&one, &[one[0].clone(), empty]), 1, unchanged, &Options::default()).unwrap_err();
+        let (options, selection) = (Options::default(), [one[0].clone(), empty]);
+        let refused = Sides::new(&one, &selection, 1, &options).compare(unchanged).unwrap_err();
         assert_eq!(refused, Error::TooFewCells { base: 1, selection: 1 });
     }
 }

@@ -112,6 +112,13 @@ impl Groups<'_> {
         self.values.len()
     }
 
+    /// Names the labels that no profile has: whoever misspelt one sees everything in one group, and would wonder.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        let is_lacking = |at: usize| !self.values.is_empty() && self.values.iter().all(|values| values[at].is_empty());
+        let lacking = self.by.0.iter().enumerate().filter(move |(at, _)| is_lacking(*at));
+        lacking.map(|(_, name)| format!("by: no selected profile has a label {name:?}, which so tells nothing apart"))
+    }
+
     /// Returns the labels of a group.
     pub(super) fn labels(&self, group: usize) -> BTreeMap<String, String> {
         let pairs = self.by.0.iter().zip(&self.values[group]);

@@ -110,6 +110,7 @@ pub(super) async fn answer(
             answer.history.push(series);
         }
         answer.warnings = shown.warnings;
+        answer.warnings.extend(groups.warnings());
         answer.warnings.extend(tally.warning(&request.name));
         answer.warnings.extend(series::saturated(saturated));
         answer.sample_type = Some(shown.sample_type);

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use afterglow_profile::Labels;
 use afterglow_profile::filter::Filter;
-use afterglow_profile::stats::{self, Cell, Change, Options};
+use afterglow_profile::stats::{self, Cell, Change, Options, Sides};
 use afterglow_proto::v1;
 use afterglow_store::catalog::Match;
 use afterglow_store::paths::TenantId;
@@ -37,7 +37,7 @@ const STEPS_MIN: usize = 4;
 const STEPS_MAX: usize = 8;
 
 /// How many groups instances are put into where there are more: these tell as well how instances differ, and a cell is not free.
-const INSTANCES_MAX: usize = 24;
+const INSTANCES_MAX: u32 = 24;
 
 /// The label that says what an instance runs, so that it is the same instance whatever it is.
 const VERSION: &str = "version";
@@ -133,9 +133,15 @@ pub(super) async fn answer(
         let own = parted(&used, &cells, |value| value.own);
         let options = Options { sample_value: sample_value(&matches, &shown), ..options };
         let functions = used.names.len();
-        let typical = stats::typical(&own.0, &own.1, functions, &options);
-        let compared = if is_self { own } else { parted(&used, &cells, |value| value.total) };
-        let found = stats::compare((&compared.0, &compared.1), functions, typical, &options).map_err(Refused::from)?;
+        let own = Sides::new(&own.0, &own.1, functions, &options);
+        let typical = own.typical();
+        let found = if is_self {
+            own.compare(typical)
+        } else {
+            let whole = parted(&used, &cells, |value| value.total);
+            Sides::new(&whole.0, &whole.1, functions, &options).compare(typical)
+        };
+        let found = found.map_err(Refused::from)?;
         let mut changes: Vec<_> = (found.iter())
             .filter(|change| request.all || change.is_significant)
             .map(|change| message(change, &used))
@@ -218,7 +224,7 @@ impl Parted {
         for (side, matches) in sides.into_iter().enumerate() {
             firsts[side] = cells.len();
             let places: Vec<(u32, u32)> = (matches.iter())
-                .map(|found| (instances[found.labels()], steps[side].of(found.row().time_nanos)))
+                .map(|found| (instances[found.labels()] % INSTANCES_MAX, steps[side].of(found.row().time_nanos)))
                 .collect();
             // In their order, not in that of the matches, so that sums over cells do not depend on it.
             let known: BTreeMap<(u32, u32), usize> =
@@ -242,13 +248,13 @@ impl Parted {
     }
 }
 
-/// Numbers the instances: what labels beside the version tell apart; or groups of them, where there are many.
+/// Numbers the instances: what labels beside the version tell apart.
 fn instances(matches: &[Match]) -> HashMap<&Labels, u32> {
     let mut known: BTreeMap<Vec<(&str, &str)>, Vec<&Labels>> = BTreeMap::new();
     for labels in matches.iter().map(Match::labels).collect::<BTreeSet<_>>() {
         known.entry(labels.iter().filter(|(name, _)| *name != VERSION).collect()).or_default().push(labels);
     }
-    let numbered = known.into_values().zip((0..INSTANCES_MAX as u32).cycle());
+    let numbered = known.into_values().zip(0..);
     numbered.flat_map(|(labels, number)| labels.into_iter().map(move |labels| (labels, number))).collect()
 }
 

@@ -78,7 +78,7 @@ pub(super) async fn answer(
         }
         let groups = by.groups(matches, &selection)?;
         let shown = Shown::new(matches, &sample_type)?;
-        answer.warnings.clone_from(&shown.warnings);
+        answer.warnings.extend(shown.warnings.iter().cloned().chain(groups.warnings()));
         let sums = match of {
             Of::Totals => {
                 let _timed = engine.1.step(Explained::Sum);

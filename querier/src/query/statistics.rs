@@ -132,7 +132,7 @@ pub(super) async fn answer(
             step: step.map(|step| window::duration(step.nanos())),
             profiles: profiles.iter().sum(),
             completeness: Some(completeness(&problems)),
-            warnings: [&shown.warnings[..], &warnings].concat(),
+            warnings: shown.warnings.iter().cloned().chain(groups.warnings()).chain(warnings).collect(),
             ..Default::default()
         };
         if order.len() < GROUPS_MIN {

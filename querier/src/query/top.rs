@@ -89,7 +89,7 @@ pub(super) async fn answer(
             top: Some(write(all)?),
             profiles: profiles.iter().sum(),
             completeness: Some(completeness(&problems)),
-            warnings: [&shown.warnings[..], &warnings].concat(),
+            warnings: shown.warnings.iter().cloned().chain(groups.warnings()).chain(warnings).collect(),
             ..v1::TopResponse::default()
         };
         if !by.is_empty() {

@@ -208,6 +208,23 @@ async fn what_is_not_there_is_said() {
     assert_eq!((top.total, top.functions_truncated), (40, 0));
 }
 
+/// Goal: a label to group by that no profile has is warned of, whatever is asked, and one that some have is not.
+#[tokio::test]
+async fn a_label_that_nobody_has_is_warned_of() {
+    let world = World::new().await;
+    let labels: [&[(&str, &str)]; 2] = [&[("service", "api"), ("dc", "eu")], &[("service", "web")]];
+    world.put(&labels.iter().zip(1..).map(|(labels, id)| cpu(id, labels, 20)).collect::<Vec<_>>()).await;
+    for question in ["top", "function", "series", "statistics"] {
+        let asked = [("type", "cpu"), ("name", "work"), ("by", "dc,datacentre")];
+        let asked = if question == "function" { &asked[..] } else { &[asked[0], asked[2]] };
+        let answer = world.json(&format!("/api/v1/{question}"), asked).await;
+        let said = |text: &str| answer["warnings"].as_array().unwrap().iter().any(|warning| *warning == text);
+        let expected = "by: no selected profile has a label \"datacentre\", which so tells nothing apart";
+        assert!(said(expected), "{question}: {answer}");
+        assert!(!answer["warnings"].to_string().contains("\\\"dc\\\""), "{question}: {answer}");
+    }
+}
+
 /// Goal: each dataset is read once, whatever the groups are.
 #[tokio::test]
 async fn samples_are_read_once_for_all_groups() {

@@ -114,6 +114,24 @@ async fn a_single_instance_is_said_to_be_one() {
     assert!(others.contains("the base has profiles of a single instance"), "{others}");
 }
 
+/// Goal: that is said where there are so many instances that groups of them are compared, whichever the one that is alone would be grouped with.
+#[tokio::test]
+async fn a_single_instance_beside_many_is_said_to_be_one() {
+    let world = World::with(&["--query.max-list-age=0s"]).await;
+    let profile = |number: u128| {
+        let version = if number < 4 { "1" } else { "2" };
+        let instance = format!("i{:02}", number / 4);
+        cpu(
+            1 + number,
+            &[("service", "api"), ("version", version), ("instance", &instance)],
+            20 + number as i64 % 4 * 100,
+        )
+    };
+    world.put(&(0..4 * 60).map(profile).collect::<Vec<_>>()).await;
+    let warned = ask(&world, &[]).await.warnings.join(" ");
+    assert!(warned.contains("the base has profiles of a single instance"), "{warned:?}");
+}
+
 /// Goal: of twenty comparisons of a program with itself, hardly one raises an alarm; [`afterglow_profile::stats`] counts over hundreds.
 #[tokio::test]
 async fn a_program_that_did_not_change_raises_no_alarm() {
