@@ -1,5 +1,6 @@
 //! The querier's questions from outside: a real server on a real port, over a bucket in memory that real segments were put into.
 
+mod abandoned;
 mod compaction;
 mod crowd;
 mod diff;

@@ -21,6 +21,7 @@ use afterglow_store::{Store, StoreOptions};
 use bytes::Bytes;
 use clap::Parser;
 use http::HeaderMap;
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -84,7 +85,12 @@ impl World {
 
     /// Starts a querier with these flags.
     pub(crate) async fn with(flags: &[&str]) -> Self {
-        let faults = Faulty::new(Arc::new(InMemory::new()));
+        Self::over(Arc::new(InMemory::new()), flags).await
+    }
+
+    /// Starts a querier over objects that others may have as well; what makes its store fail is its own.
+    pub(crate) async fn over(objects: Arc<dyn ObjectStore>, flags: &[&str]) -> Self {
+        let faults = Faulty::new(objects);
         let options = StoreOptions { clock: Arc::new(Standing), ..StoreOptions::default() };
         let Arguments { server, query } = Arguments::parse_from([&["querier"], flags].concat());
 
@@ -106,6 +112,11 @@ impl World {
         let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
         let grpc = QueryServiceClient::new(channel).max_decoding_message_size(usize::MAX);
         Self { store, faults, grpc, address, http: reqwest::Client::new(), _stop: stop.drop_guard() }
+    }
+
+    /// Returns the URL of the querier.
+    pub(crate) fn url(&self) -> &str {
+        &self.address
     }
 
     /// Stores profiles as one segment.

@@ -21,6 +21,7 @@ use object_store::{
     ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     coalesce_ranges,
 };
+use tokio::time::Instant;
 
 use crate::open::StatusError;
 
@@ -76,6 +77,8 @@ struct Script {
     always: HashMap<Operation, Trouble>,
     on_key: HashMap<String, Trouble>,
     requests: Vec<(Operation, Path)>,
+    /// When each read began.
+    begun: Vec<Instant>,
     bytes_in_ranges: u64,
 }
 
@@ -117,6 +120,11 @@ impl Faulty {
         self.lock().requests.iter().filter(|(made, _)| *made == operation).map(|(_, key)| key.clone()).collect()
     }
 
+    /// Returns when each read of an object began, in their order.
+    pub fn begun(&self) -> Vec<Instant> {
+        self.lock().begun.clone()
+    }
+
     /// Returns how many bytes were asked for by several ranges at once, before those that lie close to each other are joined.
     pub fn bytes_in_ranges(&self) -> u64 {
         self.lock().bytes_in_ranges
@@ -134,6 +142,9 @@ impl Faulty {
     fn next(&self, operation: Operation, key: &Path) -> Trouble {
         let mut script = self.lock();
         script.requests.push((operation, key.clone()));
+        if operation == Operation::Get {
+            script.begun.push(Instant::now());
+        }
         if operation == Operation::Get
             && let Some(trouble) = script.on_key.get(key.as_ref())
         {

@@ -2,8 +2,8 @@
 //!
 //! The one who answers decides what is read, down to the rows, so that each profile counts once whoever reads it. A share comes back as a
 //! merged profile and is merged as one more, in the order of the shares, which gives what one querier alone gives. What a sibling does
-//! not do (it died, has no room, is of another version, or would have to say more than a profile can) another does, and else the one
-//! who answers. A share is never shared again, for it is asked for by a call of its own that only merges.
+//! not do (it died, has no room, is of another version, says nothing for a third of the time that an answer has, or would have to say
+//! more than a profile can) another does, and else the one who answers. A share is never shared again, for it is asked for by a call of its own that only merges.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use afterglow_store::paths::TenantId;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Code;
+use tonic::{Code, Status};
 use tracing::Instrument as _;
 
 use super::super::budget::Admitted;
@@ -40,6 +40,9 @@ const OPENS_MAX: usize = 16;
 
 /// How many siblings are asked for a share before it is done here.
 const ATTEMPTS_MAX: usize = 2;
+
+/// How long one that takes a share may take, as a part of the time of an answer: so what all attempts leave is enough to do it here.
+const ATTEMPT_PART: u32 = ATTEMPTS_MAX as u32 + 1;
 
 /// A share that a sibling does.
 pub(super) struct Share {
@@ -125,6 +128,7 @@ fn request(parts: &[Part], types: SampleTypes, estimate_bytes: u64) -> v1::Merge
 
 /// Asks siblings for a share, one after the other; none where nobody does it.
 async fn ask(engine: Engine, tenant: TenantId, siblings: Vec<Sibling>, request: v1::MergeShareRequest) -> Option<Done> {
+    let after = engine.0.limits.timeout / ATTEMPT_PART;
     for sibling in siblings {
         let mut call = tonic::Request::new(request.clone());
         engine.0.siblings.present(&tenant, call.metadata_mut());
@@ -132,7 +136,10 @@ async fn ask(engine: Engine, tenant: TenantId, siblings: Vec<Sibling>, request: 
             .max_encoding_message_size(REQUEST_BYTES_MAX)
             .max_decoding_message_size(SHARE_BYTES_MAX);
         let span = tracing::info_span!("ask", otel.kind = "client", sibling = sibling.address());
-        match client.merge_share(call).instrument(span).await {
+        // A call that is dropped ends there, too.
+        let late =
+            |_| Err(Status::deadline_exceeded(format!("no answer within {}", humantime::format_duration(after))));
+        match tokio::time::timeout(after, client.merge_share(call).instrument(span)).await.unwrap_or_else(late) {
             Ok(answer) => {
                 let v1::MergeShareResponse { profile, sample_type, declined } = answer.into_inner();
                 if !declined.is_empty() {
