@@ -23,12 +23,12 @@ async fn begin_and_wait(url: String, begun: std::sync::mpsc::SyncSender<()>) -> 
     let profile = Profile { labels: [("service".to_owned(), "a".to_owned())].into(), ..Profile::default() };
     let header = ProfileHeader { profile: Some(profile), size: 1_000, ..ProfileHeader::default() };
     let header = PushRequest { seq: 1, part: Some(Part::Header(header)), ..PushRequest::default() };
-    let messages = futures::stream::once(async move {
-        begun.send(()).expect("somebody waits");
-        header
-    });
-    let answers = client.push(messages.chain(futures::stream::pending())).await.expect("a stream");
-    let mut answers = answers.into_inner();
+    // What is refused at once, after it: once that is heard the server has begun to read the first.
+    let refused = PushRequest { seq: 2, part: Some(Part::Profile(Profile::default())), ..PushRequest::default() };
+    let messages = futures::stream::iter([header, refused]).chain(futures::stream::pending());
+    let mut answers = client.push(messages).await.expect("a stream").into_inner();
+    assert_eq!(answers.message().await.expect("an answer").expect("one for what is empty").seq, 2);
+    begun.send(()).expect("somebody waits");
     let answer = answers.message().await.expect("an answer").expect("one for the profile");
     let end = answers.message().await.expect_err("the server ends the stream");
     (Code::from(answer.status.expect("a refusal").code), end.code())
