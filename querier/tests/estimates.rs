@@ -1,4 +1,4 @@
-//! What a merge is thought to take, beside what it takes, counted by the allocator of this process: a question is admitted by the former.
+//! What questions are thought to take, beside what they take, counted by the allocator of this process: a question is admitted by the former.
 //!
 //! One test, for everything in the process counts. The caches are off: what they keep has bounds of its own.
 
@@ -22,7 +22,32 @@ use world::{SECOND, Sent, World, fixture_raw, fixtures};
 static MEMORY: PeakAlloc = PeakAlloc;
 
 /// How far an estimate may lie below what is taken, and above it. Where one sample type of four is read, it is far above: nobody asks which.
-const FACTORS: [(&str, f64, f64); 2] = [("pprof", 0.5, 4.0), ("flamegraph", 0.5, 12.0)];
+const MERGE: (f64, f64) = (0.5, 4.0);
+const ONE_TYPE: (f64, f64) = (0.5, 12.0);
+
+/// The same of a diff: nobody knows, either, what both sides have in common, which is held once.
+const DIFF_OF_ONE_TYPE: (f64, f64) = (0.5, 16.0);
+
+/// The instances of the base of what compares two sides; each side has half of them.
+const BASE: &str = r#"{instance=~"i[0-5]"}"#;
+const SELECTION: &str = r#"{instance=~"i([6-9]|1.)"}"#;
+
+/// What is asked: the path and its parameters, beside the type and the window; how far the estimate may be off; and the fewest profiles.
+type Question = (&'static str, &'static [(&'static str, &'static str)], (f64, f64), usize);
+
+const QUESTIONS: [Question; 10] = [
+    ("merge", &[("format", "pprof")], MERGE, 1),
+    ("merge", &[("format", "flamegraph")], ONE_TYPE, 1),
+    ("diff", &[("format", "pprof"), ("query", SELECTION), ("base_query", BASE)], MERGE, 24),
+    ("diff", &[("format", "top"), ("query", SELECTION), ("base_query", BASE)], DIFF_OF_ONE_TYPE, 24),
+    ("top", &[("limit", "0")], ONE_TYPE, 1),
+    // Tables of groups are admitted as they are written: what they take is their answer, which here is the client's as well.
+    ("top", &[("limit", "20"), ("by", "instance")], ONE_TYPE, 1),
+    ("top", &[("limit", "20"), ("by", "instance"), ("ignore", "^none$")], ONE_TYPE, 1),
+    ("function", &[("name", "runtime.mallocgc"), ("by", "instance")], ONE_TYPE, 1),
+    ("statistics", &[("limit", "10000"), ("by", "instance")], ONE_TYPE, 1),
+    ("regressions", &[("all", "true"), ("limit", "10000"), ("query", SELECTION), ("base_query", BASE)], ONE_TYPE, 24),
+];
 
 /// What nobody estimates: a request, an answer on its way, the tables of a block.
 const SLACK_BYTES: usize = 2 << 20;
@@ -47,9 +72,9 @@ fn series() -> BTreeMap<String, Vec<Vec<u8>>> {
     series
 }
 
-/// Goal: a merge of real profiles, few or many, is admitted by about what it takes.
+/// Goal: whatever is asked about real profiles, few or many, is admitted by about what it takes.
 #[tokio::test]
-async fn a_merge_is_admitted_by_about_what_it_takes() {
+async fn questions_are_admitted_by_about_what_they_take() {
     let flags = ["--query.range-cache=0", "--query.decoded-cache=0", "--query.memory=1GiB"];
     let mut off = Vec::new();
     for (name, raws) in series() {
@@ -82,23 +107,23 @@ async fn a_merge_is_admitted_by_about_what_it_takes() {
             if is_compacted {
                 world.compact().await;
             }
-            for (format, low, high) in FACTORS {
-                let query = [("type", profile_type), ("start", "-1d"), ("format", format), ("explain", "true")];
+            for (path, asked, (low, high), _) in QUESTIONS.into_iter().filter(|(.., least)| profiles >= *least) {
+                let query = [&[("type", profile_type), ("start", "-1d"), ("explain", "true")], asked].concat();
                 // Opens the blocks.
                 world.json("/api/v1/profiles", &query[..2]).await;
                 let before = MEMORY.current_usage();
                 MEMORY.reset_peak_usage();
-                let answer = world.get("/api/v1/merge", &query).await;
+                let answer = world.get(&format!("/api/v1/{path}"), &query).await;
                 let peak = (MEMORY.peak_usage() - before).max(1);
-                assert_eq!(answer.status, 200, "{answer}");
-                let explain = match format {
-                    "pprof" => serde_json::from_str(answer.header("x-afterglow-explain")).unwrap(),
-                    _ => serde_json::from_value::<v1::Explain>(answer.json()["explain"].clone()).unwrap(),
+                assert_eq!(answer.status, 200, "{path} {asked:?}: {answer}");
+                let explain = match answer.header("x-afterglow-explain") {
+                    "" => serde_json::from_value::<v1::Explain>(answer.json()["explain"].clone()).unwrap(),
+                    header => serde_json::from_str(header).unwrap(),
                 };
                 let estimate = explain.estimate_bytes as usize;
                 let ratio = (estimate + SLACK_BYTES) as f64 / (peak + SLACK_BYTES) as f64;
                 let line = format!(
-                    "{name} {profiles} {} {format}: {} KiB at the peak, {} estimated, {ratio:.2}; {} KiB raw each",
+                    "{name} {profiles} {} {path} {asked:?}: {} KiB at the peak, {} estimated, {ratio:.2}; {} KiB raw each",
                     if is_compacted { "compacted" } else { "segments" },
                     peak >> 10,
                     estimate >> 10,
