@@ -177,9 +177,12 @@ pub struct NotASegment {
 }
 
 impl SegmentName {
+    /// The latest time that a name can say.
+    pub(crate) const MILLIS_MAX: u64 = MILLIS_MAX;
+
     /// Makes the name of a segment that `writer` begins to write at `millis` by its clock.
     pub fn new(millis: u64, writer: &WriterId, nonce: u64) -> Self {
-        Self(format!("{}-{}-{nonce:016x}", millis_text(millis), writer.as_str()).into())
+        SegmentParts { millis, writer: writer.as_str(), nonce }.name()
     }
 
     /// Returns the name.
@@ -200,6 +203,27 @@ impl SegmentName {
     /// Returns what makes it unique.
     pub fn nonce(&self) -> u64 {
         u64::from_str_radix(&self.0[self.0.len() - NONCE_DIGITS..], 16).expect("a name ends with 16 digits")
+    }
+
+    /// Returns all three.
+    pub(crate) fn parts(&self) -> SegmentParts<'_> {
+        SegmentParts { millis: self.millis(), writer: self.writer(), nonce: self.nonce() }
+    }
+}
+
+/// What a [`SegmentName`] says, and in the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SegmentParts<'a> {
+    pub(crate) millis: u64,
+    /// The name of a [`WriterId`].
+    pub(crate) writer: &'a str,
+    pub(crate) nonce: u64,
+}
+
+impl SegmentParts<'_> {
+    pub(crate) fn name(&self) -> SegmentName {
+        let Self { millis, writer, nonce } = self;
+        SegmentName(format!("{}-{writer}-{nonce:016x}", millis_text(*millis)).into())
     }
 }
 

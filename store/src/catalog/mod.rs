@@ -12,7 +12,7 @@
 //! [`Problem`] that names it; the rest answers. What was collected since is none: the question is asked again, of a new view.
 //!
 //! Memory: a segment that is listed and not removed costs about 500 bytes, and 50 for each of its profiles and of its series, and
-//! [`Options::segments_max`] bounds their number. A compacted block costs about 250 bytes, and a removed segment 100 for a day; their
+//! [`Options::segments_max`] bounds their number. A compacted block costs about 250 bytes, and a removed segment 24 for a day; their
 //! profiles cost nothing until they are asked for. Opened blocks, with all that rows say, share [`Options::cache_bytes_max`] and are
 //! opened again when asked for; what questions read of their samples shares [`Options::ranges_bytes_max`], and what
 //! they decoded of it [`Options::decoded_bytes_max`]. Nothing happens unasked: a catalog that nobody asks makes no requests.

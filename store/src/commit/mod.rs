@@ -5,6 +5,7 @@
 //! log       numbered entries, each created once and by one; knows nothing of blocks
 //! record    what one commit says: blocks added, blocks and segments removed, the boundary moved
 //! state     what all commits up to a number come to; a pure function of them and of when the store took them
+//! removed   its segments that are not read any more, told in few bytes each
 //! snapshot  a state written down, by days, so that nobody replays from the first commit
 //! replay    Commits::refresh: from the newest snapshot, then commit by commit until there is none
 //! append    Commits::commit: check, create the next number, or replay what won and check again
@@ -18,6 +19,7 @@ mod append;
 pub mod boundary;
 pub(crate) mod log;
 pub mod record;
+mod removed;
 mod replay;
 mod sealed;
 pub(crate) mod snapshot;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use ulid::Ulid;
 
 use crate::block::varint::{Cursor, Damage, put, put_bytes, put_signed};
-use crate::paths::{BlockName, BlockRef, Day, LEVELS, SegmentName, WriterId};
+use crate::paths::{BlockName, BlockRef, Day, LEVELS, SegmentName, SegmentParts, WriterId};
 
 /// What a compacted block holds, as far as it can be known without opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Commit {
         for name in &blocks {
             put_block_name(&mut out, name);
         }
-        put_segment_names(&mut out, segments.into_iter());
+        put_segment_names(&mut out, segments.into_iter().map(SegmentName::parts));
         out
     }
 
@@ -125,7 +125,7 @@ impl Commit {
         let blocks = (0..count).map(|_| take_block_name(&mut cursor)).collect::<Result<Vec<_>, _>>()?;
         let segments = take_segment_names(&mut cursor)?;
         cursor.finish()?;
-        let removes = segments.into_iter().map(BlockRef::Segment).chain(blocks.into_iter().map(BlockRef::Block));
+        let removes = segments.iter().map(|name| name.name().into()).chain(blocks.into_iter().map(BlockRef::Block));
         Ok(Self { reason, adds, removes: removes.collect(), boundary })
     }
 }
@@ -179,13 +179,13 @@ pub(super) fn take_entry(cursor: &mut Cursor<'_>) -> Result<BlockEntry, Damage> 
 
 /// Appends the names of segments: the writers' once each, then for each name its writer, how its time differs from the one before, and
 /// its nonce. That is 11 bytes or so where the names are sorted.
-pub(super) fn put_segment_names<'a>(out: &mut Vec<u8>, names: impl ExactSizeIterator<Item = &'a SegmentName> + Clone) {
+pub(super) fn put_segment_names<'a>(out: &mut Vec<u8>, names: impl ExactSizeIterator<Item = SegmentParts<'a>> + Clone) {
     let mut writers: HashMap<&str, u64> = HashMap::new();
     let mut in_order = Vec::new();
-    for name in names.clone() {
+    for SegmentParts { writer, .. } in names.clone() {
         let next = writers.len() as u64;
-        writers.entry(name.writer()).or_insert_with(|| {
-            in_order.push(name.writer());
+        writers.entry(writer).or_insert_with(|| {
+            in_order.push(writer);
             next
         });
     }
@@ -195,16 +195,33 @@ pub(super) fn put_segment_names<'a>(out: &mut Vec<u8>, names: impl ExactSizeIter
     }
     put(out, names.len() as u64);
     let mut last = 0;
-    for name in names {
-        let millis = name.millis() as i64;
-        put(out, writers[name.writer()]);
+    for SegmentParts { millis, writer, nonce } in names {
+        let millis = millis as i64;
+        put(out, writers[writer]);
         put_signed(out, millis - last);
-        out.extend_from_slice(&name.nonce().to_le_bytes());
+        out.extend_from_slice(&nonce.to_le_bytes());
         last = millis;
     }
 }
 
-pub(super) fn take_segment_names(cursor: &mut Cursor<'_>) -> Result<Vec<SegmentName>, Damage> {
+/// Names of segments as they were read: the writers once each, and each name's writer, time and nonce.
+pub(super) struct SegmentNames {
+    writers: Vec<WriterId>,
+    names: Vec<(usize, u64, u64)>,
+}
+
+impl SegmentNames {
+    pub(super) fn iter(&self) -> impl Iterator<Item = SegmentParts<'_>> {
+        let parts = |&(writer, millis, nonce): &(usize, u64, u64)| SegmentParts {
+            millis,
+            writer: self.writers[writer].as_str(),
+            nonce,
+        };
+        self.names.iter().map(parts)
+    }
+}
+
+pub(super) fn take_segment_names(cursor: &mut Cursor<'_>) -> Result<SegmentNames, Damage> {
     let count = cursor.count(2)?;
     let mut writers: Vec<WriterId> = Vec::with_capacity(count);
     for _ in 0..count {
@@ -215,17 +232,15 @@ pub(super) fn take_segment_names(cursor: &mut Cursor<'_>) -> Result<Vec<SegmentN
     let mut names = Vec::with_capacity(count);
     let mut millis = 0i64;
     for _ in 0..count {
-        let writer = &writers[cursor.index(writers.len())? as usize];
+        let writer = cursor.index(writers.len())? as usize;
         millis = millis.wrapping_add(cursor.signed()?);
         let time = u64::try_from(millis).map_err(|_| Damage("has a segment of before 1970"))?;
-        let nonce = u64::from_le_bytes(cursor.take(8)?.try_into().expect("8 bytes were taken"));
-        let name = SegmentName::new(time, writer, nonce);
-        if name.millis() != time {
+        if time > SegmentName::MILLIS_MAX {
             return Err(Damage("has a segment of a time that no name can say"));
         }
-        names.push(name);
+        names.push((writer, time, u64::from_le_bytes(cursor.take(8)?.try_into().expect("8 bytes were taken"))));
     }
-    Ok(names)
+    Ok(SegmentNames { writers, names })
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ use super::record::{
     BLOCK_NAME_BYTES_MIN, ENTRY_BYTES_MIN, put_block_name, put_entry, put_segment_names, take_block_name, take_entry,
     take_segment_names,
 };
+use super::removed::RemovedSegments;
 use super::sealed::{Kind, fetch, seal};
-use super::state::{DayBlocks, SLICE_MILLIS};
+use super::state::DayBlocks;
 use super::{Cause, Error, Live, State};
 use crate::Store;
 use crate::block::varint::{Cursor, Damage, Delta, put, put_signed};
@@ -95,11 +96,11 @@ impl Head {
             put_block_name(&mut out, name);
             last.put(&mut out, *at);
         }
-        let segments: Vec<_> = state.removed_segments.values().flat_map(|slice| slice.iter()).collect();
+        let segments: Vec<_> = state.removed_segments.iter().collect();
         put_segment_names(&mut out, segments.iter().map(|(name, _)| *name));
         let mut last = Delta::default();
         for (_, at) in segments {
-            last.put(&mut out, *at);
+            last.put(&mut out, at);
         }
         out
     }
@@ -119,10 +120,10 @@ impl Head {
         for _ in 0..cursor.count(BLOCK_NAME_BYTES_MIN + 1)? {
             removed_blocks.insert(take_block_name(&mut cursor)?, last.read(&mut cursor)?);
         }
-        let mut slices: BTreeMap<u64, BTreeMap<_, u64>> = BTreeMap::new();
+        let mut removed_segments = RemovedSegments::default();
         let mut last = Delta::default();
-        for name in take_segment_names(&mut cursor)? {
-            slices.entry(name.millis() / SLICE_MILLIS).or_default().insert(name, last.read(&mut cursor)?);
+        for name in take_segment_names(&mut cursor)?.iter() {
+            removed_segments.insert(name, last.read(&mut cursor)?);
         }
         cursor.finish()?;
         let state = State {
@@ -131,7 +132,7 @@ impl Head {
             boundary,
             days: BTreeMap::new(),
             removed_blocks: Arc::new(removed_blocks),
-            removed_segments: slices.into_iter().map(|(slice, names)| (slice, Arc::new(names))).collect(),
+            removed_segments,
         };
         Ok((Self { number, days }, state))
     }

@@ -12,12 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::{BlockEntry, Commit, Reason};
+use super::removed::RemovedSegments;
 use crate::paths::{BlockName, BlockRef, Day, SegmentName};
 
 /// How long a removed name is remembered at least: far longer than a write that was sent may take to land.
 pub const REMOVED_KEPT: Duration = Duration::from_secs(24 * 3_600);
-/// Removed segments are kept together by the time in their names, so many milliseconds each: a commit copies one such part or two.
-pub(super) const SLICE_MILLIS: u64 = 600_000;
 
 /// A live block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +44,8 @@ pub struct State {
     pub(super) days: BTreeMap<Day, DayBlocks>,
     /// When each was removed, in milliseconds by the store's clock.
     pub(super) removed_blocks: Arc<BTreeMap<BlockName, u64>>,
-    /// Likewise, by slices of the time in their names.
-    pub(super) removed_segments: BTreeMap<u64, Arc<BTreeMap<SegmentName, u64>>>,
+    /// Likewise.
+    pub(super) removed_segments: RemovedSegments,
 }
 
 /// Why a commit does not follow upon a state.
@@ -125,26 +124,21 @@ impl State {
 
     /// Whether a segment is not read any more: a commit removed it, or it lies below the boundary.
     pub fn is_removed(&self, segment: &SegmentName) -> bool {
-        segment.millis() < self.boundary || self.segment_removed_at(segment).is_some()
+        segment.millis() < self.boundary || self.removed_segments.get(segment).is_some()
     }
 
     /// Returns when a block or segment was removed, in milliseconds by the store's clock; none where that is forgotten.
     pub fn removed_at(&self, removed: &BlockRef) -> Option<u64> {
         match removed {
             BlockRef::Block(name) => self.removed_blocks.get(name).copied(),
-            BlockRef::Segment(name) => self.segment_removed_at(name),
+            BlockRef::Segment(name) => self.removed_segments.get(name),
         }
     }
 
     /// Returns all that was removed of late and when, as [`State::removed_at`] says it.
     pub fn removed(&self) -> impl Iterator<Item = (BlockRef, u64)> {
-        let segments = self.removed_segments.values().flat_map(|slice| slice.iter());
-        let segments = segments.map(|(name, at)| (BlockRef::Segment(name.clone()), *at));
+        let segments = self.removed_segments.iter().map(|(name, at)| (BlockRef::Segment(name.name()), at));
         segments.chain(self.removed_blocks.iter().map(|(name, at)| (BlockRef::Block(*name), *at)))
-    }
-
-    fn segment_removed_at(&self, name: &SegmentName) -> Option<u64> {
-        self.removed_segments.get(&(name.millis() / SLICE_MILLIS))?.get(name).copied()
     }
 
     /// Makes the state after `commit`, which the store took at `at_millis` by its clock.
@@ -211,8 +205,7 @@ impl State {
     fn remove(&mut self, removed: &BlockRef, at_millis: u64) {
         match removed {
             BlockRef::Segment(name) => {
-                let slice = self.removed_segments.entry(name.millis() / SLICE_MILLIS).or_default();
-                Arc::make_mut(slice).insert(name.clone(), at_millis);
+                self.removed_segments.insert(name.parts(), at_millis);
             }
             BlockRef::Block(name) => {
                 if let Some(day) = self.days.get_mut(&name.day())
@@ -232,14 +225,7 @@ impl State {
         if self.removed_blocks.values().any(|at| *at < until) {
             Arc::make_mut(&mut self.removed_blocks).retain(|_, at| *at >= until);
         }
-        let boundary = self.boundary;
-        let is_kept = |name: &SegmentName, at: &u64| name.millis() >= boundary || *at >= until;
-        for (_, slice) in self.removed_segments.range_mut(..=boundary / SLICE_MILLIS) {
-            if !slice.iter().all(|(name, at)| is_kept(name, at)) {
-                Arc::make_mut(slice).retain(|name, at| is_kept(name, at));
-            }
-        }
-        self.removed_segments.retain(|_, slice| !slice.is_empty());
+        self.removed_segments.forget(self.boundary, until);
     }
 }
 
