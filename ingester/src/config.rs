@@ -31,6 +31,11 @@ const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(1);
 const STALL_MIN: Duration = Duration::from_millis(10);
 const STALL_MAX: Duration = Duration::from_secs(3600);
 
+/// At 1,000 profiles a second these are the ids of the last two minutes, which is when nearly all retries come.
+const IDS_REMEMBERED: usize = 131_072;
+/// The most that may be asked for: some 3 GB of ids.
+const IDS_REMEMBERED_MAX: usize = 10_000_000;
+
 /// How profiles are taken and committed.
 #[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
 #[group(skip)]
@@ -48,6 +53,10 @@ pub struct Config {
     /// memory, at most 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub memory_budget: Option<ByteSize>,
+    /// Ids of acknowledged profiles that are remembered at least, and twice as many at most, some 150 bytes each: a retry is answered
+    /// without being stored again
+    #[arg(long, value_name = "N", default_value_t = IDS_REMEMBERED)]
+    pub remembered_ids: usize,
     /// What a profile may hold.
     #[command(flatten)]
     pub limits: Limits,
@@ -162,6 +171,10 @@ impl Config {
             .filter(|(_, zero)| *zero)
             .map(|(name, _)| format!("{name} is 0: no profile could be taken"))
             .collect();
+        if !(1..=IDS_REMEMBERED_MAX).contains(&self.remembered_ids) {
+            let ids = self.remembered_ids;
+            problems.push(format!("remembered-ids {ids} is not within 1 and {IDS_REMEMBERED_MAX}"));
+        }
         if !self.flush_interval.is_zero() && self.flush_interval < FLUSH_INTERVAL_MIN {
             let (interval, least) = (self.flush_interval, FLUSH_INTERVAL_MIN);
             problems
@@ -307,8 +320,9 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_said_at_once() {
-        let problems = config(&["--flush-interval=0s", "--flushes-in-flight=0", "--memory-budget=0"]).problems();
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        let zeros = ["--flush-interval=0s", "--flushes-in-flight=0", "--memory-budget=0", "--remembered-ids=0"];
+        let problems = config(&zeros).problems();
+        assert_eq!(problems.len(), 4, "{problems:?}");
         assert_eq!(config(&["--flush-interval=5s"]).problems().len(), 1);
         assert_eq!(config(&["--flush-interval=1us"]).problems().len(), 1);
         for (stall, said) in

@@ -101,8 +101,8 @@ fn assemble(
     });
     let (committer, commit) =
         Committer::new(config.commit_options(), store, pool.clone(), Arc::clone(&random), commit_metrics);
-    let parts =
-        ingest::Parts { budget, pool, commit, recent: Recent::default(), clock, random, metrics: ingest_metrics };
+    let recent = Recent::new(config.remembered_ids);
+    let parts = ingest::Parts { budget, pool, commit, recent, clock, random, metrics: ingest_metrics };
     let options = ingest::Options {
         limits: config.limits.of_profiles(server.body_bytes_max),
         time_window: config.limits.time_window(),

@@ -16,11 +16,6 @@ use afterglow_store::paths::{SegmentName, TenantId};
 use tokio::sync::Notify;
 use ulid::Ulid;
 
-/// How many acknowledged ids are remembered at least, once there were as many. At 1,000 profiles a second they are
-/// those of the last 2 minutes, which is when nearly all retries come; with some 150 bytes each they take 40 MB at most
-/// (twice as many).
-pub(crate) const IDS_REMEMBERED: usize = 131_072;
-
 /// The memory of ids; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Recent(Arc<Shared>);
@@ -94,12 +89,6 @@ struct Ending {
 pub(crate) struct GivenUp;
 
 // === impl Recent ===
-
-impl Default for Recent {
-    fn default() -> Self {
-        Self::new(IDS_REMEMBERED)
-    }
-}
 
 impl Recent {
     /// Creates a memory of at least the last `ids` acknowledged ids, and at most twice as many.
@@ -209,7 +198,7 @@ mod tests {
     /// Goal: a retry of what is under way waits for the same outcome; later it is told that it is durable.
     #[tokio::test]
     async fn a_retry_waits_for_the_first_attempt() {
-        let recent = Recent::default();
+        let recent = Recent::new(100);
         let (claim, first) = claimed(&recent, 1);
         let Seen::InFlight(retry) = recent.claim(&TenantId::anonymous(), Ulid::from(1)) else {
             panic!("it is under way");
@@ -230,7 +219,7 @@ mod tests {
     /// Goal: what failed or was given up can be pushed again, and nobody waits for ever.
     #[tokio::test]
     async fn what_failed_can_be_pushed_again() {
-        let recent = Recent::default();
+        let recent = Recent::new(100);
         let (claim, pending) = claimed(&recent, 1);
         claim.resolve(Err(Failure::invalid("no")));
         assert_eq!(pending.outcome().await, Ok(Err(Failure::invalid("no"))));
