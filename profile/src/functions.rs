@@ -293,7 +293,7 @@ impl<'t> Stacks<'t> {
     }
 
     /// Returns how many functions there are.
-    fn functions(&self) -> usize {
+    pub fn functions(&self) -> usize {
         self.functions.len()
     }
 

@@ -137,4 +137,36 @@ async fn questions_are_admitted_by_about_what_they_take() {
         }
     }
     assert_eq!(off, [""; 0]);
+    tables_of_many_groups_grow_within_the_budget().await;
+}
+
+/// Goal: how many functions each of many groups has is not known before, so memory is asked for as tables grow, and not when they are there.
+async fn tables_of_many_groups_grow_within_the_budget() {
+    let world = World::with(&["--query.range-cache=0", "--query.decoded-cache=0", "--query.memory=16MiB"]).await;
+    let raws = series().remove("svc-cpu").expect("it is among the fixtures");
+    let sent = |n: usize| {
+        let meta = ProfileMeta {
+            id: Ulid::from(1 + n as u128),
+            profile_type: ProfileType::parse("cpu").unwrap(),
+            labels: Labels::new([("service", "svc"), ("instance", &*format!("i{n}"))]).unwrap(),
+            time_nanos: world::NOW_NANOS - (7_200 + n as i64) * SECOND,
+            duration_nanos: 10 * SECOND,
+        };
+        Sent { meta, raw: raws[n % raws.len()].clone() }
+    };
+    for begin in (0..2_000).step_by(250) {
+        world.put(&(begin..begin + 250).map(sent).collect::<Vec<_>>()).await;
+    }
+    world.compact().await;
+    for path in ["top", "statistics"] {
+        let query = [("type", "cpu"), ("start", "-1d"), ("limit", "1"), ("by", "instance")];
+        world.json("/api/v1/profiles", &query[..2]).await;
+        let before = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        let answer = world.get(&format!("/api/v1/{path}"), &query).await;
+        let peak = MEMORY.peak_usage() - before;
+        println!("{path} of 2,000 groups: {} KiB at the peak, {}", peak >> 10, answer.status);
+        assert_eq!(answer.status, 413, "{path}: {answer}");
+        assert!(peak < 40 << 20, "{path}: {} KiB where 16 MiB are allowed", peak >> 10);
+    }
 }

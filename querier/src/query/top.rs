@@ -9,7 +9,7 @@ use afterglow_profile::functions::{Stacks, Tables};
 use afterglow_profile::merge::Warning;
 use afterglow_profile::{selector, top};
 use afterglow_proto::v1;
-use afterglow_store::block::Grouped;
+use afterglow_store::block;
 use afterglow_store::paths::TenantId;
 use regex::{Regex, RegexBuilder};
 
@@ -19,7 +19,7 @@ use super::lane::SMALL_READ;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
-use super::tally::{self, Done, SumsOfParts, Tally, sum_parts};
+use super::tally::{self, Done, SumsOfParts, Tally, parts_at_once, sum_parts};
 use super::{Engine, Error, completeness, filter, merge};
 
 /// The most groups of an answer: what anyone reads, and with 50 rows each some 10 MB of JSON.
@@ -146,12 +146,16 @@ pub(super) fn row(row: top::Row) -> v1::TopFunction {
 impl Tally for Tables {
     type Sums = SumsOfParts;
 
-    fn sum(stacks: &Stacks<'_>, grouped: &Grouped) -> SumsOfParts {
-        sum_parts(stacks, grouped)
+    fn parts_at_once(stacks: &Stacks<'_>) -> usize {
+        parts_at_once(stacks)
     }
 
-    fn add(&mut self, stacks: &Stacks<'_>, _grouped: &Grouped, parts: SumsOfParts) {
-        Tables::add(self, stacks, parts);
+    fn sum(stacks: &Stacks<'_>, parts: &[block::Part]) -> SumsOfParts {
+        sum_parts(stacks, parts)
+    }
+
+    fn add(&mut self, stacks: &Stacks<'_>, _parts: &[block::Part], sums: SumsOfParts) {
+        Tables::add(self, stacks, sums);
     }
 
     fn memory(&self) -> usize {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use afterglow_profile::functions::{Calls, Stacks, Sums};
-use afterglow_store::block::Grouped;
+use afterglow_store::block;
 use afterglow_store::catalog::Match;
 
 use super::super::by::Groups;
@@ -94,10 +94,13 @@ impl Tally for FunctionTally {
     /// Nothing: mostly few samples have the function.
     type Sums = ();
 
-    fn sum(_stacks: &Stacks<'_>, _grouped: &Grouped) {}
+    fn parts_at_once(_stacks: &Stacks<'_>) -> usize {
+        usize::MAX
+    }
 
-    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped, (): ()) {
-        let parts = grouped.parts();
+    fn sum(_stacks: &Stacks<'_>, _parts: &[block::Part]) {}
+
+    fn add(&mut self, stacks: &Stacks<'_>, parts: &[block::Part], (): ()) {
         let added = self.calls.add(stacks, parts.iter().map(|part| (&part.samples[..], &part.values[..])));
         for (part, sums) in parts.iter().zip(added) {
             let all = &mut self.sums[part.group as usize];

@@ -2,7 +2,8 @@
 //!
 //! Each dataset is read once, whatever the groups, several at once, and what its samples add up to goes into one tally under a lock. Sums are
 //! commutative, so they may come in any order. Admission, limits and damage are as in a merge: the memory is estimated before anything is
-//! read and measured after each dataset; a damaged dataset is left out and named; dropping the question's future ends its reads.
+//! read and measured as the tally grows, for nobody knows before how many functions each of many groups has; a damaged dataset is left out
+//! and named; dropping the question's future ends its reads.
 //!
 //! - [`cells`]: groups cut by time, and the sums of a function in each; [`used`]: the sums of all functions in each
 
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use afterglow_profile::filter::Filter;
 use afterglow_profile::functions::{self, Stacks};
-use afterglow_store::block::{self, Block, Grouped, ToRead, Wanted};
+use afterglow_store::block::{self, Block, ToRead, Wanted};
 use afterglow_store::catalog::{Match, Problem};
 use futures::{StreamExt as _, stream};
 use tracing::Span;
@@ -33,16 +34,22 @@ const BYTES_PER_SAMPLE: u64 = 32;
 /// How many bytes the tables of a profile take for each byte of its protobuf, with the frames of its stacks.
 const BYTES_PER_RAW_BYTE: u64 = 4;
 
+/// How many sums of functions are made before they are added to the tally: 48 bytes each.
+const SUMS_AT_ONCE: usize = 1 << 16;
+
 /// What samples add up to.
 pub(super) trait Tally: Send + 'static {
-    /// What the samples of a dataset come to by themselves.
+    /// What the samples of parts of a dataset come to by themselves.
     type Sums;
 
-    /// Sums up the samples of a dataset; `stacks` are theirs, by their numbers. It is done beside others, and so is where the work belongs.
-    fn sum(stacks: &Stacks<'_>, grouped: &Grouped) -> Self::Sums;
+    /// Returns how many parts of a dataset are summed up before they are added, one at least.
+    fn parts_at_once(stacks: &Stacks<'_>) -> usize;
 
-    /// Adds what the samples of a dataset come to. One is added at a time.
-    fn add(&mut self, stacks: &Stacks<'_>, grouped: &Grouped, sums: Self::Sums);
+    /// Sums up samples; `stacks` are theirs, by their numbers. It is done beside others, and so is where the work belongs.
+    fn sum(stacks: &Stacks<'_>, parts: &[block::Part]) -> Self::Sums;
+
+    /// Adds what samples come to. One is added at a time.
+    fn add(&mut self, stacks: &Stacks<'_>, parts: &[block::Part], sums: Self::Sums);
 
     /// Returns the name of the only function whose stacks count, if there is one: who has none of that name adds nothing.
     fn function(&self) -> Option<&str> {
@@ -56,14 +63,19 @@ pub(super) trait Tally: Send + 'static {
 /// What the parts of a dataset come to: the group of each, the sum of all of it, and those of its functions by their numbers in the stacks.
 pub(super) type SumsOfParts = Vec<(u32, (i128, Vec<(u32, functions::Sums)>))>;
 
-/// Sums up the parts of a dataset.
-pub(super) fn sum_parts(stacks: &Stacks<'_>, grouped: &Grouped) -> SumsOfParts {
+/// Returns how many parts have no more than [`SUMS_AT_ONCE`] sums.
+pub(super) fn parts_at_once(stacks: &Stacks<'_>) -> usize {
+    (SUMS_AT_ONCE / stacks.functions().max(1)).max(1)
+}
+
+/// Sums up parts of a dataset.
+pub(super) fn sum_parts(stacks: &Stacks<'_>, parts: &[block::Part]) -> SumsOfParts {
     let mut summing = stacks.summing();
     let part = |part: &block::Part| {
         let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
         (part.group, summing.sums(values))
     };
-    grouped.parts().iter().map(part).collect()
+    parts.iter().map(part).collect()
 }
 
 /// A tally of all that could be read.
@@ -83,6 +95,9 @@ pub(super) struct Done<T> {
 /// A tally while it grows.
 struct Growing<T> {
     tally: T,
+    /// The memory that the question holds, of which `reading` bytes are for what is read.
+    admitted: Admitted,
+    reading: u64,
     /// The patterns that matched nothing so far; none before the first samples.
     unmatched: Option<BTreeSet<&'static str>>,
 }
@@ -126,20 +141,17 @@ pub(super) async fn read<T: Tally>(
     let largest = parts.iter().map(|part| part.estimate).max().unwrap_or_default();
     let reading = largest * limits.merge_reads.min(parts.len()) as u64;
     record(engine, question, matches, &parts, reading);
-    let mut admitted = engine.admit(reading).await?;
+    let admitted = engine.admit(reading).await?;
 
-    let growing = Arc::new(Mutex::new(Growing { tally, unmatched: None }));
+    let growing = Arc::new(Mutex::new(Growing { tally, admitted, reading, unmatched: None }));
     let (mut is_read, mut problems) = (vec![true; matches.len()], Vec::new());
     let mut reads =
         stream::iter(parts.into_iter().map(|part| read_part(engine, part, Arc::clone(&filter), Arc::clone(&growing))))
             .buffer_unordered(limits.merge_reads);
     while let Some(part) = reads.next().await {
-        let (block, places, memory) = part?;
-        match memory {
-            Ok(memory) => {
-                engine.note_rollup_damage(&block);
-                admitted.cover(reading + memory as u64)?;
-            }
+        let (block, places, added) = part?;
+        match added {
+            Ok(()) => engine.note_rollup_damage(&block),
             Err(error) if error.is_corrupt() => {
                 engine.note_damage(&block);
                 tracing::error!(%error, "a dataset is left out of a tally");
@@ -156,14 +168,14 @@ pub(super) async fn read<T: Tally>(
     // Parts come back in any order; what is said of them does not depend on it.
     problems.sort_by(|a, b| (&a.key, &a.text).cmp(&(&b.key, &b.text)));
     let growing = Arc::into_inner(growing).expect("all reads have ended, and each held one");
-    let Growing { tally, unmatched } = growing.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Growing { tally, admitted, unmatched, .. } = growing.into_inner().unwrap_or_else(PoisonError::into_inner);
     let warnings = unmatched.into_iter().flatten().map(filter::warning).collect();
     Ok(Done { tally, is_read, problems, warnings, admitted })
 }
 
-type PartRead = (Arc<Block>, Vec<usize>, Result<usize, block::Error>);
+type PartRead = (Arc<Block>, Vec<usize>, Result<(), block::Error>);
 
-/// Reads a part and adds it to the tally, of which it returns the memory.
+/// Reads a part and adds it to the tally.
 async fn read_part<T: Tally>(
     engine: &Engine,
     part: Part,
@@ -172,12 +184,14 @@ async fn read_part<T: Tally>(
 ) -> Result<PartRead, Error> {
     let Part { block, dataset, rows, places, .. } = part;
     let (from, explaining) = (Arc::clone(&block), engine.1.clone());
-    let memory = engine.drive(async move {
+    let added = engine.drive(async move {
         let timed = explaining.step(Step::Decode);
-        let all = from.by_group(dataset, &rows).await?;
+        let all = match from.by_group(dataset, &rows).await {
+            Ok(all) => all,
+            Err(error) => return Ok(Err(error)),
+        };
         drop(timed);
         let _timed = explaining.step(Step::Sum);
-        let mut memory = 0;
         for grouped in &all {
             let plain = if filter.is_empty() { grouped.stacks() } else { None };
             let (stacks, unmatched) = match plain {
@@ -188,18 +202,22 @@ async fn read_part<T: Tally>(
                     (Stacks::new(&profile), unmatched)
                 }
             };
-            let sums = T::sum(&stacks, grouped);
+            for parts in grouped.parts().chunks(T::parts_at_once(&stacks)) {
+                let sums = T::sum(&stacks, parts);
+                let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
+                let Growing { tally, admitted, reading, .. } = &mut *growing;
+                tally.add(&stacks, parts, sums);
+                admitted.cover(*reading + tally.memory() as u64)?;
+            }
             let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
-            growing.tally.add(&stacks, grouped, sums);
             growing.unmatched = Some(match growing.unmatched.take() {
                 Some(before) => &before & &unmatched,
                 None => unmatched,
             });
-            memory = growing.tally.memory();
         }
-        Ok(memory)
+        Ok::<_, Error>(Ok(()))
     });
-    Ok((block, places, memory.await?))
+    Ok((block, places, added.await??))
 }
 
 /// Parts profiles by the datasets they lie in.

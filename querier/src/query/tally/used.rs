@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use afterglow_profile::functions::{Stacks, Sums};
-use afterglow_store::block::Grouped;
+use afterglow_store::block;
 
-use super::{SumsOfParts, Tally, sum_parts};
+use super::{SumsOfParts, Tally, parts_at_once, sum_parts};
 
 /// What a function in a cell takes in memory, in bytes, about.
 const VALUE_BYTES: usize = 32;
@@ -78,13 +78,17 @@ impl Used {
 impl Tally for Used {
     type Sums = SumsOfParts;
 
-    fn sum(stacks: &Stacks<'_>, grouped: &Grouped) -> SumsOfParts {
-        sum_parts(stacks, grouped)
+    fn parts_at_once(stacks: &Stacks<'_>) -> usize {
+        parts_at_once(stacks)
     }
 
-    fn add(&mut self, stacks: &Stacks<'_>, _grouped: &Grouped, parts: SumsOfParts) {
+    fn sum(stacks: &Stacks<'_>, parts: &[block::Part]) -> SumsOfParts {
+        sum_parts(stacks, parts)
+    }
+
+    fn add(&mut self, stacks: &Stacks<'_>, _parts: &[block::Part], sums: SumsOfParts) {
         let mut numbers: HashMap<u32, u32> = HashMap::new();
-        for (group, (total, sums)) in parts {
+        for (group, (total, sums)) in sums {
             let mut of_cell = Vec::with_capacity(sums.len());
             for (name, Sums { self_value, total }) in sums {
                 let (text, file) = stacks.name(name);
