@@ -1,5 +1,7 @@
 """What `afterglow export` writes answers in SQL what our own table answers."""
 
+import json
+
 import duckdb
 import pytest
 
@@ -21,9 +23,10 @@ def selections(stored):
 def top(stored, service, kind, sample_type):
     """Our own table of functions: self and total by name."""
     selection = [f'{{service="{service}"}}', "--type", kind, *ANY_TIME]
-    text = stored.client("merge", *selection, "--format", "top", "--sample-type", sample_type)
-    rows = [line.split(maxsplit=4) for line in text.splitlines()[2:]]
-    return {function: (int(own), int(total)) for own, _, total, _, function in rows}
+    text = stored.client("top", *selection, "--sample-type", sample_type, "--limit", "0", "--output", "json")
+    rows = json.loads(text)["top"].get("functions", [])
+    # A number that is 0 is not said.
+    return {row["name"]: (int(row.get("self", 0)), int(row.get("total", 0))) for row in rows}
 
 
 def test_top_functions_by_self_and_total_are_those_of_our_own_table(stored, exported):
