@@ -33,7 +33,7 @@ const BLOCK_SUFFIX: &str = ".agb";
 /// The digits of a time in milliseconds: enough until the year 2286, and equal for all, so that text sorts as numbers do.
 const MILLIS_DIGITS: usize = 13;
 /// The largest time that has [`MILLIS_DIGITS`].
-const MILLIS_MAX: u64 = 9_999_999_999_999;
+pub(crate) const MILLIS_MAX: u64 = 9_999_999_999_999;
 /// The hexadecimal digits of a nonce.
 const NONCE_DIGITS: usize = 16;
 /// The longest name of a writer in bytes.
@@ -177,9 +177,6 @@ pub struct NotASegment {
 }
 
 impl SegmentName {
-    /// The latest time that a name can say.
-    pub(crate) const MILLIS_MAX: u64 = MILLIS_MAX;
-
     /// Makes the name of a segment that `writer` begins to write at `millis` by its clock.
     pub fn new(millis: u64, writer: &WriterId, nonce: u64) -> Self {
         SegmentParts { millis, writer: writer.as_str(), nonce }.name()

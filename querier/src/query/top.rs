@@ -19,7 +19,7 @@ use super::lane::SMALL_READ;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
-use super::tally::{self, Done, SumsOfParts, Tally, parts_at_once, sum_parts};
+use super::tally::{self, Done, SumsOfParts, Tally};
 use super::{Engine, Error, completeness, filter, merge};
 
 /// The most groups of an answer: what anyone reads, and with 50 rows each some 10 MB of JSON.
@@ -144,16 +144,6 @@ pub(super) fn row(row: top::Row) -> v1::TopFunction {
 }
 
 impl Tally for Tables {
-    type Sums = SumsOfParts;
-
-    fn parts_at_once(stacks: &Stacks<'_>) -> usize {
-        parts_at_once(stacks)
-    }
-
-    fn sum(stacks: &Stacks<'_>, parts: &[block::Part]) -> SumsOfParts {
-        sum_parts(stacks, parts)
-    }
-
     fn add(&mut self, stacks: &Stacks<'_>, _parts: &[block::Part], sums: SumsOfParts) {
         Tables::add(self, stacks, sums);
     }

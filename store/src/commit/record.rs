@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use ulid::Ulid;
 
 use crate::block::varint::{Cursor, Damage, put, put_bytes, put_signed};
-use crate::paths::{BlockName, BlockRef, Day, LEVELS, SegmentName, SegmentParts, WriterId};
+use crate::paths::{BlockName, BlockRef, Day, LEVELS, MILLIS_MAX, SegmentName, SegmentParts, WriterId};
 
 /// What a compacted block holds, as far as it can be known without opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,7 +235,7 @@ pub(super) fn take_segment_names(cursor: &mut Cursor<'_>) -> Result<SegmentNames
         let writer = cursor.index(writers.len())? as usize;
         millis = millis.wrapping_add(cursor.signed()?);
         let time = u64::try_from(millis).map_err(|_| Damage("has a segment of before 1970"))?;
-        if time > SegmentName::MILLIS_MAX {
+        if time > MILLIS_MAX {
             return Err(Damage("has a segment of a time that no name can say"));
         }
         names.push((writer, time, u64::from_le_bytes(cursor.take(8)?.try_into().expect("8 bytes were taken"))));

@@ -9,7 +9,7 @@ use afterglow_store::catalog::Match;
 use super::super::by::Groups;
 use super::super::series;
 use super::super::step::Step;
-use super::Tally;
+use super::{SumsOfParts, Tally};
 
 /// Which step of which group each profile belongs to.
 #[derive(Debug)]
@@ -91,16 +91,16 @@ impl FunctionTally {
 }
 
 impl Tally for FunctionTally {
-    /// Nothing: mostly few samples have the function.
-    type Sums = ();
-
     fn parts_at_once(_stacks: &Stacks<'_>) -> usize {
         usize::MAX
     }
 
-    fn sum(_stacks: &Stacks<'_>, _parts: &[block::Part]) {}
+    /// Returns nothing: mostly few samples have the function.
+    fn sum(_stacks: &Stacks<'_>, _parts: &[block::Part]) -> SumsOfParts {
+        SumsOfParts::new()
+    }
 
-    fn add(&mut self, stacks: &Stacks<'_>, parts: &[block::Part], (): ()) {
+    fn add(&mut self, stacks: &Stacks<'_>, parts: &[block::Part], _sums: SumsOfParts) {
         let added = self.calls.add(stacks, parts.iter().map(|part| (&part.samples[..], &part.values[..])));
         for (part, sums) in parts.iter().zip(added) {
             let all = &mut self.sums[part.group as usize];

@@ -39,17 +39,23 @@ const SUMS_AT_ONCE: usize = 1 << 16;
 
 /// What samples add up to.
 pub(super) trait Tally: Send + 'static {
-    /// What the samples of parts of a dataset come to by themselves.
-    type Sums;
-
     /// Returns how many parts of a dataset are summed up before they are added, one at least.
-    fn parts_at_once(stacks: &Stacks<'_>) -> usize;
+    fn parts_at_once(stacks: &Stacks<'_>) -> usize {
+        (SUMS_AT_ONCE / stacks.functions().max(1)).max(1)
+    }
 
     /// Sums up samples; `stacks` are theirs, by their numbers. It is done beside others, and so is where the work belongs.
-    fn sum(stacks: &Stacks<'_>, parts: &[block::Part]) -> Self::Sums;
+    fn sum(stacks: &Stacks<'_>, parts: &[block::Part]) -> SumsOfParts {
+        let mut summing = stacks.summing();
+        let part = |part: &block::Part| {
+            let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
+            (part.group, summing.sums(values))
+        };
+        parts.iter().map(part).collect()
+    }
 
     /// Adds what samples come to. One is added at a time.
-    fn add(&mut self, stacks: &Stacks<'_>, parts: &[block::Part], sums: Self::Sums);
+    fn add(&mut self, stacks: &Stacks<'_>, parts: &[block::Part], sums: SumsOfParts);
 
     /// Returns the name of the only function whose stacks count, if there is one: who has none of that name adds nothing.
     fn function(&self) -> Option<&str> {
@@ -62,21 +68,6 @@ pub(super) trait Tally: Send + 'static {
 
 /// What the parts of a dataset come to: the group of each, the sum of all of it, and those of its functions by their numbers in the stacks.
 pub(super) type SumsOfParts = Vec<(u32, (i128, Vec<(u32, functions::Sums)>))>;
-
-/// Returns how many parts have no more than [`SUMS_AT_ONCE`] sums.
-pub(super) fn parts_at_once(stacks: &Stacks<'_>) -> usize {
-    (SUMS_AT_ONCE / stacks.functions().max(1)).max(1)
-}
-
-/// Sums up parts of a dataset.
-pub(super) fn sum_parts(stacks: &Stacks<'_>, parts: &[block::Part]) -> SumsOfParts {
-    let mut summing = stacks.summing();
-    let part = |part: &block::Part| {
-        let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
-        (part.group, summing.sums(values))
-    };
-    parts.iter().map(part).collect()
-}
 
 /// A tally of all that could be read.
 #[derive(Debug)]

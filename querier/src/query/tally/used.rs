@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use afterglow_profile::functions::{Stacks, Sums};
 use afterglow_store::block;
 
-use super::{SumsOfParts, Tally, parts_at_once, sum_parts};
+use super::{SumsOfParts, Tally};
 
 /// What a function in a cell takes in memory, in bytes, about.
 const VALUE_BYTES: usize = 32;
@@ -76,16 +76,6 @@ impl Used {
 }
 
 impl Tally for Used {
-    type Sums = SumsOfParts;
-
-    fn parts_at_once(stacks: &Stacks<'_>) -> usize {
-        parts_at_once(stacks)
-    }
-
-    fn sum(stacks: &Stacks<'_>, parts: &[block::Part]) -> SumsOfParts {
-        sum_parts(stacks, parts)
-    }
-
     fn add(&mut self, stacks: &Stacks<'_>, _parts: &[block::Part], sums: SumsOfParts) {
         let mut numbers: HashMap<u32, u32> = HashMap::new();
         for (group, (total, sums)) in sums {
