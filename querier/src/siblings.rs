@@ -40,8 +40,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a sibling that did not answer is left alone.
 const LEFT_ALONE_FOR: Duration = Duration::from_secs(10);
 
-/// How often, and for how long, a silent connection is asked whether it is there: a machine that is gone says nothing.
-const PROBE: Duration = Duration::from_secs(5);
+/// After how long a silent connection is asked whether it is there: a machine that is gone says nothing.
+const PROBE_AFTER: Duration = Duration::from_secs(2);
+
+/// How long it has to say so. What a sibling computes does not keep it from that.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where siblings are found: `host:port,host:port`, or `dns+host:port` for all addresses of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,7 +268,10 @@ fn is_own(address: SocketAddr) -> bool {
 
 fn endpoint(scheme: &str, address: &str) -> Result<Endpoint, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?;
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).http2_keep_alive_interval(PROBE).keep_alive_timeout(PROBE))
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(PROBE_AFTER)
+        .keep_alive_timeout(PROBE_TIMEOUT))
 }
 
 // === impl Sibling ===

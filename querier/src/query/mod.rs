@@ -58,6 +58,7 @@ use afterglow_store::catalog::{self, Catalog, Freshness, Match, Problem, Summary
 use afterglow_store::clock::Clock;
 use afterglow_store::paths::TenantId;
 use afterglow_store::retention::Policy;
+use tokio::time::Instant;
 
 pub(crate) use error::Error;
 pub(crate) use fetch::Fetched;
@@ -93,10 +94,10 @@ pub(crate) struct Limits {
     pub(crate) tenant_queries_max: usize,
 }
 
-/// Answers questions; cheap to clone. What one cost is noted in the second part, and the third says which way it goes: each question has
-/// these for itself.
+/// Answers questions; cheap to clone. What one cost is noted in the second part, the third says which way it goes, and the last by when it
+/// is to be answered: each question has these for itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Engine(Arc<Parts>, Explaining, Lane);
+pub(crate) struct Engine(Arc<Parts>, Explaining, Lane, Option<Instant>);
 
 #[derive(Debug)]
 struct Parts {
@@ -129,7 +130,7 @@ impl Engine {
         let gate = Gate::new(lane::places(), metrics.large.clone(), metrics.large_waiting.clone());
         let (threads, retention) = (Threads::new(), OnceLock::new());
         let parts = Parts { catalog, clock, limits, budget, places, gate, threads, metrics, siblings, retention };
-        Self(Arc::new(parts), Explaining::default(), Lane::Small)
+        Self(Arc::new(parts), Explaining::default(), Lane::Small, None)
     }
 
     /// Says how long this process keeps profiles. What was said first stays.
@@ -352,13 +353,14 @@ impl Engine {
 
     /// Returns the engine of one question, which notes what the answer costs where that is asked for.
     fn explaining(&self, is_asked: bool) -> Self {
-        Self(Arc::clone(&self.0), Explaining::new(is_asked), Lane::Small)
+        let until = Instant::now() + self.0.limits.timeout;
+        Self(Arc::clone(&self.0), Explaining::new(is_asked), Lane::Small, Some(until))
     }
 
     /// Returns the engine of a question that is large.
     fn on_lane(&self, place: Option<Place>) -> Self {
         let lane = Lane::Large { threads: self.0.threads.clone(), _place: place.map(Arc::new) };
-        Self(Arc::clone(&self.0), self.1.clone(), lane)
+        Self(Arc::clone(&self.0), self.1.clone(), lane, self.3)
     }
 
     /// Finds out whether a question about these selections is small: about `small_max` profiles at most. If not, waits for a place at the
@@ -380,6 +382,11 @@ impl Engine {
         Ok(self.on_lane(Some(self.0.gate.enter(tenant).await?)))
     }
 
+    /// Returns by when the question is to be answered.
+    fn until(&self) -> Instant {
+        self.3.unwrap_or_else(|| Instant::now() + self.0.limits.timeout)
+    }
+
     /// Waits for an answer, but not for ever, and counts it.
     async fn ask<T: Answer>(
         &self,
@@ -397,7 +404,7 @@ impl Engine {
         };
         let after = self.0.limits.timeout;
         let late = |_| Err(Error::Deadline { after }.into());
-        let mut result = tokio::time::timeout(after, answer).await.unwrap_or_else(late);
+        let mut result = tokio::time::timeout_at(self.until(), answer).await.unwrap_or_else(late);
         asking.end(result.as_ref().map(Answer::is_partial));
         if let (Ok(answer), Some(explain)) = (&mut result, self.1.finish()) {
             answer.explain(explain);

@@ -1,4 +1,5 @@
-//! Questions that nobody waits for any more: their reads end, here and at siblings, and the memory that they held is given back.
+//! Questions that nobody waits for any more: their reads end, here and at siblings, and the memory that they held is given back. And what
+//! is given up of a question while its client waits: siblings that are too slow.
 
 #![allow(clippy::print_stdout, reason = "the figures are for who asks with --nocapture")]
 
@@ -199,6 +200,25 @@ async fn a_share_ends_with_the_client_of_the_merge() {
             assert!(late <= ENDS_WITHIN, "{name}, grpc {is_grpc}: a read began {late:?} later");
         }
     }
+}
+
+/// Goal: a sibling that is slow, as the one who asks is, is waited for: its share takes longer than a sibling of a fast one would have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_sibling_of_a_slow_querier_does_its_share() {
+    let timeout = Duration::from_secs(12);
+    let (asked, sibling) = with_sibling(&["--query.timeout=12s"], Trouble::Slow(Duration::from_millis(2_500))).await;
+    let question = [("query", "{service=\"api\"}"), ("type", "cpu"), ("format", "folded"), ("start", "-1h")];
+    let alone = World::over(sibling.faults.inner(), &FLAGS).await;
+    let expected = alone.get("/api/v1/merge", &question).await;
+    assert_eq!(expected.status, 200, "{expected}");
+    asked.faults.always(Operation::Get, Trouble::Slow(Duration::from_millis(2_000)));
+    let (before, began) = (sibling.faults.count(Operation::Get), Instant::now());
+    let answer = asked.get("/api/v1/merge", &question).await;
+    assert_eq!((answer.status, &answer.body), (200, &expected.body), "{answer}");
+    assert!(began.elapsed() > timeout / 3, "{:?}: the sibling is slower than need be", began.elapsed());
+    assert!(sibling.faults.count(Operation::Get) > before, "the sibling took its share");
+    let done = "afterglow_query_shares_done_total 1\n";
+    assert!(asked.get("/metrics", &[]).await.to_string().contains(done));
 }
 
 /// Goal: a sibling that takes a share and never answers delays a merge by a third of its time, once, and changes nothing of its answer.

@@ -11,6 +11,7 @@ use afterglow_store::paths::TenantId;
 use futures::{StreamExt as _, stream};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use tokio::time::Instant;
 use ulid::Ulid;
 
 use super::super::budget::Admitted;
@@ -21,7 +22,7 @@ use super::super::metrics::Question;
 use super::super::selection::Selection;
 use super::super::{Engine, Error};
 use super::plan::{self, Part, Plan};
-use super::share::{Done, Share, share_out};
+use super::share::{self, Done, Share, share_out};
 use super::worker::Worker;
 use crate::window::Window;
 
@@ -215,14 +216,17 @@ pub(super) async fn merge(
     held: u64,
     problems: &mut Vec<Problem>,
 ) -> Result<Read, Error> {
+    let began = Instant::now();
     let worker = Worker::start(admitted, held, engine);
     let mut merging = Merging { engine, worker, profiles: 0, asked: types, types, problems };
     let mut agree = merging.read(here).await?;
-    for mut share in shares {
+    let (took, undone) = (began.elapsed(), shares.len());
+    for (number, mut share) in shares.into_iter().enumerate() {
         if !agree {
             break;
         }
-        agree = match share.done().await {
+        let patience = share::patience(&engine.0.limits, began, engine.until(), took, undone - number);
+        agree = match share.done(engine, patience).await {
             Some(done) => merging.add(&share.parts, done).await?,
             None => merging.read(share.parts).await?,
         };

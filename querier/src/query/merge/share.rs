@@ -2,13 +2,16 @@
 //!
 //! The one who answers decides what is read, down to the rows, so that each profile counts once whoever reads it. A share comes back as a
 //! merged profile and is merged as one more, in the order of the shares, which gives what one querier alone gives. What a sibling does
-//! not do (it died, has no room, is of another version, says nothing for a third of the time that an answer has, or would have to say
-//! more than a profile can) another does, and else the one who answers. A share is never shared again, for it is asked for by a call of its own that only merges.
+//! not do (it died, has no room, is of another version, or would have to say more than a profile can) another does, and else the one who
+//! answers, who also does what takes a sibling much longer than it took here ([`patience`]). A share is never shared again, for it is
+//! asked for by a call of its own that only merges.
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use afterglow_profile::{Limits, decode, encode};
+use afterglow_profile::{decode, encode};
 use afterglow_proto::v1;
 use afterglow_proto::v1::sibling_service_client::SiblingServiceClient;
 use afterglow_service::telemetry::Propagate;
@@ -16,12 +19,13 @@ use afterglow_store::block::SampleTypes;
 use afterglow_store::paths::TenantId;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Code, Status};
+use tonic::Code;
 use tracing::Instrument as _;
 
 use super::super::budget::Admitted;
-use super::super::{Engine, Error};
+use super::super::{Engine, Error, Limits};
 use super::gather::{self, Read};
 use super::plan::{Part, Plan};
 use crate::siblings::Sibling;
@@ -41,12 +45,21 @@ const OPENS_MAX: usize = 16;
 /// How many siblings are asked for a share before it is done here.
 const ATTEMPTS_MAX: usize = 2;
 
-/// How long one that takes a share may take, as a part of the time of an answer: so what all attempts leave is enough to do it here.
-const ATTEMPT_PART: u32 = ATTEMPTS_MAX as u32 + 1;
+/// The part of the time of an answer that a sibling may take for a share at least, however fast this one was.
+const PATIENCE_PART: u32 = 3;
+
+/// How many times as long as this one a sibling may take for a share of the same weight.
+const SLOWER_MAX: u32 = 3;
+
+/// How many times as long as the first share one more is reckoned to take here.
+const REDO_FACTOR: u32 = 2;
 
 /// A share that a sibling does.
 pub(super) struct Share {
     pub(super) parts: Vec<Part>,
+    siblings: Arc<[Sibling]>,
+    /// Which of them is asked.
+    asked: Arc<AtomicUsize>,
     call: AbortOnDropHandle<Option<Done>>,
 }
 
@@ -74,11 +87,12 @@ pub(super) async fn share_out(
     let ask = |(number, parts): (usize, Vec<Part>)| {
         let estimate = plan.estimate / (siblings.len() as u64 + 1);
         let request = request(&parts, types, estimate);
-        let asked: Vec<Sibling> = (0..siblings.len().min(ATTEMPTS_MAX))
+        let siblings: Arc<[Sibling]> = (0..siblings.len().min(ATTEMPTS_MAX))
             .map(|attempt| siblings[(number + attempt) % siblings.len()].clone())
             .collect();
-        let call = ask(engine.clone(), tenant.clone(), asked, request).in_current_span();
-        Share { parts, call: AbortOnDropHandle::new(tokio::spawn(call)) }
+        let asked = Arc::<AtomicUsize>::default();
+        let call = ask(engine.clone(), tenant.clone(), Arc::clone(&siblings), Arc::clone(&asked), request);
+        Share { parts, siblings, asked, call: AbortOnDropHandle::new(tokio::spawn(call.in_current_span())) }
     };
     let shares = shares.enumerate().map(ask).collect();
     (here, shares)
@@ -126,20 +140,36 @@ fn request(parts: &[Part], types: SampleTypes, estimate_bytes: u64) -> v1::Merge
     v1::MergeShareRequest { parts, types: types.into(), sample_type, estimate_bytes }
 }
 
-/// Asks siblings for a share, one after the other; none where nobody does it.
-async fn ask(engine: Engine, tenant: TenantId, siblings: Vec<Sibling>, request: v1::MergeShareRequest) -> Option<Done> {
-    let after = engine.0.limits.timeout / ATTEMPT_PART;
-    for sibling in siblings {
+/// Returns how long a sibling is waited for that does a share, of which so many are not `done` yet.
+///
+/// The first share, of about the same weight, took `here`. A sibling that takes a few times as long is too slow: the share is sooner done
+/// here. It is given up before there is no time left for that; but where there is none any more, it is waited for to the end.
+pub(super) fn patience(limits: &Limits, asked_at: Instant, until: Instant, here: Duration, undone: usize) -> Instant {
+    let slow = asked_at + (limits.timeout / PATIENCE_PART).max(here * SLOWER_MAX);
+    let redo = here.saturating_mul(REDO_FACTOR).saturating_mul(u32::try_from(undone).unwrap_or(u32::MAX));
+    match until.checked_sub(redo) {
+        Some(last) if last > asked_at + here => slow.min(last),
+        _ => until,
+    }
+}
+
+/// Asks siblings for a share, one after the other, and notes which in `asked`; none where nobody does it.
+async fn ask(
+    engine: Engine,
+    tenant: TenantId,
+    siblings: Arc<[Sibling]>,
+    asked: Arc<AtomicUsize>,
+    request: v1::MergeShareRequest,
+) -> Option<Done> {
+    for (number, sibling) in siblings.iter().enumerate() {
+        asked.store(number, Ordering::Relaxed);
         let mut call = tonic::Request::new(request.clone());
         engine.0.siblings.present(&tenant, call.metadata_mut());
         let mut client = SiblingServiceClient::with_interceptor(sibling.channel(), Propagate)
             .max_encoding_message_size(REQUEST_BYTES_MAX)
             .max_decoding_message_size(SHARE_BYTES_MAX);
         let span = tracing::info_span!("ask", otel.kind = "client", sibling = sibling.address());
-        // A call that is dropped ends there, too.
-        let late =
-            |_| Err(Status::deadline_exceeded(format!("no answer within {}", humantime::format_duration(after))));
-        match tokio::time::timeout(after, client.merge_share(call).instrument(span)).await.unwrap_or_else(late) {
+        match client.merge_share(call).instrument(span).await {
             Ok(answer) => {
                 let v1::MergeShareResponse { profile, sample_type, declined } = answer.into_inner();
                 if !declined.is_empty() {
@@ -171,17 +201,30 @@ async fn ask(engine: Engine, tenant: TenantId, siblings: Vec<Sibling>, request: 
             }
         }
     }
-    engine.0.metrics.shares_returned.inc();
     None
 }
 
 // === impl Share, Done ===
 
 impl Share {
-    /// Waits for the sibling; none where the parts are to be read here.
-    pub(super) async fn done(&mut self) -> Option<Done> {
-        // A task that panicked did nothing.
-        (&mut self.call).await.ok().flatten()
+    /// Waits for the sibling until then; none where the parts are to be read here. One that is given up is left alone for a while.
+    pub(super) async fn done(&mut self, engine: &Engine, until: Instant) -> Option<Done> {
+        let done = match tokio::time::timeout_at(until, &mut self.call).await {
+            // A task that panicked did nothing.
+            Ok(done) => done.ok().flatten(),
+            Err(_elapsed) => {
+                // A call that is dropped ends there, too.
+                self.call.abort();
+                let slow = &self.siblings[self.asked.load(Ordering::Relaxed)];
+                slow.leave_alone();
+                tracing::info!(sibling = slow.address(), "a sibling takes too long for its share");
+                None
+            }
+        };
+        if done.is_none() {
+            engine.0.metrics.shares_returned.inc();
+        }
+        done
     }
 }
 
@@ -194,8 +237,8 @@ impl Done {
         &self,
         add: impl FnOnce(&afterglow_profile::Profile<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let profile =
-            decode::decode(&self.profile, &Limits::default()).map_err(|error| Error::Share(error.to_string()))?;
+        let profile = decode::decode(&self.profile, &afterglow_profile::Limits::default())
+            .map_err(|error| Error::Share(error.to_string()))?;
         add(&profile)
     }
 }
@@ -235,7 +278,8 @@ pub(in super::super) async fn answer(
     }
     let encoded = move || {
         let bytes = encode::encode(&merged.profile());
-        let is_taken = bytes.len() <= SHARE_BYTES_MAX && decode::decode(&bytes, &Limits::default()).is_ok();
+        let is_taken =
+            bytes.len() <= SHARE_BYTES_MAX && decode::decode(&bytes, &afterglow_profile::Limits::default()).is_ok();
         is_taken.then_some(bytes)
     };
     let Some(profile) = engine.compute(encoded).await? else {
@@ -283,6 +327,31 @@ mod tests {
         assert_eq!(cut(&[5], 3), [0..1]);
         assert_eq!(cut(&[], 3), [0..0; 0]);
         assert_eq!(cut(&[0, 0], 1), [0..2]);
+    }
+
+    /// Goal: no sibling is given up where that fails a merge that it would have saved, and none is waited for until it is too late.
+    #[test]
+    fn a_sibling_is_waited_for_as_long_as_its_share_can_still_be_done_here() {
+        let seconds = Duration::from_secs;
+        let limits = Limits {
+            timeout: seconds(30),
+            memory_bytes: 0,
+            merge_profiles_max: 0,
+            merge_reads: 1,
+            share_above_bytes: 0,
+            tenant_queries_max: 0,
+        };
+        let began = Instant::now();
+        let patience = |waited: u64, here, undone| {
+            patience(&limits, began, began + seconds(30 - waited), seconds(here), undone) - began
+        };
+        assert_eq!(patience(0, 1, 1), seconds(10), "a third of the time, where this one was fast");
+        assert_eq!(patience(0, 4, 1), seconds(12), "else some times as long as it took here");
+        assert_eq!(patience(0, 4, 3), seconds(6), "but three shares take a while here");
+        assert_eq!(patience(0, 4, 2), seconds(12), "and when one is done, there is more time for the next");
+        assert_eq!(patience(20, 1, 1), seconds(8), "the question waited before its merge began");
+        assert_eq!(patience(0, 12, 1), seconds(30), "nothing else can be done");
+        assert_eq!(patience(0, 40, 64), seconds(30));
     }
 
     proptest! {

@@ -82,7 +82,7 @@ fn work(
     mut steps: mpsc::Receiver<Step>,
     mut admitted: Admitted,
     held: u64,
-    Engine(_, explaining, lane): &Engine,
+    Engine(_, explaining, lane, _): &Engine,
 ) -> Result<(Merged, u64, Admitted), Error> {
     let mut merger = Merger::new();
     loop {
