@@ -1,9 +1,9 @@
 //! Sums by function over many profiles that are never merged: tables like [`Top`], and who calls a function and whom it calls.
 //!
 //! A [`Stacks`] has the frames of some stacks, one a sample of a profile; values for these stacks come apart, as often as there are
-//! groups of profiles to be told apart. Sums are commutative and exact until they are shown, so profiles may come in any order. The numbers
-//! are those of [`Top`] over the merge, for the frames are named by the same code; only that each profile's own `drop_frames` counts,
-//! where a merge has those of its first.
+//! groups of profiles to be told apart. What they come to ([`Summed`], [`Calls`]) can be kept and added again. Sums are commutative and exact
+//! until they are shown, so profiles may come in any order. The numbers are those of [`Top`] over the merge, for the frames are named by the
+//! same code; only that each profile's own `drop_frames` counts, where a merge has those of its first.
 //!
 //! Stacks are a tree, and so are summed: a value is added where its stack ends and flows to its callers once with all others that pass
 //! there, not frame by frame. In which frame a function occurs for the first time from the root is the same for all stacks through it, and
@@ -69,8 +69,41 @@ struct Node {
     first: (u32, u32),
 }
 
+/// What values of stacks come to, function by function, in several parts. It names those functions itself, so it outlives the stacks.
+#[derive(Debug, Default)]
+pub struct Summed {
+    /// The name and the file of each function, one after the other.
+    texts: String,
+    functions: Vec<SummedFunction>,
+    parts: Vec<SummedPart>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SummedFunction {
+    hash: u64,
+    /// Where in the texts its name ends.
+    name_end: u32,
+    /// Where its file ends.
+    end: u32,
+}
+
+#[derive(Debug)]
+struct SummedPart {
+    group: u32,
+    total: i128,
+    sums: SummedFunctions,
+}
+
+/// Sums by the numbers of functions.
+#[derive(Debug)]
+enum SummedFunctions {
+    /// The self value and the total of each, which mostly take 64 bits.
+    Narrow(Vec<(u32, i64, i64)>),
+    Wide(Vec<(u32, Sums)>),
+}
+
 /// Sums values of stacks again and again.
-pub struct Summing<'s> {
+struct Summing<'s> {
     stacks: &'s Stacks<'s>,
     /// What flows into each node.
     values: Vec<i128>,
@@ -297,8 +330,29 @@ impl<'t> Stacks<'t> {
         self.functions.len()
     }
 
+    /// Sums values of these stacks in several parts, each a group and pairs of the number of a stack and its value. A stack may stand several
+    /// times; one that is left out does not count.
+    pub fn sum<V: Iterator<Item = (usize, i128)>>(&self, parts: impl IntoIterator<Item = (u32, V)>) -> Summed {
+        let (mut summing, mut summed) = (self.summing(), Summed::default());
+        let mut numbers = vec![NONE; self.functions()];
+        for (group, values) in parts {
+            let (total, mut sums) = summing.sums(values);
+            for (name, _) in &mut sums {
+                let number = &mut numbers[*name as usize];
+                if *number == NONE {
+                    *number = summed.add_function(self, *name);
+                }
+                *name = *number;
+            }
+            summed.parts.push(SummedPart { group, total, sums: SummedFunctions::new(sums) });
+        }
+        summed.texts.shrink_to_fit();
+        summed.functions.shrink_to_fit();
+        summed
+    }
+
     /// Makes ready to sum values of these stacks.
-    pub fn summing(&self) -> Summing<'_> {
+    fn summing(&self) -> Summing<'_> {
         Summing {
             stacks: self,
             values: vec![0; self.nodes.len()],
@@ -315,9 +369,8 @@ impl<'t> Stacks<'t> {
 const BITS: usize = u64::BITS as usize;
 
 impl Summing<'_> {
-    /// Sums values of stacks: pairs of the number of a stack and its value. A stack may stand several times; one that is left out does not
-    /// count. Returns the sum of all, and those of each function that is in any, by its number there.
-    pub fn sums(&mut self, values: impl Iterator<Item = (usize, i128)>) -> (i128, Vec<(u32, Sums)>) {
+    /// Returns the sum of all values, and those of each function that is in any, by its number in the stacks.
+    fn sums(&mut self, values: impl Iterator<Item = (usize, i128)>) -> (i128, Vec<(u32, Sums)>) {
         let Self { stacks, values: flowing, flows, sums, is_met } = self;
         let (mut total, mut met) = (0i128, Vec::new());
         for (stack, value) in values {
@@ -360,6 +413,84 @@ impl Summing<'_> {
     }
 }
 
+// === impl Summed, SummedFunctions ===
+
+impl Summed {
+    fn add_function(&mut self, stacks: &Stacks<'_>, name: u32) -> u32 {
+        let (text, file) = stacks.name(name);
+        let mut add = |text: &str| {
+            self.texts.push_str(text);
+            u32::try_from(self.texts.len()).expect("the strings of tables have fewer than 2^32 bytes")
+        };
+        let (name_end, end) = (add(text), add(file));
+        self.functions.push(SummedFunction { hash: stacks.hashes[name as usize], name_end, end });
+        self.functions.len() as u32 - 1
+    }
+
+    /// Returns the names and the source files of its functions, in the order of their numbers.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.hashed_names().map(|(_, name, file)| (name, file))
+    }
+
+    /// The same with the hash of each name.
+    fn hashed_names(&self) -> impl Iterator<Item = (u64, &str, &str)> {
+        let mut start = 0;
+        self.functions.iter().map(move |&SummedFunction { hash, name_end, end }| {
+            let start = std::mem::replace(&mut start, end as usize);
+            (hash, &self.texts[start..name_end as usize], &self.texts[name_end as usize..end as usize])
+        })
+    }
+
+    /// Returns the parts: the group of each, the sum of all its samples, and the sums of its functions by their numbers.
+    pub fn parts(&self) -> impl Iterator<Item = (u32, i128, impl ExactSizeIterator<Item = (u32, Sums)> + '_)> {
+        self.parts.iter().map(|part| (part.group, part.total, part.sums.iter()))
+    }
+
+    /// Returns how many bytes of memory it takes.
+    pub fn memory(&self) -> usize {
+        let of = |part: &SummedPart| size_of::<SummedPart>() + part.sums.memory();
+        self.texts.capacity()
+            + self.functions.capacity() * size_of::<SummedFunction>()
+            + self.parts.iter().map(of).sum::<usize>()
+    }
+}
+
+impl SummedFunctions {
+    fn new(sums: Vec<(u32, Sums)>) -> Self {
+        let narrow = |(number, sums): &(u32, Sums)| {
+            Some((*number, i64::try_from(sums.self_value).ok()?, i64::try_from(sums.total).ok()?))
+        };
+        match sums.iter().map(narrow).collect() {
+            Some(narrow) => Self::Narrow(narrow),
+            None => Self::Wide(sums),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Narrow(sums) => sums.len(),
+            Self::Wide(sums) => sums.len(),
+        }
+    }
+
+    fn iter(&self) -> impl ExactSizeIterator<Item = (u32, Sums)> + '_ {
+        (0..self.len()).map(move |at| match self {
+            Self::Narrow(sums) => {
+                let (number, self_value, total) = sums[at];
+                (number, Sums { self_value: self_value.into(), total: total.into() })
+            }
+            Self::Wide(sums) => sums[at].clone(),
+        })
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Self::Narrow(sums) => sums.capacity() * size_of::<(u32, i64, i64)>(),
+            Self::Wide(sums) => sums.capacity() * size_of::<(u32, Sums)>(),
+        }
+    }
+}
+
 // === impl Tables ===
 
 impl Tables {
@@ -371,30 +502,21 @@ impl Tables {
         Self { groups: (0..groups).map(|_| table()).collect(), ..Self::default() }
     }
 
-    /// Adds what values of stacks come to in several parts, each of a group: the sum of all, and those of the functions by their numbers in
-    /// `stacks`.
-    pub fn add(&mut self, stacks: &Stacks<'_>, parts: impl IntoIterator<Item = (u32, (i128, Vec<(u32, Sums)>))>) {
-        let mut numbers = vec![NONE; stacks.functions()];
-        for (group, (total, sums)) in parts {
-            for (name, _) in &sums {
-                let number = &mut numbers[*name as usize];
-                if *number == NONE {
-                    *number = self.number(stacks, *name);
-                }
-            }
-            let table = &mut self.groups[group as usize];
+    /// Adds sums of which each part is of a group, which stands in `groups` at its number.
+    pub fn add(&mut self, summed: &Summed, groups: &[u32]) {
+        let numbers: Vec<u32> = summed.hashed_names().map(|(hash, name, file)| self.number(hash, name, file)).collect();
+        for (group, total, sums) in summed.parts() {
+            let table = &mut self.groups[groups[group as usize] as usize];
             table.total = table.total.saturating_add(total);
             table.rows.make_room(sums.len(), self.files.len());
-            for (name, sums) in &sums {
-                table.rows.of(numbers[*name as usize]).add(sums);
+            for (number, sums) in sums {
+                table.rows.of(numbers[number as usize]).add(&sums);
             }
         }
     }
 
-    /// Returns the number of a function of these stacks.
-    fn number(&mut self, stacks: &Stacks<'_>, name: u32) -> u32 {
-        let hash = stacks.hashes[name as usize];
-        let (name, file) = stacks.name(name);
+    /// Returns the number of a function.
+    fn number(&mut self, hash: u64, name: &str, file: &str) -> u32 {
         let number = self.names.number_hashed(name, hash);
         if self.files.len() < self.names.texts.len() {
             self.files.push(String::new());
@@ -555,6 +677,18 @@ impl Calls {
         sums
     }
 
+    /// Adds what others of the same function come to.
+    pub fn add_all(&mut self, others: &Self) {
+        debug_assert_eq!(self.name, others.name);
+        note_file(&mut self.file, &others.file);
+        self.is_found |= others.is_found;
+        for (rows, others) in [(&mut self.callers, &others.callers), (&mut self.callees, &others.callees)] {
+            for (name, Growing { file, sums }) in &others.by_name {
+                rows.add(name, file, sums);
+            }
+        }
+    }
+
     fn add_calls(&mut self, stacks: &Stacks<'_>, stack: &[u32], name: u32, value: i128) {
         // For each call of the stack, once: who is at its other end, and whether what was called is the leaf.
         let (mut callers, mut callees) = (Vec::<(u32, bool)>::new(), Vec::<(u32, bool)>::new());
@@ -575,7 +709,8 @@ impl Calls {
         }
         for (rows, calls) in [(&mut self.callers, callers), (&mut self.callees, callees)] {
             for (other, is_leaf) in calls {
-                rows.add(stacks, other, &Sums { self_value: if is_leaf { value } else { 0 }, total: value });
+                let (name, file) = stacks.name(other);
+                rows.add(name, file, &Sums { self_value: if is_leaf { value } else { 0 }, total: value });
             }
         }
     }
@@ -616,8 +751,7 @@ impl Calls {
 // === impl Rows ===
 
 impl Rows {
-    fn add(&mut self, stacks: &Stacks<'_>, name: u32, sums: &Sums) {
-        let (name, file) = stacks.name(name);
+    fn add(&mut self, name: &str, file: &str, sums: &Sums) {
         let row = match self.by_name.get_mut(name) {
             Some(row) => row,
             None => {
@@ -724,11 +858,8 @@ mod tests {
         let mut tables = Tables::new(2);
         let numbers = [0usize, 1, 2, 3, 4];
         let values = [one, two].map(|values| values.map(i128::from));
-        let mut summing = stacks.summing();
-        tables.add(
-            &stacks,
-            values.iter().zip(0..).map(|(values, group)| (group, summing.sums(numbers.into_iter().zip(*values)))),
-        );
+        let parts = values.iter().zip(0..).map(|(values, group)| (group, numbers.into_iter().zip(*values)));
+        tables.add(&stacks.sum(parts), &[1, 0]);
         let all = tables.add_all();
         profile.samples.values = one.into_iter().chain(two).collect();
         let again = profile.samples.clone();
@@ -780,12 +911,12 @@ mod tests {
                 frames.iter().collect::<BTreeSet<_>>().into_iter().for_each(|name| expected.entry(*name).or_default().1 += value);
             }
             let stacks = Stacks::new(&profile);
-            let mut summing = stacks.summing();
-            for _ in 0..2 {
-                let (sum, sums) = summing.sums(values.iter().copied());
-                let found: BTreeMap<char, (i128, i128)> = (sums.into_iter())
-                    .map(|(name, of)| (stacks.name(name).0.chars().next().unwrap(), (of.self_value, of.total)))
-                    .collect();
+            let summed = stacks.sum([(0, values.iter().copied()), (1, values.iter().copied())]);
+            let names: Vec<char> = summed.names().map(|(name, _)| name.chars().next().unwrap()).collect();
+            prop_assert_eq!(summed.parts().count(), 2);
+            for (_, sum, sums) in summed.parts() {
+                let found: BTreeMap<char, (i128, i128)> =
+                    sums.map(|(number, of)| (names[number as usize], (of.self_value, of.total))).collect();
                 prop_assert_eq!((sum, &found), (total, &expected));
             }
         }
@@ -806,6 +937,13 @@ mod tests {
         assert_eq!(shown(&calls.callees(9)), [("c", 1, 101)]);
         assert_eq!(calls.callers(1).len(), 1);
         assert!(calls.is_found());
+
+        let mut twice = Calls::new("b");
+        twice.add_all(&calls);
+        twice.add_all(&calls);
+        assert_eq!(shown(&twice.callers(9)), [("d", 2_000, 2_000), ("a", 0, 222), ("c", 200, 200)]);
+        assert_eq!(shown(&twice.callees(9)), [("c", 2, 202)]);
+        assert!(twice.is_found());
 
         let mut unknown = Calls::new("x");
         assert_eq!(unknown.add(&stacks, parts.into_iter()), [Sums::default(), Sums::default()]);

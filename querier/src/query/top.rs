@@ -5,11 +5,10 @@
 use std::cmp::Reverse;
 
 use afterglow_profile::filter::PATTERN_BYTES_MAX;
-use afterglow_profile::functions::{Stacks, Tables};
+use afterglow_profile::functions::{Summed, Tables};
 use afterglow_profile::merge::Warning;
 use afterglow_profile::{selector, top};
 use afterglow_proto::v1;
-use afterglow_store::block;
 use afterglow_store::paths::TenantId;
 use regex::{Regex, RegexBuilder};
 
@@ -19,7 +18,7 @@ use super::lane::SMALL_READ;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
-use super::tally::{self, Done, SumsOfParts, Tally};
+use super::tally::{self, Done, Tally};
 use super::{Engine, Error, completeness, filter, merge};
 
 /// The most groups of an answer: what anyone reads, and with 50 rows each some 10 MB of JSON.
@@ -144,8 +143,10 @@ pub(super) fn row(row: top::Row) -> v1::TopFunction {
 }
 
 impl Tally for Tables {
-    fn add(&mut self, stacks: &Stacks<'_>, _parts: &[block::Part], sums: SumsOfParts) {
-        Tables::add(self, stacks, sums);
+    type Made = Summed;
+
+    fn add(&mut self, made: &Summed, groups: &[u32]) {
+        Tables::add(self, made, groups);
     }
 
     fn memory(&self) -> usize {

@@ -244,6 +244,49 @@ async fn samples_are_read_once_for_all_groups() {
     assert_eq!(reads() - before, 3 * merge);
 }
 
+/// Goal: what profiles came to is kept, for the very same profiles, groups, sample type and function: whatever is asked, and however often,
+/// the answer is that of a querier that keeps nothing; and what is asked again reads nothing.
+#[tokio::test]
+async fn what_was_summed_is_kept_for_the_same_profiles() {
+    let world = World::with(&["--query.max-list-age=0s", "--query.range-cache=0", "--query.decoded-cache=64MiB"]).await;
+    let flags = ["--query.max-list-age=0s", "--query.range-cache=0", "--query.decoded-cache=0"];
+    let forgetful = World::over(world.faults.inner(), &flags).await;
+    put_fixtures(&world).await;
+    let mut compared = 0;
+    for _ in ["segments", "blocks"] {
+        for selection in selections() {
+            let function: [&[(&str, &str)]; 3] = [&[], &[("name", "runtime.mallocgc")], &[("name", "main.main")]];
+            let kinds: [&[(&str, &str)]; 3] = [&[], &[("sample_type", "alloc_space")], &[("sample_type", "samples")]];
+            for by in ["", "instance", "version,service"] {
+                for (path, more) in [(TOP, &kinds), (FUNCTION, &function), ("/api/v1/statistics", &kinds)] {
+                    for more in more {
+                        let asked = [&selection[..], &[("by", by)], more].concat();
+                        let (ours, expected) = (world.get(path, &asked).await, forgetful.get(path, &asked).await);
+                        assert_eq!((ours.status, &ours.body), (expected.status, &expected.body), "{path} {asked:?}");
+                        compared += usize::from(ours.status == 200);
+                    }
+                }
+            }
+        }
+        let again: Vec<_> = [TOP, FUNCTION, "/api/v1/statistics"]
+            .map(|path| {
+                (path, vec![("type", "cpu"), ("by", "instance"), ("name", "runtime.mallocgc"), ("start", "-1h")])
+            })
+            .to_vec();
+        for turn in ["first", "second"] {
+            for (path, asked) in &again {
+                let asked = if *path == FUNCTION { &asked[..] } else { &[&asked[..2], &asked[3..]].concat() };
+                let before = world.faults.bytes_in_ranges();
+                assert_eq!(world.get(path, asked).await.status, 200, "{path}");
+                let read = world.faults.bytes_in_ranges() - before;
+                assert!(turn == "first" || read == 0, "{path} reads {read} bytes again");
+            }
+        }
+        world.compact().await;
+    }
+    assert!(compared > 300, "{compared} answers");
+}
+
 /// Goal: who asks for a function of one service among many reads that service alone, once blocks say what functions they have, and the
 /// answer is what it was.
 #[tokio::test]

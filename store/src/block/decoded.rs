@@ -1,5 +1,5 @@
-//! What questions decoded of blocks and may need again, in memory: the tables of a service, and what the profiles of a roll-up, or those
-//! of a chunk that lie one after the other, add up to.
+//! What questions decoded of blocks and may need again, in memory: the tables of a service, what the profiles of a roll-up, or those
+//! of a chunk that lie one after the other, add up to, and what whoever asks made of it.
 //!
 //! Blocks are immutable, so what was decoded stays true, and the key says all: the block, the place in it, and which sample types
 //! were summed. Sums are small: a chunk of 64 profiles becomes the stacks of about one, so more fits in here than of what it was decoded
@@ -8,6 +8,7 @@
 //!
 //! What does not add up whatever the order (a negative value, a sum beyond 64 bits) is not kept: it is read anew for each question.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -72,6 +73,8 @@ pub(crate) enum Place {
         /// How many there are.
         profiles: u32,
     },
+    /// Something that was made of what lies in the block, by a key that says what.
+    Made(u128),
 }
 
 /// The tables of a service, with what every reader of samples needs besides.
@@ -91,6 +94,8 @@ enum Part {
     Sums(SharedSums),
     /// What is shown by default is this sample type; the sums lie there.
     Shown(usize),
+    /// What was made, and its size.
+    Made(Arc<dyn Any + Send + Sync>, u64),
 }
 
 #[derive(Clone)]
@@ -103,6 +108,7 @@ impl Weighter<Key, Part> for Weight {
                 Part::Tables(tables) => tables.memory() as u64,
                 Part::Sums(sums) => sums.iter().map(Sum::memory).sum::<usize>() as u64,
                 Part::Shown(_) => 0,
+                Part::Made(_, bytes) => *bytes,
             }
     }
 }
@@ -155,6 +161,10 @@ impl Decoded {
         }
     }
 
+    fn note_bytes(&self) {
+        self.metrics.decoded_bytes.set(i64::try_from(self.cache().weight()).unwrap_or(i64::MAX));
+    }
+
     fn cache(&self) -> &Parts {
         self.cache.as_ref().expect("what is of a block is made where there is a cache")
     }
@@ -177,7 +187,7 @@ impl OfBlock {
                 self.note(true);
                 Ok(tables)
             }
-            Ok(Part::Sums(_) | Part::Shown(_)) => unreachable!("only tables are kept in their place"),
+            Ok(Part::Sums(_) | Part::Shown(_) | Part::Made(..)) => unreachable!("only tables are kept in their place"),
             Err(guard) => Err(self.vacant(place, types, guard)),
         }
     }
@@ -198,10 +208,27 @@ impl OfBlock {
                     return Ok(sums);
                 }
                 Ok(Part::Shown(shown)) => types = SampleTypes::One(shown),
-                Ok(Part::Tables(_)) => unreachable!("tables have places of their own"),
+                Ok(Part::Tables(_) | Part::Made(..)) => unreachable!("these have places of their own"),
                 Err(guard) => return Err(self.vacant(place, types, guard)),
             }
         }
+    }
+
+    /// Returns what was made and kept under `key`, if it is a `T`. Nobody waits for what somebody else is making: it may be too large to be kept.
+    pub(crate) fn made<T: Send + Sync + 'static>(&self, key: u128) -> Option<Arc<T>> {
+        let found = self.all.cache().get(&self.key(Place::Made(key), SampleTypes::All));
+        let made = found.and_then(|part| match part {
+            Part::Made(made, _) => made.downcast().ok(),
+            Part::Tables(_) | Part::Sums(_) | Part::Shown(_) => None,
+        });
+        self.note(made.is_some());
+        made
+    }
+
+    /// Keeps what was made, of so many bytes.
+    pub(crate) fn keep_made<T: Send + Sync + 'static>(&self, key: u128, made: Arc<T>, bytes: u64) {
+        self.all.cache().insert(self.key(Place::Made(key), SampleTypes::All), Part::Made(made, bytes));
+        self.all.note_bytes();
     }
 
     async fn find(&self, place: Place, types: SampleTypes) -> Result<Part, Guard<'_>> {
@@ -273,8 +300,7 @@ impl Vacant<'_> {
         let guard = self.guard.take().expect("it is taken once");
         // Where it is not taken, it is too large or was pushed out at once: the answer has it all the same.
         let _ = guard.insert(part);
-        let bytes = self.of.all.cache().weight();
-        self.of.all.metrics.decoded_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.of.all.note_bytes();
     }
 }
 
@@ -332,6 +358,22 @@ mod tests {
         let fits = (0..500).filter(|&chunk| decoded.cache().peek(&of.key(place(chunk), SampleTypes::All)).is_some());
         let fits = fits.count() as i64;
         assert!(bytes <= 1 << 20 && fits > 40 && bytes >= fits * 12_000, "{fits} take {bytes}");
+    }
+
+    /// Goal: what was made is found by its key and as what it is, counts with its size, and is forgotten with its block.
+    #[tokio::test]
+    async fn what_was_made_is_found_by_its_key() {
+        let (decoded, of) = kept(1 << 20);
+        assert!(of.made::<String>(1).is_none());
+        of.keep_made(1, Arc::new("made".to_owned()), 1_000);
+        assert_eq!(of.made::<String>(1).as_deref().map(String::as_str), Some("made"));
+        assert!(of.made::<String>(2).is_none() && of.made::<u64>(1).is_none());
+        assert!(decoded.of_block(&Path::from("y")).is_some_and(|other| other.made::<String>(1).is_none()));
+        assert_eq!(decoded.metrics.decoded_bytes.get(), 1_000 + ENTRY_BYTES as i64);
+        of.keep_made(2, Arc::new(String::new()), 2 << 20);
+        assert!(of.made::<String>(2).is_none(), "it is larger than the cache");
+        decoded.forget(&Path::from("x"));
+        assert!(of.made::<String>(1).is_none());
     }
 
     /// Goal: who needs what is being decoded waits for it; where that is given up, the next one decodes.

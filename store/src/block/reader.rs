@@ -210,6 +210,18 @@ impl Block {
         &self.toc
     }
 
+    /// Returns what was made of what lies in the block and kept under `key`, if it is a `T`. The key says all that it depends on.
+    pub fn made<T: Send + Sync + 'static>(&self, key: u128) -> Option<Arc<T>> {
+        self.decoded.as_ref()?.made(key)
+    }
+
+    /// Keeps what was made, of `bytes` bytes, beside what is decoded; nothing where that is not kept.
+    pub fn keep_made<T: Send + Sync + 'static>(&self, key: u128, made: Arc<T>, bytes: u64) {
+        if let Some(decoded) = &self.decoded {
+            decoded.keep_made(key, made, bytes);
+        }
+    }
+
     /// Returns about how many bytes of memory the table of contents takes, and the rows once they are decoded.
     pub fn memory(&self) -> usize {
         let datasets = self.toc.datasets();

@@ -146,12 +146,11 @@ async fn stacks_are_named_as_those_of_the_profile() {
                 let named = |stacks: &Stacks<'_>| {
                     let values =
                         part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
-                    let (total, sums) = stacks.summing().sums(values);
-                    let of = |(name, sums): (u32, _)| {
-                        let (name, file) = stacks.name(name);
-                        ((name.to_owned(), file.to_owned()), sums)
-                    };
-                    (total, sums.into_iter().map(of).collect::<HashMap<_, Sums>>())
+                    let summed = stacks.sum([(0, values)]);
+                    let names: Vec<_> = summed.names().map(|(name, file)| (name.to_owned(), file.to_owned())).collect();
+                    let (_, total, sums) = summed.parts().next().expect("there is one");
+                    let of = |(number, sums)| (names[number as usize].clone(), sums);
+                    (total, sums.map(of).collect::<HashMap<_, Sums>>())
                 };
                 assert!(named(&ours) == named(&theirs), "{}/{}", dataset.service(), dataset.profile_type());
                 compared += part.samples.len();

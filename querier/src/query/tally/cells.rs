@@ -9,7 +9,7 @@ use afterglow_store::catalog::Match;
 use super::super::by::Groups;
 use super::super::series;
 use super::super::step::Step;
-use super::{SumsOfParts, Tally};
+use super::{Made, Tally};
 
 /// Which step of which group each profile belongs to.
 #[derive(Debug)]
@@ -26,6 +26,14 @@ pub(in super::super) struct FunctionTally {
     pub(in super::super) calls: Calls,
     /// By cell.
     sums: Vec<Sums>,
+}
+
+/// What profiles of a dataset say of a function.
+#[derive(Debug)]
+pub(in super::super) struct MadeCalls {
+    calls: Calls,
+    /// Each with the number of its group.
+    sums: Vec<(u32, Sums)>,
 }
 
 // === impl Cells ===
@@ -91,19 +99,12 @@ impl FunctionTally {
 }
 
 impl Tally for FunctionTally {
-    fn parts_at_once(_stacks: &Stacks<'_>) -> usize {
-        usize::MAX
-    }
+    type Made = MadeCalls;
 
-    /// Returns nothing: mostly few samples have the function.
-    fn sum(_stacks: &Stacks<'_>, _parts: &[block::Part]) -> SumsOfParts {
-        SumsOfParts::new()
-    }
-
-    fn add(&mut self, stacks: &Stacks<'_>, parts: &[block::Part], _sums: SumsOfParts) {
-        let added = self.calls.add(stacks, parts.iter().map(|part| (&part.samples[..], &part.values[..])));
-        for (part, sums) in parts.iter().zip(added) {
-            let all = &mut self.sums[part.group as usize];
+    fn add(&mut self, made: &MadeCalls, groups: &[u32]) {
+        self.calls.add_all(&made.calls);
+        for (group, sums) in &made.sums {
+            let all = &mut self.sums[groups[*group as usize] as usize];
             all.self_value = all.self_value.saturating_add(sums.self_value);
             all.total = all.total.saturating_add(sums.total);
         }
@@ -115,5 +116,21 @@ impl Tally for FunctionTally {
 
     fn memory(&self) -> usize {
         self.calls.memory() + self.sums.len() * size_of::<Sums>()
+    }
+}
+
+impl Made for MadeCalls {
+    fn parts_at_once(_stacks: &Stacks<'_>) -> usize {
+        usize::MAX
+    }
+
+    fn make(function: Option<&str>, stacks: &Stacks<'_>, parts: &[block::Part]) -> Self {
+        let mut calls = Calls::new(function.unwrap_or_default());
+        let sums = calls.add(stacks, parts.iter().map(|part| (&part.samples[..], &part.values[..])));
+        Self { calls, sums: parts.iter().map(|part| part.group).zip(sums).collect() }
+    }
+
+    fn memory(&self) -> usize {
+        self.calls.memory() + self.sums.capacity() * size_of::<(u32, Sums)>()
     }
 }

@@ -1,24 +1,28 @@
 //! Tallies: sums of samples group by group, for questions that compare instances, services or hours and need no merged profile.
 //!
-//! Each dataset is read once, whatever the groups, several at once, and what its samples add up to goes into one tally under a lock. Sums are
-//! commutative, so they may come in any order. Admission, limits and damage are as in a merge: the memory is estimated before anything is
-//! read and measured as the tally grows, for nobody knows before how many functions each of many groups has; a damaged dataset is left out
-//! and named; dropping the question's future ends its reads.
+//! Each dataset is read once, whatever the groups, several at once, and what its samples add up to goes into one tally under a lock; it is
+//! kept for the next question about the same profiles ([`kept`]). Sums are commutative, so they may come in any order. Admission, limits and
+//! damage are as in a merge: the memory is estimated before anything is read and measured as the tally grows, for nobody knows before how many
+//! functions each of many groups has; a damaged dataset is left out and named; dropping the question's future ends its reads.
 //!
 //! - [`cells`]: groups cut by time, and the sums of a function in each; [`used`]: the sums of all functions in each
+//! - [`kept`]: what is kept of a dataset
 
 pub(super) mod cells;
+mod kept;
 pub(super) mod used;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use afterglow_profile::filter::Filter;
-use afterglow_profile::functions::{self, Stacks};
+use afterglow_profile::functions::{Stacks, Summed};
 use afterglow_store::block::{self, Block, ToRead, Wanted};
 use afterglow_store::catalog::{Match, Problem};
 use futures::{StreamExt as _, stream};
 use tracing::Span;
+
+use kept::{Keeping, Key};
 
 use super::budget::Admitted;
 use super::error::Unread;
@@ -34,28 +38,16 @@ const BYTES_PER_SAMPLE: u64 = 32;
 /// How many bytes the tables of a profile take for each byte of its protobuf, with the frames of its stacks.
 const BYTES_PER_RAW_BYTE: u64 = 4;
 
-/// How many sums of functions are made before they are added to the tally: 48 bytes each.
+/// How many sums of functions are made before they are added to the tally: 48 bytes each at most.
 const SUMS_AT_ONCE: usize = 1 << 16;
 
 /// What samples add up to.
 pub(super) trait Tally: Send + 'static {
-    /// Returns how many parts of a dataset are summed up before they are added, one at least.
-    fn parts_at_once(stacks: &Stacks<'_>) -> usize {
-        (SUMS_AT_ONCE / stacks.functions().max(1)).max(1)
-    }
+    /// What is added to it.
+    type Made: Made;
 
-    /// Sums up samples; `stacks` are theirs, by their numbers. It is done beside others, and so is where the work belongs.
-    fn sum(stacks: &Stacks<'_>, parts: &[block::Part]) -> SumsOfParts {
-        let mut summing = stacks.summing();
-        let part = |part: &block::Part| {
-            let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
-            (part.group, summing.sums(values))
-        };
-        parts.iter().map(part).collect()
-    }
-
-    /// Adds what samples come to. One is added at a time.
-    fn add(&mut self, stacks: &Stacks<'_>, parts: &[block::Part], sums: SumsOfParts);
+    /// Adds what samples of several groups come to. The group with number `n` there is `groups[n]` here. One is added at a time.
+    fn add(&mut self, made: &Self::Made, groups: &[u32]);
 
     /// Returns the name of the only function whose stacks count, if there is one: who has none of that name adds nothing.
     fn function(&self) -> Option<&str> {
@@ -66,8 +58,18 @@ pub(super) trait Tally: Send + 'static {
     fn memory(&self) -> usize;
 }
 
-/// What the parts of a dataset come to: the group of each, the sum of all of it, and those of its functions by their numbers in the stacks.
-pub(super) type SumsOfParts = Vec<(u32, (i128, Vec<(u32, functions::Sums)>))>;
+/// What parts of a dataset come to before that is added to a tally.
+pub(super) trait Made: Send + Sync + 'static {
+    /// Returns how many parts are summed up at once, one at least.
+    fn parts_at_once(stacks: &Stacks<'_>) -> usize;
+
+    /// Sums up samples, of the only `function` that counts if there is one; `stacks` are theirs, by their numbers. It is done beside others,
+    /// and so is where the work belongs.
+    fn make(function: Option<&str>, stacks: &Stacks<'_>, parts: &[block::Part]) -> Self;
+
+    /// Returns how many bytes of memory it takes, about.
+    fn memory(&self) -> usize;
+}
 
 /// A tally of all that could be read.
 #[derive(Debug)]
@@ -97,7 +99,10 @@ struct Growing<T> {
 struct Part {
     block: Arc<Block>,
     dataset: usize,
+    /// Their groups have numbers of their own, so what they come to does not depend on what else is asked for.
     rows: Vec<(usize, Wanted)>,
+    /// The group of each of these numbers.
+    groups: Vec<u32>,
     /// Their places among all profiles.
     places: Vec<usize>,
     /// How much memory they take while they are read, about.
@@ -126,7 +131,8 @@ pub(super) async fn read<T: Tally>(
     }
     let filter = Arc::new(filter);
     let mut parts = plan(matches, groups, shown);
-    if let Some(name) = tally.function() {
+    let function: Option<Arc<str>> = tally.function().map(Into::into);
+    if let Some(name) = &function {
         parts = with_function(parts, name, limits.merge_reads).await;
     }
     let largest = parts.iter().map(|part| part.estimate).max().unwrap_or_default();
@@ -136,9 +142,8 @@ pub(super) async fn read<T: Tally>(
 
     let growing = Arc::new(Mutex::new(Growing { tally, admitted, reading, unmatched: None }));
     let (mut is_read, mut problems) = (vec![true; matches.len()], Vec::new());
-    let mut reads =
-        stream::iter(parts.into_iter().map(|part| read_part(engine, part, Arc::clone(&filter), Arc::clone(&growing))))
-            .buffer_unordered(limits.merge_reads);
+    let read = |part| read_part(engine, part, (Arc::clone(&filter), function.clone()), Arc::clone(&growing));
+    let mut reads = stream::iter(parts.into_iter().map(read)).buffer_unordered(limits.merge_reads);
     while let Some(part) = reads.next().await {
         let (block, places, added) = part?;
         match added {
@@ -170,12 +175,20 @@ type PartRead = (Arc<Block>, Vec<usize>, Result<(), block::Error>);
 async fn read_part<T: Tally>(
     engine: &Engine,
     part: Part,
-    filter: Arc<Filter>,
+    (filter, function): (Arc<Filter>, Option<Arc<str>>),
     growing: Arc<Mutex<Growing<T>>>,
 ) -> Result<PartRead, Error> {
-    let Part { block, dataset, rows, places, .. } = part;
+    let Part { block, dataset, rows, groups, places, .. } = part;
     let (from, explaining) = (Arc::clone(&block), engine.1.clone());
     let added = engine.drive(async move {
+        let growing = || growing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Expressions are many, and what they leave seldom asked for again.
+        let key = filter.is_empty().then(|| Key::new(function.as_deref(), dataset, &rows));
+        if let Some(kept) = key.and_then(|key| key.find::<T::Made>(&from)) {
+            let _timed = explaining.step(Step::Sum);
+            kept.iter().try_for_each(|made| growing().add(made, &groups))?;
+            return Ok(Ok(()));
+        }
         let timed = explaining.step(Step::Decode);
         let all = match from.by_group(dataset, &rows).await {
             Ok(all) => all,
@@ -183,6 +196,7 @@ async fn read_part<T: Tally>(
         };
         drop(timed);
         let _timed = explaining.step(Step::Sum);
+        let mut keeping = Keeping::new(key);
         for grouped in &all {
             let plain = if filter.is_empty() { grouped.stacks() } else { None };
             let (stacks, unmatched) = match plain {
@@ -193,39 +207,77 @@ async fn read_part<T: Tally>(
                     (Stacks::new(&profile), unmatched)
                 }
             };
-            for parts in grouped.parts().chunks(T::parts_at_once(&stacks)) {
-                let sums = T::sum(&stacks, parts);
-                let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
-                let Growing { tally, admitted, reading, .. } = &mut *growing;
-                tally.add(&stacks, parts, sums);
-                admitted.cover(*reading + tally.memory() as u64)?;
+            for parts in grouped.parts().chunks(T::Made::parts_at_once(&stacks)) {
+                let made = T::Made::make(function.as_deref(), &stacks, parts);
+                growing().add(&made, &groups)?;
+                keeping.add(made);
             }
-            let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
-            growing.unmatched = Some(match growing.unmatched.take() {
-                Some(before) => &before & &unmatched,
-                None => unmatched,
-            });
+            growing().note_unmatched(unmatched);
         }
+        keeping.keep(&from);
         Ok::<_, Error>(Ok(()))
     });
     Ok((block, places, added.await??))
+}
+
+// === impl Growing ===
+
+impl<T: Tally> Growing<T> {
+    fn add(&mut self, made: &T::Made, groups: &[u32]) -> Result<(), Error> {
+        self.tally.add(made, groups);
+        Ok(self.admitted.cover(self.reading + self.tally.memory() as u64)?)
+    }
+
+    /// Notes which patterns matched nothing of some samples.
+    fn note_unmatched(&mut self, unmatched: BTreeSet<&'static str>) {
+        self.unmatched = Some(match self.unmatched.take() {
+            Some(before) => &before & &unmatched,
+            None => unmatched,
+        });
+    }
+}
+
+// === impl Made ===
+
+impl Made for Summed {
+    fn parts_at_once(stacks: &Stacks<'_>) -> usize {
+        (SUMS_AT_ONCE / stacks.functions().max(1)).max(1)
+    }
+
+    fn make(_function: Option<&str>, stacks: &Stacks<'_>, parts: &[block::Part]) -> Self {
+        stacks.sum(parts.iter().map(|part| {
+            let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
+            (part.group, values)
+        }))
+    }
+
+    fn memory(&self) -> usize {
+        self.memory()
+    }
 }
 
 /// Parts profiles by the datasets they lie in.
 fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
     let mut parts: BTreeMap<(&str, usize), Part> = BTreeMap::new();
     let mut largest: BTreeMap<(&str, usize), u64> = BTreeMap::new();
+    // The numbers of the groups of each part.
+    let mut numbers: HashMap<(&str, usize, u32), u32> = HashMap::new();
     for (place, (found, &group)) in matches.iter().zip(groups).enumerate() {
         let key = (found.block().path().as_ref(), found.dataset_index());
         let part = parts.entry(key).or_insert_with(|| Part {
             block: Arc::clone(found.block()),
             dataset: found.dataset_index(),
             rows: Vec::new(),
+            groups: Vec::new(),
             places: Vec::new(),
             estimate: 0,
         });
         let column = shown.column(found);
-        part.rows.push((found.row_index(), Wanted { group, column: column.index, factor: column.factor }));
+        let number = *numbers.entry((key.0, key.1, group)).or_insert_with(|| {
+            part.groups.push(group);
+            part.groups.len() as u32 - 1
+        });
+        part.rows.push((found.row_index(), Wanted { group: number, column: column.index, factor: column.factor }));
         part.places.push(place);
         let largest = largest.entry(key).or_default();
         *largest = found.row().raw_bytes.max(*largest);

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use afterglow_profile::functions::{Stacks, Sums};
-use afterglow_store::block;
+use afterglow_profile::functions::{Summed, Sums};
 
-use super::{SumsOfParts, Tally};
+use super::Tally;
 
 /// What a function in a cell takes in memory, in bytes, about.
 const VALUE_BYTES: usize = 32;
@@ -76,21 +75,17 @@ impl Used {
 }
 
 impl Tally for Used {
-    fn add(&mut self, stacks: &Stacks<'_>, _parts: &[block::Part], sums: SumsOfParts) {
-        let mut numbers: HashMap<u32, u32> = HashMap::new();
-        for (group, (total, sums)) in sums {
-            let mut of_cell = Vec::with_capacity(sums.len());
-            for (name, Sums { self_value, total }) in sums {
-                let (text, file) = stacks.name(name);
-                let number = *numbers.entry(name).or_insert_with(|| self.number(text, file));
-                of_cell.push((number, self_value as f64, total as f64));
-            }
-            let cell = &mut self.cells[group as usize];
+    type Made = Summed;
+
+    fn add(&mut self, made: &Summed, groups: &[u32]) {
+        let numbers: Vec<u32> = made.names().map(|(name, file)| self.number(name, file)).collect();
+        for (group, total, sums) in made.parts() {
+            let cell = &mut self.cells[groups[group as usize] as usize];
             cell.total += total as f64;
-            for (number, own, total) in of_cell {
-                let value = cell.values.entry(number).or_default();
-                value.own += own;
-                value.total += total;
+            for (number, Sums { self_value, total }) in sums {
+                let value = cell.values.entry(numbers[number as usize]).or_default();
+                value.own += self_value as f64;
+                value.total += total as f64;
             }
         }
     }
