@@ -72,19 +72,20 @@ struct Node {
 /// What values of stacks come to, function by function, in several parts. It names those functions itself, so it outlives the stacks.
 #[derive(Debug, Default)]
 pub struct Summed {
-    /// The name and the file of each function, one after the other.
+    /// The names of the functions and of their files, one after the other.
     texts: String,
     functions: Vec<SummedFunction>,
+    /// Where in the texts each file begins and ends.
+    files: Vec<(u32, u32)>,
     parts: Vec<SummedPart>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct SummedFunction {
     hash: u64,
-    /// Where in the texts its name ends.
-    name_end: u32,
-    /// Where its file ends.
-    end: u32,
+    /// Where in the texts its name begins and ends.
+    name: (u32, u32),
+    file: u32,
 }
 
 #[derive(Debug)]
@@ -334,13 +335,16 @@ impl<'t> Stacks<'t> {
     /// times; one that is left out does not count.
     pub fn sum<V: Iterator<Item = (usize, i128)>>(&self, parts: impl IntoIterator<Item = (u32, V)>) -> Summed {
         let (mut summing, mut summed) = (self.summing(), Summed::default());
-        let mut numbers = vec![NONE; self.functions()];
+        // Mostly a file has several functions.
+        let (mut numbers, mut files) = (vec![NONE; self.functions()], HashMap::new());
         for (group, values) in parts {
             let (total, mut sums) = summing.sums(values);
             for (name, _) in &mut sums {
                 let number = &mut numbers[*name as usize];
                 if *number == NONE {
-                    *number = summed.add_function(self, *name);
+                    let (text, file) = self.name(*name);
+                    let file = *files.entry(file).or_insert_with(|| summed.add_file(file));
+                    *number = summed.add_function(self.hashes[*name as usize], text, file);
                 }
                 *name = *number;
             }
@@ -348,6 +352,7 @@ impl<'t> Stacks<'t> {
         }
         summed.texts.shrink_to_fit();
         summed.functions.shrink_to_fit();
+        summed.files.shrink_to_fit();
         summed
     }
 
@@ -416,14 +421,22 @@ impl Summing<'_> {
 // === impl Summed, SummedFunctions ===
 
 impl Summed {
-    fn add_function(&mut self, stacks: &Stacks<'_>, name: u32) -> u32 {
-        let (text, file) = stacks.name(name);
-        let mut add = |text: &str| {
-            self.texts.push_str(text);
-            u32::try_from(self.texts.len()).expect("the strings of tables have fewer than 2^32 bytes")
-        };
-        let (name_end, end) = (add(text), add(file));
-        self.functions.push(SummedFunction { hash: stacks.hashes[name as usize], name_end, end });
+    fn add_text(&mut self, text: &str) -> (u32, u32) {
+        let at = |texts: &str| u32::try_from(texts.len()).expect("the strings of tables have fewer than 2^32 bytes");
+        let start = at(&self.texts);
+        self.texts.push_str(text);
+        (start, at(&self.texts))
+    }
+
+    fn add_file(&mut self, file: &str) -> u32 {
+        let file = self.add_text(file);
+        self.files.push(file);
+        self.files.len() as u32 - 1
+    }
+
+    fn add_function(&mut self, hash: u64, name: &str, file: u32) -> u32 {
+        let name = self.add_text(name);
+        self.functions.push(SummedFunction { hash, name, file });
         self.functions.len() as u32 - 1
     }
 
@@ -434,11 +447,9 @@ impl Summed {
 
     /// The same with the hash of each name.
     fn hashed_names(&self) -> impl Iterator<Item = (u64, &str, &str)> {
-        let mut start = 0;
-        self.functions.iter().map(move |&SummedFunction { hash, name_end, end }| {
-            let start = std::mem::replace(&mut start, end as usize);
-            (hash, &self.texts[start..name_end as usize], &self.texts[name_end as usize..end as usize])
-        })
+        let text = |(start, end): (u32, u32)| &self.texts[start as usize..end as usize];
+        let name = move |of: &SummedFunction| (of.hash, text(of.name), text(self.files[of.file as usize]));
+        self.functions.iter().map(name)
     }
 
     /// Returns the parts: the group of each, the sum of all its samples, and the sums of its functions by their numbers.
@@ -451,6 +462,7 @@ impl Summed {
         let of = |part: &SummedPart| size_of::<SummedPart>() + part.sums.memory();
         self.texts.capacity()
             + self.functions.capacity() * size_of::<SummedFunction>()
+            + self.files.capacity() * size_of::<(u32, u32)>()
             + self.parts.iter().map(of).sum::<usize>()
     }
 }

@@ -38,6 +38,15 @@ pub struct Decoded {
     metrics: Metrics,
 }
 
+/// What is kept of what is decoded for a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it.
+    Decoded,
+    /// Nothing, for it is more than there is room for, and what was kept is used as it is.
+    Nothing,
+}
+
 type Parts = Cache<Key, Part, Weight>;
 
 /// What is decoded of one block.
@@ -179,10 +188,10 @@ impl fmt::Debug for Decoded {
 // === impl OfBlock ===
 
 impl OfBlock {
-    /// Returns the tables of a service, or the place for them.
-    pub(crate) async fn tables(&self, symbols: u32) -> Result<Tables, Vacant<'_>> {
+    /// Returns the tables of a service, or the place for them, if they are to be kept.
+    pub(crate) async fn tables(&self, symbols: u32, keep: Keep) -> Result<Tables, Option<Vacant<'_>>> {
         let (place, types) = (Place::Tables(symbols), SampleTypes::All);
-        match self.find(place, types).await {
+        match self.find(place, types, keep).await {
             Ok(Part::Tables(tables)) => {
                 self.note(true);
                 Ok(tables)
@@ -192,8 +201,13 @@ impl OfBlock {
         }
     }
 
-    /// Returns sums of these sample types at least, or the place for them.
-    pub(crate) async fn sums(&self, place: Place, types: SampleTypes) -> Result<SharedSums, Vacant<'_>> {
+    /// Returns sums of these sample types at least, or the place for them, if they are to be kept.
+    pub(crate) async fn sums(
+        &self,
+        place: Place,
+        types: SampleTypes,
+        keep: Keep,
+    ) -> Result<SharedSums, Option<Vacant<'_>>> {
         if types != SampleTypes::All
             && let Some(Part::Sums(all)) = self.all.cache().get(&self.key(place, SampleTypes::All))
         {
@@ -202,7 +216,7 @@ impl OfBlock {
         }
         let mut types = types;
         loop {
-            match self.find(place, types).await {
+            match self.find(place, types, keep).await {
                 Ok(Part::Sums(sums)) => {
                     self.note(true);
                     return Ok(sums);
@@ -231,17 +245,21 @@ impl OfBlock {
         self.all.note_bytes();
     }
 
-    async fn find(&self, place: Place, types: SampleTypes) -> Result<Part, Guard<'_>> {
-        self.all.cache().get_value_or_guard_async(&self.key(place, types)).await
+    async fn find(&self, place: Place, types: SampleTypes, keep: Keep) -> Result<Part, Option<Guard<'_>>> {
+        let key = self.key(place, types);
+        match keep {
+            Keep::Decoded => self.all.cache().get_value_or_guard_async(&key).await.map_err(Some),
+            Keep::Nothing => self.all.cache().get(&key).ok_or(None),
+        }
     }
 
     fn key(&self, place: Place, types: SampleTypes) -> Key {
         Key { block: Arc::clone(&self.path), place, types }
     }
 
-    fn vacant<'a>(&'a self, place: Place, types: SampleTypes, guard: Guard<'a>) -> Vacant<'a> {
+    fn vacant<'a>(&'a self, place: Place, types: SampleTypes, guard: Option<Guard<'a>>) -> Option<Vacant<'a>> {
         self.note(false);
-        Vacant { of: self, guard: Some(guard), place, types }
+        guard.map(|guard| Vacant { of: self, guard: Some(guard), place, types })
     }
 
     /// Counts what was looked for. What is not here is counted on the bill where it is read.
@@ -320,6 +338,10 @@ mod tests {
         Place::Run { dataset: 0, chunk, first: 0, profiles: 2 }
     }
 
+    async fn find(of: &OfBlock, place: Place, types: SampleTypes) -> Result<SharedSums, Vacant<'_>> {
+        of.sums(place, types, Keep::Decoded).await.map_err(|vacant| vacant.expect("it is to be kept"))
+    }
+
     fn kept(bytes_max: u64) -> (Arc<Decoded>, OfBlock) {
         let decoded = Arc::new(Decoded::new(bytes_max, Metrics::default()));
         let of = decoded.of_block(&Path::from("x")).expect("something is kept");
@@ -330,20 +352,22 @@ mod tests {
     #[tokio::test]
     async fn sums_are_found_by_what_they_sum() {
         let (decoded, of) = kept(1 << 20);
-        of.sums(place(0), SampleTypes::Default).await.expect_err("it is new").keep_sums(&sums(3, Some(1)));
+        find(&of, place(0), SampleTypes::Default).await.expect_err("it is new").keep_sums(&sums(3, Some(1)));
         for types in [SampleTypes::Default, SampleTypes::One(1)] {
-            assert!(of.sums(place(0), types).await.is_ok(), "{types:?}");
+            assert!(find(&of, place(0), types).await.is_ok(), "{types:?}");
         }
-        assert!(of.sums(place(0), SampleTypes::One(0)).await.is_err());
-        of.sums(place(1), SampleTypes::All).await.expect_err("it is new").keep_sums(&sums(3, None));
+        assert!(find(&of, place(0), SampleTypes::One(0)).await.is_err());
+        find(&of, place(1), SampleTypes::All).await.expect_err("it is new").keep_sums(&sums(3, None));
         for types in [SampleTypes::Default, SampleTypes::One(0), SampleTypes::All] {
-            assert!(of.sums(place(1), types).await.is_ok(), "{types:?}");
+            assert!(find(&of, place(1), types).await.is_ok(), "{types:?}");
         }
         assert_eq!((decoded.metrics.decoded_found.get(), decoded.metrics.decoded_missed.get()), (5, 3));
+        assert!(of.sums(place(1), SampleTypes::One(1), Keep::Nothing).await.is_ok());
+        assert!(of.sums(place(2), SampleTypes::All, Keep::Nothing).await.is_err_and(|vacant| vacant.is_none()));
         decoded.forget(&Path::from("y"));
-        assert!(of.sums(place(1), SampleTypes::All).await.is_ok());
+        assert!(find(&of, place(1), SampleTypes::All).await.is_ok());
         decoded.forget(&Path::from("x"));
-        assert!(of.sums(place(1), SampleTypes::All).await.is_err());
+        assert!(find(&of, place(1), SampleTypes::All).await.is_err());
         assert!(Arc::new(Decoded::new(0, Metrics::default())).of_block(&Path::from("x")).is_none());
     }
 
@@ -352,7 +376,7 @@ mod tests {
     async fn the_bound_holds() {
         let (decoded, of) = kept(1 << 20);
         for chunk in 0..500 {
-            of.sums(place(chunk), SampleTypes::All).await.expect_err("it is new").keep_sums(&sums(1_000, None));
+            find(&of, place(chunk), SampleTypes::All).await.expect_err("it is new").keep_sums(&sums(1_000, None));
         }
         let bytes = decoded.metrics.decoded_bytes.get();
         let fits = (0..500).filter(|&chunk| decoded.cache().peek(&of.key(place(chunk), SampleTypes::All)).is_some());
@@ -380,11 +404,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_being_decoded_is_waited_for() {
         let (_, of) = kept(1 << 20);
-        let first = of.sums(place(0), SampleTypes::All).await.expect_err("it is new");
+        let first = find(&of, place(0), SampleTypes::All).await.expect_err("it is new");
         let ask = |keep: bool| {
             let of = of.clone();
             tokio::spawn(async move {
-                match of.sums(place(0), SampleTypes::All).await {
+                match find(&of, place(0), SampleTypes::All).await {
                     Ok(_) => true,
                     Err(vacant) => {
                         if keep {

@@ -45,7 +45,7 @@ pub(crate) mod varint;
 mod writer;
 
 pub use aggregate::{Aggregate, SampleTypes};
-pub use decoded::Decoded;
+pub use decoded::{Decoded, Keep};
 pub use error::Error;
 pub use grouped::{Grouped, Part, Wanted};
 pub(crate) use merge::ROWS_MAX;

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use super::aggregate::{Aggregate, SampleTypes, Summing};
 use super::chunk::{self, Needed, Profiles, Unpacked};
 use super::columns::Samples;
-use super::decoded::{Decoded, OfBlock, Place, SharedSums, Tables, Vacant};
+use super::decoded::{Decoded, Keep, OfBlock, Place, SharedSums, Tables, Vacant};
 use super::error::Error;
 use super::filters::Filters;
 use super::frame::Frame;
@@ -323,7 +323,8 @@ impl Block {
     /// The object cannot be read or is damaged.
     pub async fn aggregate(&self, dataset: usize, rows: &[usize], types: SampleTypes) -> Result<Vec<Aggregate>, Error> {
         let rows: Vec<(usize, ())> = rows.iter().map(|&row| (row, ())).collect();
-        Ok(self.read_rows_of(dataset, &rows, |()| types, |tables| Summing::new(tables, types)).await?.finish())
+        let start = |tables| Summing::new(tables, types);
+        Ok(self.read_rows_of(dataset, &rows, |()| types, start, Keep::Decoded).await?.finish())
     }
 
     /// Returns the samples of `rows` of dataset `dataset`, each stack once for each distinct header, and the values that are wanted by
@@ -331,9 +332,9 @@ impl Block {
     ///
     /// # Errors
     /// The object cannot be read or is damaged.
-    pub async fn by_group(&self, dataset: usize, rows: &[(usize, Wanted)]) -> Result<Vec<Grouped>, Error> {
+    pub async fn by_group(&self, dataset: usize, rows: &[(usize, Wanted)], keep: Keep) -> Result<Vec<Grouped>, Error> {
         let types = |wanted: Wanted| SampleTypes::One(wanted.column);
-        Ok(self.read_rows_of(dataset, rows, types, Grouping::new).await?.finish())
+        Ok(self.read_rows_of(dataset, rows, types, Grouping::new, keep).await?.finish())
     }
 
     /// Returns what is read, at most, to answer for `rows` of dataset `dataset`, each with what stands beside it: roll-ups where these
@@ -382,6 +383,7 @@ impl Block {
         rows: &[(usize, T)],
         types: impl Fn(T) -> SampleTypes,
         start: impl Fn(Tables) -> R,
+        keep: Keep,
     ) -> Result<R, Error> {
         let all = self.rows().await?;
         let Some(of) = self.toc.datasets.get(dataset) else {
@@ -398,13 +400,13 @@ impl Block {
         asked.sort_by_key(|(row, _)| (row.chunk, row.position));
         let choice = of.rollups.choose(&all[of.rows()], asked.clone());
         let corrupt = |damage| Error::corrupt(&self.path, format!("roll-ups of dataset {dataset}"), damage);
-        match self.read_parts(dataset, &choice, &types, &start).await? {
+        match self.read_parts(dataset, &choice, &types, &start, keep).await? {
             Ok(reader) => Ok(reader),
             Err(damage) => {
                 tracing::error!(error = %corrupt(damage), "profiles are read instead of their sums");
                 self.is_rollup_damaged.store(true, Ordering::Relaxed);
                 let rows_alone = Choice { rollups: Vec::new(), rows: asked };
-                self.read_parts(dataset, &rows_alone, &types, &start).await?.map_err(corrupt)
+                self.read_parts(dataset, &rows_alone, &types, &start, keep).await?.map_err(corrupt)
             }
         }
     }
@@ -416,12 +418,13 @@ impl Block {
         Choice { rollups, rows }: &Choice<'_, '_, T>,
         types: &impl Fn(T) -> SampleTypes,
         start: &impl Fn(Tables) -> R,
+        keep: Keep,
     ) -> Result<Result<R, Damage>, Error> {
         let of = &self.toc.datasets[dataset];
         // What is not decoded already is read together, up to a bound.
         let (mut ranges, decoded) = (Vec::new(), self.decoded.as_ref());
         let mut tables = match decoded {
-            Some(decoded) => decoded.tables(of.symbols).await.map_err(Some),
+            Some(decoded) => decoded.tables(of.symbols, keep).await,
             None => Err(None),
         };
         if tables.is_err() {
@@ -440,7 +443,7 @@ impl Block {
             {
                 left = after;
                 let sums = match (decoded, piece.place) {
-                    (Some(decoded), Some(place)) => decoded.sums(place, types(piece.with)).await.map_err(Some),
+                    (Some(decoded), Some(place)) => decoded.sums(place, types(piece.with), keep).await,
                     _ => Err(None),
                 };
                 if sums.is_err() {

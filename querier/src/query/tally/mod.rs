@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use afterglow_profile::filter::Filter;
 use afterglow_profile::functions::{Stacks, Summed};
-use afterglow_store::block::{self, Block, ToRead, Wanted};
+use afterglow_store::block::{self, Block, Keep, ToRead, Wanted};
 use afterglow_store::catalog::{Match, Problem};
 use futures::{StreamExt as _, stream};
 use tracing::Span;
@@ -37,6 +37,10 @@ const BYTES_PER_SAMPLE: u64 = 32;
 
 /// How many bytes the tables of a profile take for each byte of its protobuf, with the frames of its stacks.
 const BYTES_PER_RAW_BYTE: u64 = 4;
+
+/// How many datasets a question reads of which everything that was decoded is kept. The tables of more would push out what they come to, and
+/// everything else.
+const PARTS_MAX_KEPT: usize = 64;
 
 /// How many sums of functions are made before they are added to the tally: 48 bytes each at most.
 const SUMS_AT_ONCE: usize = 1 << 16;
@@ -142,7 +146,9 @@ pub(super) async fn read<T: Tally>(
 
     let growing = Arc::new(Mutex::new(Growing { tally, admitted, reading, unmatched: None }));
     let (mut is_read, mut problems) = (vec![true; matches.len()], Vec::new());
-    let read = |part| read_part(engine, part, (Arc::clone(&filter), function.clone()), Arc::clone(&growing));
+    // What they come to is kept instead.
+    let keep = if filter.is_empty() && parts.len() > PARTS_MAX_KEPT { Keep::Nothing } else { Keep::Decoded };
+    let read = |part| read_part(engine, part, (Arc::clone(&filter), function.clone()), keep, Arc::clone(&growing));
     let mut reads = stream::iter(parts.into_iter().map(read)).buffer_unordered(limits.merge_reads);
     while let Some(part) = reads.next().await {
         let (block, places, added) = part?;
@@ -176,6 +182,7 @@ async fn read_part<T: Tally>(
     engine: &Engine,
     part: Part,
     (filter, function): (Arc<Filter>, Option<Arc<str>>),
+    keep: Keep,
     growing: Arc<Mutex<Growing<T>>>,
 ) -> Result<PartRead, Error> {
     let Part { block, dataset, rows, groups, places, .. } = part;
@@ -190,7 +197,7 @@ async fn read_part<T: Tally>(
             return Ok(Ok(()));
         }
         let timed = explaining.step(Step::Decode);
-        let all = match from.by_group(dataset, &rows).await {
+        let all = match from.by_group(dataset, &rows, keep).await {
             Ok(all) => all,
             Err(error) => return Ok(Err(error)),
         };
