@@ -11,10 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use afterglow_bench::fleet::{Fleet, Item, Options};
+use afterglow_bench::fleet::{Fleet, Options};
 use afterglow_bench::process::{cpu_time, folder_bytes, open_files, rss};
 use afterglow_e2e::Program;
-use afterglow_proto::Timestamp;
 use afterglow_proto::v1::PushProfileRequest;
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use afterglow_store::clock::{Clock as _, SystemClock};
@@ -82,7 +81,7 @@ async fn main() -> anyhow::Result<()> {
     let server = Program::spawn("afterglow", command);
     let began = Instant::now();
     let end = began + Duration::from_secs(args.seconds);
-    let pushing = tokio::spawn(push(server.url(), items(&args.profiles)?, args.rate, end));
+    let pushing = tokio::spawn(push(server.url(), fleet(&args.profiles, args.rate)?, args.rate, end));
     let asking = tokio::spawn(ask(server.url(), args.questions, end));
 
     println!("minutes,rss_mib,files,cpu_seconds,stored_mib");
@@ -117,14 +116,17 @@ async fn main() -> anyhow::Result<()> {
             "files_max": files.max(),
         })
     );
+    // What is refused soaks nothing.
+    anyhow::ensure!(refused * 100 <= pushed, "{refused} profiles were refused, beside {pushed} that were taken");
     Ok(())
 }
 
-/// Makes a few rounds of a fleet; they are sent again and again.
-fn items(folder: &Path) -> anyhow::Result<Vec<Item>> {
+/// Opens a fleet whose profiles are of about the time at which they are pushed at this rate.
+fn fleet(folder: &Path, rate: f64) -> anyhow::Result<Fleet> {
     let options = Options { services: 6, instances: 4, noise: 0.1, seed: 1, start_nanos: SystemClock.unix_nanos() };
-    let mut fleet = Fleet::open(folder, options)?;
-    (0..2_000).map(|_| fleet.next_item()).collect()
+    let fleet = Fleet::open(folder, options)?;
+    let round = Duration::from_secs_f64(fleet.of_round() as f64 / rate);
+    Ok(fleet.every(i64::try_from(round.as_nanos())?))
 }
 
 /// Returns by how many bytes an hour memory grows: the least squares' line through the samples.
@@ -141,22 +143,17 @@ fn slope(samples: &[Sample]) -> f64 {
 }
 
 /// Pushes at a rate; returns how many were acknowledged, and how many refused, as by a machine with other things to do.
-async fn push(url: String, items: Vec<Item>, rate: f64, end: Instant) -> anyhow::Result<(u64, u64)> {
+async fn push(url: String, mut fleet: Fleet, rate: f64, end: Instant) -> anyhow::Result<(u64, u64)> {
     let client = IngestServiceClient::connect(url).await.context("the server does not answer")?;
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
     let mut calls = tokio::task::JoinSet::new();
     let (mut pushed, mut refused) = (0, 0);
     let mut count = |outcome: Result<_, tonic::Status>| if outcome.is_ok() { pushed += 1 } else { refused += 1 };
-    for item in items.iter().cycle() {
+    while Instant::now() <= end {
         ticks.tick().await;
-        if Instant::now() > end {
-            break;
-        }
-        let nanos = SystemClock.unix_nanos();
-        let mut profile = item.profile.clone();
-        profile.time = Some(Timestamp { seconds: nanos / 1_000_000_000, nanos: (nanos % 1_000_000_000) as i32 });
+        let profile = Some(fleet.next_item()?.profile);
         let mut client = client.clone();
-        calls.spawn(async move { client.push_profile(PushProfileRequest { profile: Some(profile) }).await });
+        calls.spawn(async move { client.push_profile(PushProfileRequest { profile }).await });
         while let Some(done) = calls.try_join_next() {
             count(done?);
         }
