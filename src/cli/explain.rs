@@ -6,6 +6,7 @@ use afterglow_proto::Duration;
 use afterglow_proto::v1::{Completeness, Explain};
 use afterglow_service::config::ByteSize;
 
+use super::table::counted;
 use super::{warn, warn_incomplete};
 
 /// Whether a command says what its answer cost.
@@ -36,9 +37,9 @@ impl ExplainArgs {
 fn text(of: &Explain) -> String {
     let steps: Vec<_> = of.steps.iter().map(|step| format!("{} {}", step.name, millis(step.duration))).collect();
     format!(
-        "explain: {} profiles; {} of {} blocks and {} of {} ranges in memory; {} requests, {} of {} objects; {} estimated{}\n\
+        "explain: {}; {} of {} blocks and {} of {} ranges in memory; {} requests, {} of {} objects; {} estimated{}\n\
          explain: {} in all: {}\n",
-        of.profiles,
+        counted(of.profiles, "profile"),
         of.blocks_cached,
         of.blocks,
         of.ranges_cached,

@@ -8,6 +8,7 @@ use afterglow_proto::v1::{FlameGraph, MergeFormat, SampleType, StackFilter, Top,
 
 use super::Output;
 use super::explain::ExplainArgs;
+use super::table::counted;
 
 /// The form of a merged answer, what it shows of the profiles, and where it goes: what merges and diffs have in common.
 #[derive(Debug, clap::Args)]
@@ -126,8 +127,17 @@ pub(super) fn scale<'a>(
 
 /// Renders a table with the columns that `pprof -top` has.
 pub(super) fn top_table(top: &Top, profiles: u64) -> String {
-    let scale = scale(top.sample_type.as_ref(), top.functions.iter(), top.total);
-    let mut text = format!("{}, {profiles} profiles, total {}\n", unit(top), scale.text(top.total));
+    top_table_in(top, profiles, &top_scale(top))
+}
+
+/// Chooses the unit of a table.
+pub(super) fn top_scale(top: &Top) -> Scale {
+    scale(top.sample_type.as_ref(), top.functions.iter(), top.total)
+}
+
+/// Renders a table in the unit of another, so that they can be compared.
+pub(super) fn top_table_in(top: &Top, profiles: u64, scale: &Scale) -> String {
+    let mut text = format!("{}, {}, total {}\n", unit(top), counted(profiles, "profile"), scale.text(top.total));
     let _ = writeln!(text, "{:>18} {:>7} {:>18} {:>7}  function", "self", "self%", "total", "total%");
     for f in &top.functions {
         let shares = [share(f.self_, top.total), share(f.total, top.total)];
@@ -150,9 +160,11 @@ pub(super) fn diff_table(top: &Top, profiles: u64, base_profiles: u64) -> String
         .collect();
     let scale = scale(top.sample_type.as_ref(), changes.iter(), top.total.max(top.base_total));
     let mut text = format!(
-        "{}, {profiles} profiles, total {}; base {base_profiles} profiles, total {}\n",
+        "{}, {}, total {}; base {}, total {}\n",
         unit(top),
+        counted(profiles, "profile"),
         scale.text(top.total),
+        counted(base_profiles, "profile"),
         scale.text(top.base_total)
     );
     let names = ["self +/-", "self", "base self", "total +/-", "total", "base total"];

@@ -8,7 +8,7 @@ use afterglow_proto::v1::{
 };
 
 use super::forms::{FilterArgs, SumArgs};
-use super::table::{self, printable, time_text};
+use super::table::{self, counted, printable, time_text};
 use super::top::labels_text;
 use super::{Connection, Output, SelectionArgs, duration, refused, write_json, write_text};
 
@@ -78,8 +78,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 fn listed(answer: &StatisticsResponse, total: bool) -> String {
     let value = if total { "total" } else { "self" };
     let unit = answer.sample_type.as_ref().map(|t| format!("{}/{}", t.r#type, t.unit)).unwrap_or_default();
-    let mut text =
-        format!("shares of {unit}, {value}, in {} groups of {} profiles\n", answer.groups.len(), answer.profiles);
+    let mut text = format!(
+        "shares of {unit}, {value}, in {} of {}\n",
+        counted(answer.groups.len() as u64, "group"),
+        counted(answer.profiles, "profile")
+    );
     let head = ["MEAN", "DEVIATION", "MIN", "P5", "P50", "P95", "MAX", "FUNCTION", "ODD"].map(str::to_owned);
     let rows = answer.functions.iter().map(|FunctionStatistics { name, self_, total: whole, .. }| {
         let spread = if total { whole } else { self_ }.clone().unwrap_or_default();

@@ -90,7 +90,7 @@ fn go_tool_pprof_shows_the_same_of_our_diff_as_of_the_files() {
         String::from_utf8(client(&args, &url)).expect("a text")
     };
     let table = diff(&["--format", "top", "--limit", "3"]);
-    assert!(table.starts_with("inuse_space/bytes, 1 profiles, total ") && table.contains("self +/-"), "{table}");
+    assert!(table.starts_with("inuse_space/bytes, 1 profile, total ") && table.contains("self +/-"), "{table}");
     assert_eq!(table.lines().count(), 2 + 3 + 1, "{table}");
     let graph = diff(&["--format", "dot"]);
     assert!(graph.starts_with("digraph \"server\" {") && graph.contains(" -> "), "{graph}");
