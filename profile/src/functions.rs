@@ -472,8 +472,11 @@ impl SummedFunctions {
         let narrow = |(number, sums): &(u32, Sums)| {
             Some((*number, i64::try_from(sums.self_value).ok()?, i64::try_from(sums.total).ok()?))
         };
-        match sums.iter().map(narrow).collect() {
-            Some(narrow) => Self::Narrow(narrow),
+        match sums.iter().map(narrow).collect::<Option<Vec<_>>>() {
+            Some(mut narrow) => {
+                narrow.shrink_to_fit();
+                Self::Narrow(narrow)
+            }
             None => Self::Wide(sums),
         }
     }

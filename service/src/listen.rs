@@ -14,6 +14,7 @@ mod door;
 mod greeting;
 mod handshake;
 mod operational;
+mod seats;
 
 use std::io;
 use std::net::SocketAddr;
@@ -72,7 +73,7 @@ pub struct Limits {
     /// Largest body of an HTTP request, and largest profile of a gRPC call, as sent
     #[arg(long = "limits.max-body", value_name = "SIZE", default_value = "32MiB")]
     pub body_bytes_max: ByteSize,
-    /// Open connections; beyond, new ones wait
+    /// Open connections; beyond, the most silent one is asked to end, or new ones wait
     #[arg(long = "limits.max-connections", value_name = "N", default_value_t = 4096)]
     pub connections_max: usize,
     /// Calls and streams under way on one HTTP/2 connection; beyond, the client waits

@@ -143,10 +143,10 @@ pub(super) fn row(row: top::Row) -> v1::TopFunction {
 }
 
 impl Tally for Tables {
-    type Made = Summed;
+    type Subtotal = Summed;
 
-    fn add(&mut self, made: &Summed, groups: &[u32]) {
-        Tables::add(self, made, groups);
+    fn add(&mut self, subtotal: &Summed, groups: &[u32]) {
+        Tables::add(self, subtotal, groups);
     }
 
     fn memory(&self) -> usize {

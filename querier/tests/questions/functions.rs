@@ -294,12 +294,17 @@ async fn what_was_summed_is_kept_for_the_same_profiles() {
     assert!(compared > 300, "{compared} answers");
 }
 
-/// Goal: of many services only what they come to is kept, for their tables would push that out; of few, whatever was decoded.
+/// Goal: where tables would take much of the room only what they come to is kept, for they would push that out; else whatever was decoded.
 #[tokio::test]
 async fn of_many_services_no_tables_are_kept() {
     const SERVICES: u128 = 70;
-    let world = World::with(&["--query.range-cache=0", "--query.decoded-cache=64MiB"]).await;
-    let profile = |service: u128| cpu(service + 1, &[("service", &format!("s{service}"))], 40);
+    let world = World::with(&["--query.range-cache=0", "--query.decoded-cache=128KiB"]).await;
+    let names: Vec<String> = (0..8).map(|n| format!("a/package/of/some/depth.function{n}")).collect();
+    let stack: Vec<&str> = names.iter().map(String::as_str).chain(["work"]).collect();
+    let profile = |service: u128| {
+        let (labels, time) = ([("service", &*format!("s{service}"))], NOW_NANOS - 40 * SECOND);
+        small(service + 1, "cpu", &labels, time, &[("samples", "count")], &[(&stack, &[3])])
+    };
     world.put(&(0..SERVICES).map(profile).collect::<Vec<_>>()).await;
     ask(&world, &vec![]).await;
     let read = async |path: &str, asked: &[(&str, &str)]| {
@@ -310,10 +315,13 @@ async fn of_many_services_no_tables_are_kept() {
     let few = ("query", "{service=~\"s1|s2\"}");
     assert!(read(TOP, &[few]).await > 0);
     assert_eq!(read(FUNCTION, &[few, ("name", "work")]).await, 0, "tables and sums are there");
-    assert!(read(TOP, &[]).await > 0);
-    assert_eq!(read(TOP, &[("by", "service"), ("value", "total")]).await, 0, "what they come to is there");
-    assert!(read(FUNCTION, &[("name", "work")]).await > 0, "for another question it is read again");
-    assert_eq!(read(FUNCTION, &[("name", "work"), ("by", "service")]).await, 0);
+    let first = read(TOP, &[]).await;
+    let again = read(TOP, &[("by", "service"), ("value", "total")]).await;
+    assert!(again < first / 2, "what most of them come to is there: {first} reads, then {again}");
+    let otherwise = read(FUNCTION, &[("name", "work")]).await;
+    assert!(otherwise > first / 2, "for another question it is read again: {first} reads, then {otherwise}");
+    let again = read(FUNCTION, &[("name", "work"), ("by", "service")]).await;
+    assert!(again < otherwise / 2, "{otherwise} reads, then {again}");
 }
 
 /// Goal: who asks for a function of one service among many reads that service alone, once blocks say what functions they have, and the

@@ -8,6 +8,8 @@ use afterglow_profile::top::Top;
 use afterglow_profile::tree::FlameGraph;
 use afterglow_profile::{Limits, compress};
 use afterglow_proto::v1;
+use afterglow_proto::v1::sibling_service_client::SiblingServiceClient;
+use object_store::ObjectStoreExt as _;
 
 use crate::world::{NOW_NANOS, SECOND, Sent, World, cpu, decoded, fixture, fixtures, meaning, small};
 
@@ -331,4 +333,24 @@ async fn a_call_graph_has_shares_of_everything() {
     let answer = world.get(PATH, &[("format", "dot"), ("focus", "idle")]).await;
     assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
     insta::assert_snapshot!("dot", answer);
+}
+
+/// Goal: anybody who may read may ask for a share; one that names rows or datasets again and again is not done, and costs no memory.
+#[tokio::test]
+async fn a_share_names_each_row_once() {
+    let world = World::new().await;
+    let path = world.put(&[1, 2].map(|id| cpu(id, &[("service", "api")], 40))).await.path();
+    let bytes = world.faults.inner().head(&path).await.unwrap().size;
+    let mut siblings = SiblingServiceClient::connect(world.url().to_owned()).await.unwrap();
+    let part =
+        |row_steps: &[u32]| v1::SharePart { path: path.to_string(), bytes, dataset: 0, row_steps: row_steps.to_vec() };
+    let mut declined = async |parts: Vec<v1::SharePart>| {
+        let request = v1::MergeShareRequest { parts, ..v1::MergeShareRequest::default() };
+        siblings.merge_share(request).await.unwrap().into_inner().declined
+    };
+    assert_eq!(declined(vec![part(&[0, 1])]).await, "");
+    for steps in [&[0, 0][..], &[1, 0], &[0, 1, 1], &[0, 1, u32::MAX], &[0; 1_000_000]] {
+        assert_eq!(declined(vec![part(steps)]).await, "a block cannot be opened", "{} steps", steps.len());
+    }
+    assert_eq!(declined(vec![part(&[0]), part(&[1])]).await, "a dataset stands in it twice");
 }

@@ -27,6 +27,7 @@ use super::admission::Admissions;
 use super::door::Threshold;
 use super::greeting::Greeting;
 use super::handshake::{Begun, Handshakes};
+use super::seats::Seats;
 use super::{Drained, Limits, Options};
 use crate::access::Inside;
 use crate::stack::Closing;
@@ -65,22 +66,34 @@ const LOCAL_RESETS_MAX: usize = 256;
 /// How long to wait after the system has refused a connection: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a connection that is asked to make room may take before the next one is.
+const PLACE_PAUSE: Duration = Duration::from_millis(20);
+
 /// Connections in numbers.
 #[derive(Clone, Debug, Default)]
 struct Counters {
     open: Gauge,
+    limit: Gauge,
     total: Counter,
     cut: Counter,
+    displaced: Counter,
 }
 
 // === impl Counters ===
 
 impl Counters {
-    fn new(metrics: &Metrics) -> Self {
+    fn new(metrics: &Metrics, max: usize) -> Self {
         let counters = Self::default();
+        counters.limit.set(i64::try_from(max).unwrap_or(i64::MAX));
         metrics.register(|registry| {
-            let Self { open, total, cut } = counters.clone();
+            let Self { open, limit, total, cut, displaced } = counters.clone();
             registry.register("afterglow_server_connections", "Open connections", open);
+            registry.register("afterglow_server_connections_limit", "Connections that are let in at once", limit);
+            registry.register(
+                "afterglow_server_connections_displaced",
+                "Connections asked to end because all places were taken and they were the most silent",
+                displaced,
+            );
             registry.register("afterglow_server_connections_accepted", "Connections accepted", total);
             registry.register("afterglow_server_connections_cut", "Connections cut with requests under way", cut);
         });
@@ -115,11 +128,12 @@ pub(super) async fn serve(
         limits: options.limits.clone(),
         drain_timeout: options.drain.timeout,
         places: Arc::new(Semaphore::new(options.limits.connections_max.min(Semaphore::MAX_PERMITS))),
+        seats: Seats::new(),
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
         over: CancellationToken::new(),
         cut: CancellationToken::new(),
-        counters: Counters::new(metrics),
+        counters: Counters::new(metrics, options.limits.connections_max),
     });
 
     let drain = async {
@@ -190,6 +204,7 @@ struct Connections {
     limits: Limits,
     drain_timeout: Duration,
     places: Arc<Semaphore>,
+    seats: Arc<Seats>,
     tasks: TaskTracker,
     draining: CancellationToken,
     /// What has no answer gets one.
@@ -203,11 +218,11 @@ struct Connections {
 impl Connections {
     async fn accept(self: &Arc<Self>, listener: TcpListener, mut threshold: Threshold) {
         loop {
-            // The place comes first: who cannot be served yet waits in the system's queue, not in our memory.
-            let place = Arc::clone(&self.places).acquire_owned().await.expect("never closed");
+            // Who cannot be served yet waits in the system's queue, not in our memory: all but one.
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 stream = threshold.accept() => {
+                    let place = self.place().await;
                     let connections = Arc::clone(self);
                     self.spawn(place, async move {
                         // Nobody asks from where; it has to be an address.
@@ -226,8 +241,27 @@ impl Connections {
                     continue;
                 }
             };
+            let place = self.place().await;
             let connections = Arc::clone(self);
             self.spawn(place, async move { connections.begin(stream, peer).await });
+        }
+    }
+
+    /// Waits for a place; where there is none, for one that a silent connection gives up.
+    async fn place(&self) -> OwnedSemaphorePermit {
+        let mut place = pin!(Arc::clone(&self.places).acquire_owned());
+        let mut pause = Duration::ZERO;
+        loop {
+            if let Ok(place) = tokio::time::timeout(pause, place.as_mut()).await {
+                return place.expect("never closed");
+            }
+            pause = PLACE_PAUSE;
+            if self.seats.make_room() {
+                self.counters.displaced.inc();
+                tracing::debug!(
+                    "all places for connections are taken (limits.max-connections): the most silent one is asked to end"
+                );
+            }
         }
     }
 
@@ -267,7 +301,7 @@ impl Connections {
 
     /// Tells a client that speaks plain text to a port that speaks TLS, in the protocol it speaks, and nothing else.
     async fn turn_away(&self, stream: TcpStream) {
-        let (stream, greeting) = Greeting::watch(stream);
+        let (stream, greeting) = Greeting::watch(stream, self.seats.take().line.clone());
         let told = CancellationToken::new();
         let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
             told.cancel();
@@ -290,7 +324,8 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (stream, greeting) = Greeting::watch(stream);
+        let seat = self.seats.take();
+        let (stream, greeting) = Greeting::watch(stream, seat.line.clone());
         let closing = CancellationToken::new();
         marks.insert(peer);
         marks.insert(Closing::new(closing.clone(), self.draining.clone(), self.over.clone()));
@@ -323,6 +358,7 @@ impl Connections {
             () = self.draining.cancelled() => None,
             // Of age alone nothing is cut that a request's own limit would have let end.
             () = age => Some(self.limits.request_timeout.max(self.drain_timeout)),
+            () = seat.line.is_to_leave() => Some(self.limits.request_timeout.max(self.drain_timeout)),
         };
         connection.as_mut().graceful_shutdown();
         closing.cancel();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handshake::RECORD_OF_HANDSHAKE;
+use super::seats::Line;
 
 /// The connection preface of HTTP/2 (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -25,19 +26,20 @@ pub(super) struct Greeting {
     is_tls: Arc<AtomicBool>,
 }
 
-/// A stream whose first bytes are looked at as they pass.
+/// A stream whose first bytes are looked at as they pass, and of which is noted when any passed.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
     greeting: Greeting,
+    line: Line,
 }
 
 // === impl Greeting ===
 
 impl Greeting {
-    pub(super) fn watch<S>(stream: S) -> (Watched<S>, Self) {
+    pub(super) fn watch<S>(stream: S, line: Line) -> (Watched<S>, Self) {
         let greeting = Self { seen: Arc::default(), is_tls: Arc::default() };
-        (Watched { stream, greeting: greeting.clone() }, greeting)
+        (Watched { stream, greeting: greeting.clone(), line }, greeting)
     }
 
     /// Returns when the protocol is not decided within `timeout`; never, when it is.
@@ -76,6 +78,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.line.heard();
         if !self.greeting.is_decided() {
             self.greeting.look(&buffer.filled()[before..]);
         }
@@ -85,7 +88,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, data));
+        self.line.heard();
+        Poll::Ready(written)
     }
 
     fn poll_write_vectored(
@@ -93,7 +98,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, data)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, data));
+        self.line.heard();
+        Poll::Ready(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -111,10 +118,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     fn decided(reads: &[&[u8]]) -> bool {
-        let (_, greeting) = Greeting::watch(tokio::io::empty());
+        let (_, greeting) = Greeting::watch(tokio::io::empty(), Line::new(Instant::now()));
         for data in reads {
             if !greeting.is_decided() {
                 greeting.look(data);
@@ -137,7 +146,7 @@ mod tests {
     #[test]
     fn tls_is_known_by_its_first_byte() {
         for (data, is_tls) in [(&b"\x16\x03\x01"[..], true), (b"GET \x16", false), (b"P\x16", false), (b"", false)] {
-            let (_, greeting) = Greeting::watch(tokio::io::empty());
+            let (_, greeting) = Greeting::watch(tokio::io::empty(), Line::new(Instant::now()));
             greeting.look(data);
             assert_eq!(greeting.is_of_tls(), is_tls, "{data:?}");
         }

@@ -317,6 +317,31 @@ async fn connections_beyond_the_limit_wait() {
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 }
 
+/// Goal: who holds all connections and says nothing on them keeps nobody out; what is under way on one is answered all the same.
+#[tokio::test]
+async fn silent_connections_make_room() {
+    let server = Running::start(drain(|options| options.limits.connections_max = 3)).await;
+    let connect = async || TcpStream::connect(server.address).await.expect("a connection");
+    let mut busy = connect().await;
+    busy.write_all(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("written");
+    server.gate.arrival().await;
+    let _silent = [connect().await, connect().await];
+    let mut answer = String::new();
+    for _ in 0..3 {
+        let mut probe = connect().await;
+        probe.write_all(b"GET /things/1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.expect("written");
+        answer.clear();
+        tokio::time::timeout(PATIENCE, probe.read_to_string(&mut answer)).await.expect("let in").expect("read");
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    }
+    let metrics = server.metrics.text().expect("text");
+    assert!(!metrics.contains("afterglow_server_connections_displaced_total 0\n"), "{metrics}");
+    server.gate.open();
+    answer.clear();
+    tokio::time::timeout(PATIENCE, busy.read_to_string(&mut answer)).await.expect("answered").expect("read");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
+
 #[tokio::test]
 async fn a_port_that_is_taken_is_named() {
     let server = Running::start(Options::default()).await;

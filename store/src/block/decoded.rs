@@ -1,5 +1,5 @@
 //! What questions decoded of blocks and may need again, in memory: the tables of a service, what the profiles of a roll-up, or those
-//! of a chunk that lie one after the other, add up to, and what whoever asks made of it.
+//! of a chunk that lie one after the other, add up to, and what whoever asks derived from these.
 //!
 //! Blocks are immutable, so what was decoded stays true, and the key says all: the block, the place in it, and which sample types
 //! were summed. Sums are small: a chunk of 64 profiles becomes the stacks of about one, so more fits in here than of what it was decoded
@@ -43,7 +43,7 @@ pub struct Decoded {
 pub enum Keep {
     /// All of it.
     Decoded,
-    /// Nothing, for it is more than there is room for, and what was kept is used as it is.
+    /// Nothing, for it is more than there is room for. What is kept already is used.
     Nothing,
 }
 
@@ -64,7 +64,7 @@ struct Key {
     types: SampleTypes,
 }
 
-/// Where in a block it lies: indices into its table of contents. They are looked for in ascending order.
+/// Where in a block it lies: indices into its table of contents, which are looked for in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Place {
     /// The tables of a service.
@@ -82,8 +82,8 @@ pub(crate) enum Place {
         /// How many there are.
         profiles: u32,
     },
-    /// Something that was made of what lies in the block, by a key that says what.
-    Made(u128),
+    /// Something that was derived from what lies in the block, by a key that says what. Nobody waits for it.
+    Derived(u128),
 }
 
 /// The tables of a service, with what every reader of samples needs besides.
@@ -103,8 +103,8 @@ enum Part {
     Sums(SharedSums),
     /// What is shown by default is this sample type; the sums lie there.
     Shown(usize),
-    /// What was made, and its size.
-    Made(Arc<dyn Any + Send + Sync>, u64),
+    /// What was derived, and its size.
+    Derived(Arc<dyn Any + Send + Sync>, u64),
 }
 
 #[derive(Clone)]
@@ -117,7 +117,7 @@ impl Weighter<Key, Part> for Weight {
                 Part::Tables(tables) => tables.memory() as u64,
                 Part::Sums(sums) => sums.iter().map(Sum::memory).sum::<usize>() as u64,
                 Part::Shown(_) => 0,
-                Part::Made(_, bytes) => *bytes,
+                Part::Derived(_, bytes) => *bytes,
             }
     }
 }
@@ -196,7 +196,9 @@ impl OfBlock {
                 self.note(true);
                 Ok(tables)
             }
-            Ok(Part::Sums(_) | Part::Shown(_) | Part::Made(..)) => unreachable!("only tables are kept in their place"),
+            Ok(Part::Sums(_) | Part::Shown(_) | Part::Derived(..)) => {
+                unreachable!("only tables are kept in their place")
+            }
             Err(guard) => Err(self.vacant(place, types, guard)),
         }
     }
@@ -222,27 +224,35 @@ impl OfBlock {
                     return Ok(sums);
                 }
                 Ok(Part::Shown(shown)) => types = SampleTypes::One(shown),
-                Ok(Part::Tables(_) | Part::Made(..)) => unreachable!("these have places of their own"),
+                Ok(Part::Tables(_) | Part::Derived(..)) => unreachable!("these have places of their own"),
                 Err(guard) => return Err(self.vacant(place, types, guard)),
             }
         }
     }
 
-    /// Returns what was made and kept under `key`, if it is a `T`. Nobody waits for what somebody else is making: it may be too large to be kept.
-    pub(crate) fn made<T: Send + Sync + 'static>(&self, key: u128) -> Option<Arc<T>> {
-        let found = self.all.cache().get(&self.key(Place::Made(key), SampleTypes::All));
-        let made = found.and_then(|part| match part {
-            Part::Made(made, _) => made.downcast().ok(),
+    /// Returns what was derived and kept under `key`, if it is a `T`. Nobody waits for what somebody else derives: it may be too large to be
+    /// kept. What is not here counts where what it is derived from is looked for.
+    pub(crate) fn derived<T: Send + Sync + 'static>(&self, key: u128) -> Option<Arc<T>> {
+        let found = self.all.cache().get(&self.key(Place::Derived(key), SampleTypes::All));
+        let derived = found.and_then(|part| match part {
+            Part::Derived(derived, _) => derived.downcast().ok(),
             Part::Tables(_) | Part::Sums(_) | Part::Shown(_) => None,
         });
-        self.note(made.is_some());
-        made
+        if derived.is_some() {
+            self.note(true);
+        }
+        derived
     }
 
-    /// Keeps what was made, of so many bytes.
-    pub(crate) fn keep_made<T: Send + Sync + 'static>(&self, key: u128, made: Arc<T>, bytes: u64) {
-        self.all.cache().insert(self.key(Place::Made(key), SampleTypes::All), Part::Made(made, bytes));
+    /// Keeps what was derived, of so many bytes.
+    pub(crate) fn keep_derived<T: Send + Sync + 'static>(&self, key: u128, derived: Arc<T>, bytes: u64) {
+        self.all.cache().insert(self.key(Place::Derived(key), SampleTypes::All), Part::Derived(derived, bytes));
         self.all.note_bytes();
+    }
+
+    /// Returns how many bytes are kept at most, of all blocks.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.all.cache().capacity()
     }
 
     async fn find(&self, place: Place, types: SampleTypes, keep: Keep) -> Result<Part, Option<Guard<'_>>> {
@@ -384,20 +394,20 @@ mod tests {
         assert!(bytes <= 1 << 20 && fits > 40 && bytes >= fits * 12_000, "{fits} take {bytes}");
     }
 
-    /// Goal: what was made is found by its key and as what it is, counts with its size, and is forgotten with its block.
+    /// Goal: what was derived is found by its key and as what it is, counts with its size, and is forgotten with its block.
     #[tokio::test]
-    async fn what_was_made_is_found_by_its_key() {
+    async fn what_was_derived_is_found_by_its_key() {
         let (decoded, of) = kept(1 << 20);
-        assert!(of.made::<String>(1).is_none());
-        of.keep_made(1, Arc::new("made".to_owned()), 1_000);
-        assert_eq!(of.made::<String>(1).as_deref().map(String::as_str), Some("made"));
-        assert!(of.made::<String>(2).is_none() && of.made::<u64>(1).is_none());
-        assert!(decoded.of_block(&Path::from("y")).is_some_and(|other| other.made::<String>(1).is_none()));
+        assert!(of.derived::<String>(1).is_none());
+        of.keep_derived(1, Arc::new("derived".to_owned()), 1_000);
+        assert_eq!(of.derived::<String>(1).as_deref().map(String::as_str), Some("derived"));
+        assert!(of.derived::<String>(2).is_none() && of.derived::<u64>(1).is_none());
+        assert!(decoded.of_block(&Path::from("y")).is_some_and(|other| other.derived::<String>(1).is_none()));
         assert_eq!(decoded.metrics.decoded_bytes.get(), 1_000 + ENTRY_BYTES as i64);
-        of.keep_made(2, Arc::new(String::new()), 2 << 20);
-        assert!(of.made::<String>(2).is_none(), "it is larger than the cache");
+        of.keep_derived(2, Arc::new(String::new()), 2 << 20);
+        assert!(of.derived::<String>(2).is_none(), "it is larger than the cache");
         decoded.forget(&Path::from("x"));
-        assert!(of.made::<String>(1).is_none());
+        assert!(of.derived::<String>(1).is_none());
     }
 
     /// Goal: who needs what is being decoded waits for it; where that is given up, the next one decodes.

@@ -210,15 +210,20 @@ impl Block {
         &self.toc
     }
 
-    /// Returns what was made of what lies in the block and kept under `key`, if it is a `T`. The key says all that it depends on.
-    pub fn made<T: Send + Sync + 'static>(&self, key: u128) -> Option<Arc<T>> {
-        self.decoded.as_ref()?.made(key)
+    /// Returns how many bytes of what is decoded of blocks are kept at most, of all blocks together; 0 where nothing is.
+    pub fn keeps_bytes_max(&self) -> u64 {
+        self.decoded.as_ref().map_or(0, OfBlock::bytes_max)
     }
 
-    /// Keeps what was made, of `bytes` bytes, beside what is decoded; nothing where that is not kept.
-    pub fn keep_made<T: Send + Sync + 'static>(&self, key: u128, made: Arc<T>, bytes: u64) {
+    /// Returns what was derived from what lies in the block and kept under `key`, if it is a `T`. The key says all that it depends on.
+    pub fn derived<T: Send + Sync + 'static>(&self, key: u128) -> Option<Arc<T>> {
+        self.decoded.as_ref()?.derived(key)
+    }
+
+    /// Keeps what was derived, of `bytes` bytes, beside what is decoded; nothing where that is not kept.
+    pub fn keep_derived<T: Send + Sync + 'static>(&self, key: u128, derived: Arc<T>, bytes: u64) {
         if let Some(decoded) = &self.decoded {
-            decoded.keep_made(key, made, bytes);
+            decoded.keep_derived(key, derived, bytes);
         }
     }
 

@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -41,7 +42,24 @@ pub(super) fn open(folder: &FolderPath) -> io::Result<Folder> {
         }
     }
     let inner = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
-    Ok(Folder { inner, synced: Arc::default(), root: root.into() })
+    let identity = identity(&root)?;
+    Ok(Folder { inner, synced: Arc::default(), root: root.into(), identity })
+}
+
+/// What a folder is known by, whatever its name.
+type Identity = (u64, u64);
+
+/// Returns the device and the number of a folder.
+#[cfg(unix)]
+fn identity(folder: &FolderPath) -> io::Result<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(folder).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Elsewhere it is only known whether there is one.
+#[cfg(not(unix))]
+fn identity(folder: &FolderPath) -> io::Result<Identity> {
+    std::fs::metadata(folder).map(|_| (0, 0))
 }
 
 /// How long the file of a put that has not ended is left alone: many times what any put may take.
@@ -80,11 +98,40 @@ fn is_unfinished(name: &OsStr) -> bool {
 pub(super) struct Folder {
     inner: LocalFileSystem,
     root: Arc<FolderPath>,
+    /// What the root was when it was opened.
+    identity: Identity,
     /// The folders, relative to the root, whose names are durable.
     synced: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 impl Folder {
+    /// Makes sure that the root is what it was. Where its medium is not mounted any more, or somebody moved it, [`LocalFileSystem`] would make
+    /// a new one, and what is acknowledged would be in neither.
+    fn check(&self) -> object_store::Result<()> {
+        let root = self.root.display();
+        let source = match identity(&self.root) {
+            Ok(identity) if identity == self.identity => return Ok(()),
+            Ok(_) => io::Error::other(format!(
+                "{root} is another folder than when this process began; start it again if that is meant"
+            )),
+            Err(error) => {
+                io::Error::new(error.kind(), format!("{root}, which was there when this process began: {error}"))
+            }
+        };
+        Err(object_store::Error::Generic { store: "folder", source: source.into() })
+    }
+
+    /// Lists nothing but that the root is not what it was, where that is so.
+    fn checked<'s>(
+        &self,
+        listed: BoxStream<'s, object_store::Result<ObjectMeta>>,
+    ) -> BoxStream<'s, object_store::Result<ObjectMeta>> {
+        match self.check() {
+            Ok(()) => listed,
+            Err(error) => stream::once(std::future::ready(Err(error))).boxed(),
+        }
+    }
+
     /// Makes the names of all folders above `location` durable.
     async fn sync_above(&self, location: &Path) -> object_store::Result<()> {
         let file = self.inner.path_to_filesystem(location)?;
@@ -129,6 +176,7 @@ impl ObjectStore for Folder {
         payload: PutPayload,
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
+        self.check()?;
         let result = self.inner.put_opts(location, payload, options).await?;
         self.sync_above(location).await?;
         Ok(result)
@@ -139,6 +187,7 @@ impl ObjectStore for Folder {
         location: &Path,
         options: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.check()?;
         let upload = self.inner.put_multipart_opts(location, options).await?;
         self.sync_above(location).await?;
         Ok(upload)
@@ -156,7 +205,7 @@ impl ObjectStore for Folder {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        self.checked(self.inner.list(prefix))
     }
 
     fn list_with_offset(
@@ -164,14 +213,12 @@ impl ObjectStore for Folder {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        self.checked(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
         // A folder that is gone would list as one that is empty.
-        if let Err(source) = tokio::fs::metadata(&*self.root).await {
-            return Err(object_store::Error::Generic { store: "folder", source: source.into() });
-        }
+        self.check()?;
         self.inner.list_with_delimiter(prefix).await
     }
 
@@ -188,7 +235,30 @@ impl ObjectStore for Folder {
 
 #[cfg(test)]
 mod tests {
+    use object_store::ObjectStoreExt as _;
+
     use super::*;
+
+    /// Goal: a root that was moved away is not made again, and one that takes its place is not taken for it.
+    #[tokio::test]
+    async fn a_root_that_is_gone_is_not_made_anew() {
+        let above = tempfile::tempdir().expect("a folder");
+        let (root, away) = (above.path().join("data"), above.path().join("away"));
+        let folder = open(&root).expect("it is made");
+        let put = async |key: &str| folder.put(&Path::from(key), PutPayload::from_static(b"some")).await;
+        put("v1/a").await.expect("it is there");
+        std::fs::rename(&root, &away).expect("moved");
+        let text = put("v1/b").await.expect_err("it is gone").to_string();
+        assert!(text.contains("which was there when this process began"), "{text}");
+        assert!(!root.exists() && folder.list(None).next().await.is_some_and(|listed| listed.is_err()));
+        std::fs::create_dir(&root).expect("another");
+        let text = put("v1/b").await.expect_err("it is another").to_string();
+        assert!(text.contains("is another folder"), "{text}");
+        std::fs::remove_dir(&root).expect("it is empty");
+        std::fs::rename(&away, &root).expect("moved back");
+        put("v1/b").await.expect("it is there again");
+        assert_eq!(folder.list(None).count().await, 2);
+    }
 
     /// Goal: what a killed put left is deleted when it is old, and nothing else is.
     #[test]

@@ -119,7 +119,6 @@ impl Part {
 /// meant to be too much (160 heap profiles of one program took 64 MB in all, where this says 115). The merge measures what it
 /// holds, and asks for more where this proves too little.
 fn estimate(matches: &[Match], parts: &[Part], reads: usize) -> u64 {
-    let read = parts.iter().map(|part| part.estimate).max().unwrap_or_default() * reads.min(parts.len()) as u64;
     let mut services: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for run in matches.chunk_by(Match::has_dataset_of) {
         let (count, largest) = services.entry(run[0].labels().service()).or_default();
@@ -128,7 +127,12 @@ fn estimate(matches: &[Match], parts: &[Part], reads: usize) -> u64 {
     }
     let result: u64 =
         services.values().map(|&(count, largest)| largest * BYTES_PER_RAW_BYTE * u64::from(1 + count.ilog2())).sum();
-    read + result
+    reading(parts, reads) + result
+}
+
+/// Estimates the memory of what is read: the largest part as often as parts are read at once.
+pub(super) fn reading(parts: &[Part], reads: usize) -> u64 {
+    parts.iter().map(|part| part.estimate).max().unwrap_or_default() * reads.min(parts.len()) as u64
 }
 
 /// Finds out which of the selected profiles count different things; none where that is not why they do not merge.

@@ -6,6 +6,7 @@
 //! answers, who also does what takes a sibling much longer than it took here ([`patience`]). A share is never shared again, for it is
 //! asked for by a call of its own that only merges.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,14 +28,14 @@ use tracing::Instrument as _;
 use super::super::budget::Admitted;
 use super::super::{Engine, Error, Limits};
 use super::gather::{self, Read};
-use super::plan::{Part, Plan};
+use super::plan::{self, Part, Plan};
 use crate::siblings::Sibling;
 
 /// The largest share as a profile: what is larger is merged where it is needed.
 pub(crate) const SHARE_BYTES_MAX: usize = 64 << 20;
 
-/// The largest request for one: a row takes a byte or two, and a merge has a million of them.
-pub(crate) const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// The largest request for one: a row takes a byte or two, and a merge has a million of them. Decoded, each byte may take four.
+pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 20;
 
 /// How much memory a share takes for each byte until it is merged: as it came, and decoded.
 const BYTES_PER_SHARE_BYTE: u64 = 4;
@@ -140,17 +141,24 @@ fn request(parts: &[Part], types: SampleTypes, estimate_bytes: u64) -> v1::Merge
     v1::MergeShareRequest { parts, types: types.into(), sample_type, estimate_bytes }
 }
 
-/// Returns how long a sibling is waited for that does a share, of which so many are not `done` yet.
+/// Returns how long a sibling is waited for that does a share, where so many shares have no answer yet, this one among them.
 ///
 /// The first share, of about the same weight, took `here`. A sibling that takes a few times as long is too slow: the share is sooner done
-/// here. It is given up before there is no time left for that; but where there is none any more, it is waited for to the end.
-pub(super) fn patience(limits: &Limits, asked_at: Instant, until: Instant, here: Duration, undone: usize) -> Instant {
+/// here, while others go on. It is given up before there is no time left to do here all that have no answer, or where that is too much,
+/// this one; and where there is no time for that either, it is waited for to the end.
+pub(super) fn patience(
+    limits: &Limits,
+    (asked_at, now, until): (Instant, Instant, Instant),
+    here: Duration,
+    undone: usize,
+) -> Instant {
     let slow = asked_at + (limits.timeout / PATIENCE_PART).max(here * SLOWER_MAX);
-    let redo = here.saturating_mul(REDO_FACTOR).saturating_mul(u32::try_from(undone).unwrap_or(u32::MAX));
-    match until.checked_sub(redo) {
-        Some(last) if last > asked_at + here => slow.min(last),
-        _ => until,
-    }
+    let redo = here.saturating_mul(REDO_FACTOR);
+    let last = |shares: usize| {
+        let last = until.checked_sub(redo.saturating_mul(u32::try_from(shares).unwrap_or(u32::MAX)))?;
+        (last > now).then_some(last)
+    };
+    last(undone).or_else(|| last(1)).map_or(until, |last| slow.min(last))
 }
 
 /// Asks siblings for a share, one after the other, and notes which in `asked`; none where nobody does it.
@@ -207,6 +215,11 @@ async fn ask(
 // === impl Share, Done ===
 
 impl Share {
+    /// Says whether there is an answer, be it that nobody does it.
+    pub(super) fn is_answered(&self) -> bool {
+        self.call.is_finished()
+    }
+
     /// Waits for the sibling until then; none where the parts are to be read here. One that is given up is left alone for a while.
     pub(super) async fn done(&mut self, engine: &Engine, until: Instant) -> Option<Done> {
         let done = match tokio::time::timeout_at(until, &mut self.call).await {
@@ -255,6 +268,10 @@ pub(in super::super) async fn answer(
         Ok(v1::ShareTypes::Default) => SampleTypes::Default,
         Err(_) => return Ok(declined("other versions have other sample types")),
     };
+    let mut datasets = HashSet::new();
+    if !request.parts.iter().all(|part| datasets.insert((part.path.as_str(), part.dataset))) {
+        return Ok(declined("a dataset stands in it twice"));
+    }
     let mut parts = Vec::with_capacity(request.parts.len());
     let mut opened = stream::iter(request.parts.into_iter().map(|part| open(engine, tenant, part))).buffered(OPENS_MAX);
     while let Some(part) = opened.next().await {
@@ -264,8 +281,10 @@ pub(in super::super) async fn answer(
         }
     }
     drop(opened);
-    // A sibling that waits here holds memory of its own, for which a share of ours may wait there.
-    let admitted = engine.0.budget.try_admit(request.estimate_bytes)?;
+    // What whoever asks thinks is not all that counts: anybody who may read may ask. A sibling that waits here holds memory of its own,
+    // for which a share of ours may wait there.
+    let estimate = request.estimate_bytes.max(plan::reading(&parts, engine.0.limits.merge_reads));
+    let admitted = engine.0.budget.try_admit(estimate)?;
     let mut problems = Vec::new();
     let read = gather::merge(engine, (parts, Vec::new()), types, admitted, 0, &mut problems).await?;
     let (merged, types) = match read {
@@ -300,6 +319,10 @@ fn declined(reason: &str) -> v1::MergeShareResponse {
 async fn open(engine: &Engine, tenant: &TenantId, part: v1::SharePart) -> Option<Part> {
     let v1::SharePart { path, bytes, dataset, row_steps } = part;
     let open = engine.0.catalog.block(tenant, &path, bytes).await?;
+    // Each row once, in their order; so there are no more than the block has.
+    if row_steps.iter().skip(1).any(|&step| step == 0) || row_steps.len() > open.rows().len() {
+        return None;
+    }
     let mut row = 0usize;
     let rows: Arc<[usize]> = row_steps
         .into_iter()
@@ -343,13 +366,15 @@ mod tests {
         };
         let began = Instant::now();
         let patience = |waited: u64, here, undone| {
-            patience(&limits, began, began + seconds(30 - waited), seconds(here), undone) - began
+            let now = began + seconds(here);
+            patience(&limits, (began, now, began + seconds(30 - waited)), seconds(here), undone) - began
         };
         assert_eq!(patience(0, 1, 1), seconds(10), "a third of the time, where this one was fast");
         assert_eq!(patience(0, 4, 1), seconds(12), "else some times as long as it took here");
         assert_eq!(patience(0, 4, 3), seconds(6), "but three shares take a while here");
         assert_eq!(patience(0, 4, 2), seconds(12), "and when one is done, there is more time for the next");
         assert_eq!(patience(20, 1, 1), seconds(8), "the question waited before its merge began");
+        assert_eq!(patience(0, 4, 7), seconds(12), "not all could be done here, but this one can");
         assert_eq!(patience(0, 12, 1), seconds(30), "nothing else can be done");
         assert_eq!(patience(0, 40, 64), seconds(30));
     }

@@ -9,7 +9,7 @@ use afterglow_store::catalog::Match;
 use super::super::by::Groups;
 use super::super::series;
 use super::super::step::Step;
-use super::{Made, Tally};
+use super::{Subtotal, Tally};
 
 /// Which step of which group each profile belongs to.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(in super::super) struct FunctionTally {
 
 /// What profiles of a dataset say of a function.
 #[derive(Debug)]
-pub(in super::super) struct MadeCalls {
+pub(in super::super) struct CallsSubtotal {
     calls: Calls,
     /// Each with the number of its group.
     sums: Vec<(u32, Sums)>,
@@ -99,11 +99,11 @@ impl FunctionTally {
 }
 
 impl Tally for FunctionTally {
-    type Made = MadeCalls;
+    type Subtotal = CallsSubtotal;
 
-    fn add(&mut self, made: &MadeCalls, groups: &[u32]) {
-        self.calls.add_all(&made.calls);
-        for (group, sums) in &made.sums {
+    fn add(&mut self, subtotal: &CallsSubtotal, groups: &[u32]) {
+        self.calls.add_all(&subtotal.calls);
+        for (group, sums) in &subtotal.sums {
             let all = &mut self.sums[groups[*group as usize] as usize];
             all.self_value = all.self_value.saturating_add(sums.self_value);
             all.total = all.total.saturating_add(sums.total);
@@ -119,12 +119,12 @@ impl Tally for FunctionTally {
     }
 }
 
-impl Made for MadeCalls {
+impl Subtotal for CallsSubtotal {
     fn parts_at_once(_stacks: &Stacks<'_>) -> usize {
         usize::MAX
     }
 
-    fn make(function: Option<&str>, stacks: &Stacks<'_>, parts: &[block::Part]) -> Self {
+    fn of(function: Option<&str>, stacks: &Stacks<'_>, parts: &[block::Part]) -> Self {
         let mut calls = Calls::new(function.unwrap_or_default());
         let sums = calls.add(stacks, parts.iter().map(|part| (&part.samples[..], &part.values[..])));
         Self { calls, sums: parts.iter().map(|part| part.group).zip(sums).collect() }

@@ -5,27 +5,32 @@
 //! is asked again finds everything, as long as its window holds the same profiles of a block, which is so for all blocks but the newest
 //! and those at its ends.
 
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use afterglow_store::block::{Block, Wanted};
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::Xxh3Builder;
 
-use super::Made;
+use super::Subtotal;
 
-/// What is kept of one dataset for one question at most, in bytes: the functions of a large program. What is larger, as many groups are, is
-/// made anew each time.
-const KEPT_BYTES_MAX: usize = 1 << 20;
+/// Which part of the room the subtotals of one dataset may take: with 256 MiB, 4 MiB are 40,000 functions, in one group or in many. What is
+/// larger is summed anew each time.
+const KEPT_PART: u64 = 64;
+
+/// For names are what others send.
+static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
 
 /// What chosen profiles of a dataset are known by. It does not say of which block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key(u128);
 
-/// What is made of a dataset, until it is kept.
-pub(super) struct Keeping<M> {
-    /// Nothing where it is not to be kept.
+/// The subtotals of a dataset, until they are kept.
+pub(super) struct Keeping<S> {
+    /// Nothing where they are not to be kept.
     key: Option<Key>,
-    made: Vec<M>,
-    bytes: usize,
+    bytes_max: u64,
+    subtotals: Vec<S>,
+    bytes: u64,
 }
 
 // === impl Key ===
@@ -33,7 +38,7 @@ pub(super) struct Keeping<M> {
 impl Key {
     /// Makes the key of what rows of a dataset come to, of all functions or of one.
     pub(super) fn new(function: Option<&str>, dataset: usize, rows: &[(usize, Wanted)]) -> Self {
-        let mut hasher = Xxh3Default::new();
+        let mut hasher = Xxh3Builder::new().with_seed(*SEED).build();
         let mut add = |number: u64| hasher.update(&number.to_le_bytes());
         // How long the name is, which stands at the end, tells how many rows stand before it.
         add(function.map_or(0, |name| 1 + name.len() as u64));
@@ -50,35 +55,43 @@ impl Key {
     }
 
     /// Returns what was kept of a block.
-    pub(super) fn find<M: Made>(self, block: &Block) -> Option<Arc<Vec<M>>> {
-        block.made(self.0)
+    pub(super) fn find<S: Subtotal>(self, block: &Block) -> Option<Arc<Vec<S>>> {
+        block.derived(self.0)
     }
 }
 
 // === impl Keeping ===
 
-impl<M: Made> Keeping<M> {
-    /// Starts with nothing, which is to be kept under a key, if there is one.
-    pub(super) fn new(key: Option<Key>) -> Self {
-        Self { key, made: Vec::new(), bytes: 0 }
+impl<S: Subtotal> Keeping<S> {
+    /// Starts with nothing, which is to be kept of a block under a key, if there is one.
+    pub(super) fn new(key: Option<Key>, block: &Block) -> Self {
+        Self { key, bytes_max: block.keeps_bytes_max() / KEPT_PART, subtotals: Vec::new(), bytes: 0 }
     }
 
-    /// Takes what was made.
-    pub(super) fn add(&mut self, made: M) {
+    /// Takes one, if `is_room` for so many bytes more. Where there is none, none are kept.
+    pub(super) fn add(&mut self, subtotal: S, is_room: impl FnOnce(u64) -> bool) {
         if self.key.is_none() {
             return;
         }
-        self.bytes += size_of::<M>() + made.memory();
-        self.made.push(made);
-        if self.bytes > KEPT_BYTES_MAX {
-            (self.key, self.made) = (None, Vec::new());
+        let bytes = (size_of::<S>() + subtotal.memory()) as u64;
+        if self.bytes + bytes > self.bytes_max || !is_room(bytes) {
+            self.key = None;
+            self.subtotals = Vec::new();
+            return;
         }
+        self.bytes += bytes;
+        self.subtotals.push(subtotal);
+    }
+
+    /// Returns how many bytes of room were taken for them.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Keeps all of it.
     pub(super) fn keep(self, block: &Block) {
         if let Some(Key(key)) = self.key {
-            block.keep_made(key, Arc::new(self.made), self.bytes as u64);
+            block.keep_derived(key, Arc::new(self.subtotals), self.bytes);
         }
     }
 }
@@ -87,7 +100,7 @@ impl<M: Made> Keeping<M> {
 mod tests {
     use super::*;
 
-    /// Goal: whatever changes what is made has another key.
+    /// Goal: whatever changes a subtotal has another key.
     #[test]
     fn a_key_says_all_that_counts() {
         let wanted = Wanted { group: 0, column: 0, factor: 1 };

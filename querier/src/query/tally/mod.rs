@@ -1,7 +1,7 @@
 //! Tallies: sums of samples group by group, for questions that compare instances, services or hours and need no merged profile.
 //!
 //! Each dataset is read once, whatever the groups, several at once, and what its samples add up to goes into one tally under a lock; it is
-//! kept for the next question about the same profiles ([`kept`]). Sums are commutative, so they may come in any order. Admission, limits and
+//! kept for the next question about the same profiles ([`kept`]). Sums are commutative, but for the last digits of what is beyond 53 bits, so they may come in any order. Admission, limits and
 //! damage are as in a merge: the memory is estimated before anything is read and measured as the tally grows, for nobody knows before how many
 //! functions each of many groups has; a damaged dataset is left out and named; dropping the question's future ends its reads.
 //!
@@ -38,20 +38,20 @@ const BYTES_PER_SAMPLE: u64 = 32;
 /// How many bytes the tables of a profile take for each byte of its protobuf, with the frames of its stacks.
 const BYTES_PER_RAW_BYTE: u64 = 4;
 
-/// How many datasets a question reads of which everything that was decoded is kept. The tables of more would push out what they come to, and
+/// Which part of the room for what is decoded the tables of one question may take. Those of more would push out what they come to, and
 /// everything else.
-const PARTS_MAX_KEPT: usize = 64;
+const KEPT_PART: u64 = 4;
 
 /// How many sums of functions are made before they are added to the tally: 48 bytes each at most.
 const SUMS_AT_ONCE: usize = 1 << 16;
 
 /// What samples add up to.
 pub(super) trait Tally: Send + 'static {
-    /// What is added to it.
-    type Made: Made;
+    /// What parts of a dataset come to.
+    type Subtotal: Subtotal;
 
     /// Adds what samples of several groups come to. The group with number `n` there is `groups[n]` here. One is added at a time.
-    fn add(&mut self, made: &Self::Made, groups: &[u32]);
+    fn add(&mut self, subtotal: &Self::Subtotal, groups: &[u32]);
 
     /// Returns the name of the only function whose stacks count, if there is one: who has none of that name adds nothing.
     fn function(&self) -> Option<&str> {
@@ -63,13 +63,13 @@ pub(super) trait Tally: Send + 'static {
 }
 
 /// What parts of a dataset come to before that is added to a tally.
-pub(super) trait Made: Send + Sync + 'static {
+pub(super) trait Subtotal: Send + Sync + 'static {
     /// Returns how many parts are summed up at once, one at least.
     fn parts_at_once(stacks: &Stacks<'_>) -> usize;
 
     /// Sums up samples, of the only `function` that counts if there is one; `stacks` are theirs, by their numbers. It is done beside others,
     /// and so is where the work belongs.
-    fn make(function: Option<&str>, stacks: &Stacks<'_>, parts: &[block::Part]) -> Self;
+    fn of(function: Option<&str>, stacks: &Stacks<'_>, parts: &[block::Part]) -> Self;
 
     /// Returns how many bytes of memory it takes, about.
     fn memory(&self) -> usize;
@@ -92,9 +92,10 @@ pub(super) struct Done<T> {
 /// A tally while it grows.
 struct Growing<T> {
     tally: T,
-    /// The memory that the question holds, of which `reading` bytes are for what is read.
+    /// The memory that the question holds, of which `reading` bytes are for what is read, and `keeping` for what is to be kept.
     admitted: Admitted,
     reading: u64,
+    keeping: u64,
     /// The patterns that matched nothing so far; none before the first samples.
     unmatched: Option<BTreeSet<&'static str>>,
 }
@@ -111,6 +112,8 @@ struct Part {
     places: Vec<usize>,
     /// How much memory they take while they are read, about.
     estimate: u64,
+    /// And their tables of that.
+    tables: u64,
 }
 
 /// Reads `matches`, each of the group that stands at its place in `groups`, and adds what `filter` leaves of them to
@@ -144,10 +147,12 @@ pub(super) async fn read<T: Tally>(
     record(engine, question, matches, &parts, reading);
     let admitted = engine.admit(reading).await?;
 
-    let growing = Arc::new(Mutex::new(Growing { tally, admitted, reading, unmatched: None }));
+    let growing = Arc::new(Mutex::new(Growing { tally, admitted, reading, keeping: 0, unmatched: None }));
     let (mut is_read, mut problems) = (vec![true; matches.len()], Vec::new());
     // What they come to is kept instead.
-    let keep = if filter.is_empty() && parts.len() > PARTS_MAX_KEPT { Keep::Nothing } else { Keep::Decoded };
+    let room = parts.first().map_or(0, |part| part.block.keeps_bytes_max()) / KEPT_PART;
+    let tables: u64 = parts.iter().map(|part| part.tables).sum();
+    let keep = if filter.is_empty() && tables > room { Keep::Nothing } else { Keep::Decoded };
     let read = |part| read_part(engine, part, (Arc::clone(&filter), function.clone()), keep, Arc::clone(&growing));
     let mut reads = stream::iter(parts.into_iter().map(read)).buffer_unordered(limits.merge_reads);
     while let Some(part) = reads.next().await {
@@ -191,9 +196,9 @@ async fn read_part<T: Tally>(
         let growing = || growing.lock().unwrap_or_else(PoisonError::into_inner);
         // Expressions are many, and what they leave seldom asked for again.
         let key = filter.is_empty().then(|| Key::new(function.as_deref(), dataset, &rows));
-        if let Some(kept) = key.and_then(|key| key.find::<T::Made>(&from)) {
+        if let Some(kept) = key.and_then(|key| key.find::<T::Subtotal>(&from)) {
             let _timed = explaining.step(Step::Sum);
-            kept.iter().try_for_each(|made| growing().add(made, &groups))?;
+            kept.iter().try_for_each(|subtotal| growing().add(subtotal, &groups))?;
             return Ok(Ok(()));
         }
         let timed = explaining.step(Step::Decode);
@@ -203,7 +208,7 @@ async fn read_part<T: Tally>(
         };
         drop(timed);
         let _timed = explaining.step(Step::Sum);
-        let mut keeping = Keeping::new(key);
+        let mut keeping = Keeping::new(key, &from);
         for grouped in &all {
             let plain = if filter.is_empty() { grouped.stacks() } else { None };
             let (stacks, unmatched) = match plain {
@@ -214,13 +219,14 @@ async fn read_part<T: Tally>(
                     (Stacks::new(&profile), unmatched)
                 }
             };
-            for parts in grouped.parts().chunks(T::Made::parts_at_once(&stacks)) {
-                let made = T::Made::make(function.as_deref(), &stacks, parts);
-                growing().add(&made, &groups)?;
-                keeping.add(made);
+            for parts in grouped.parts().chunks(T::Subtotal::parts_at_once(&stacks)) {
+                let subtotal = T::Subtotal::of(function.as_deref(), &stacks, parts);
+                growing().add(&subtotal, &groups)?;
+                keeping.add(subtotal, |bytes| growing().take_room(bytes));
             }
             growing().note_unmatched(unmatched);
         }
+        growing().keeping -= keeping.bytes();
         keeping.keep(&from);
         Ok::<_, Error>(Ok(()))
     });
@@ -230,9 +236,20 @@ async fn read_part<T: Tally>(
 // === impl Growing ===
 
 impl<T: Tally> Growing<T> {
-    fn add(&mut self, made: &T::Made, groups: &[u32]) -> Result<(), Error> {
-        self.tally.add(made, groups);
-        Ok(self.admitted.cover(self.reading + self.tally.memory() as u64)?)
+    fn add(&mut self, subtotal: &T::Subtotal, groups: &[u32]) -> Result<(), Error> {
+        self.tally.add(subtotal, groups);
+        Ok(self.admitted.cover(self.taken())?)
+    }
+
+    /// Takes room for what is to be kept, if there is any. A question does not fail for it.
+    fn take_room(&mut self, bytes: u64) -> bool {
+        let is_room = self.admitted.cover(self.taken() + bytes).is_ok();
+        self.keeping += if is_room { bytes } else { 0 };
+        is_room
+    }
+
+    fn taken(&self) -> u64 {
+        self.reading + self.keeping + self.tally.memory() as u64
     }
 
     /// Notes which patterns matched nothing of some samples.
@@ -244,14 +261,14 @@ impl<T: Tally> Growing<T> {
     }
 }
 
-// === impl Made ===
+// === impl Subtotal ===
 
-impl Made for Summed {
+impl Subtotal for Summed {
     fn parts_at_once(stacks: &Stacks<'_>) -> usize {
         (SUMS_AT_ONCE / stacks.functions().max(1)).max(1)
     }
 
-    fn make(_function: Option<&str>, stacks: &Stacks<'_>, parts: &[block::Part]) -> Self {
+    fn of(_function: Option<&str>, stacks: &Stacks<'_>, parts: &[block::Part]) -> Self {
         stacks.sum(parts.iter().map(|part| {
             let values = part.samples.iter().zip(&part.values).map(|(&sample, &value)| (sample as usize, value));
             (part.group, values)
@@ -278,6 +295,7 @@ fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
             groups: Vec::new(),
             places: Vec::new(),
             estimate: 0,
+            tables: 0,
         });
         let column = shown.column(found);
         let number = *numbers.entry((key.0, key.1, group)).or_insert_with(|| {
@@ -292,6 +310,7 @@ fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
     let finish = |(mut part, largest): (Part, u64)| {
         let ToRead { samples, held, tables, piece, .. } = part.block.to_read(part.dataset, &part.rows);
         // As they are read, unpacked, and decoded, which the tables take about twice.
+        part.tables = 2 * tables;
         part.estimate = samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE + held + piece + 3 * tables;
         part
     };

@@ -75,11 +75,11 @@ impl Used {
 }
 
 impl Tally for Used {
-    type Made = Summed;
+    type Subtotal = Summed;
 
-    fn add(&mut self, made: &Summed, groups: &[u32]) {
-        let numbers: Vec<u32> = made.names().map(|(name, file)| self.number(name, file)).collect();
-        for (group, total, sums) in made.parts() {
+    fn add(&mut self, subtotal: &Summed, groups: &[u32]) {
+        let numbers: Vec<u32> = subtotal.names().map(|(name, file)| self.number(name, file)).collect();
+        for (group, total, sums) in subtotal.parts() {
             let cell = &mut self.cells[groups[group as usize] as usize];
             cell.total += total as f64;
             for (number, Sums { self_value, total }) in sums {
