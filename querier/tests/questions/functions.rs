@@ -258,11 +258,28 @@ async fn what_was_summed_is_kept_for_the_same_profiles() {
             let function: [&[(&str, &str)]; 3] = [&[], &[("name", "runtime.mallocgc")], &[("name", "main.main")]];
             let kinds: [&[(&str, &str)]; 3] = [&[], &[("sample_type", "alloc_space")], &[("sample_type", "samples")]];
             for by in ["", "instance", "version,service"] {
-                for (path, more) in [(TOP, &kinds), (FUNCTION, &function), ("/api/v1/statistics", &kinds)] {
+                let series: [&[(&str, &str)]; 2] =
+                    [&[("function", "runtime.mallocgc")], &[("function", "main.main"), ("step", "2s")]];
+                let sides: [&[(&str, &str)]; 2] =
+                    [&[("base_query", "{version=\"v0\"}")], &[("base_query", "{version!=\"v0\"}")]];
+                let questions: [(&str, &[&[(&str, &str)]]); 5] = [
+                    (TOP, &kinds),
+                    (FUNCTION, &function),
+                    ("/api/v1/statistics", &kinds),
+                    ("/api/v1/series", &series),
+                    ("/api/v1/regressions", &sides),
+                ];
+                for (path, more) in questions {
+                    // What is compared with another side is not told apart by labels.
+                    if path == "/api/v1/regressions" && !by.is_empty() {
+                        continue;
+                    }
                     for more in more {
-                        let asked = [&selection[..], &[("by", by)], more].concat();
+                        let by: &[(&str, &str)] = if by.is_empty() { &[] } else { &[("by", by)] };
+                        let asked = [&selection[..], by, more].concat();
                         let (ours, expected) = (world.get(path, &asked).await, forgetful.get(path, &asked).await);
                         assert_eq!((ours.status, &ours.body), (expected.status, &expected.body), "{path} {asked:?}");
+                        assert_ne!(ours.status, 500, "{path} {asked:?}: {ours}");
                         compared += usize::from(ours.status == 200);
                     }
                 }

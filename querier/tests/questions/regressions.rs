@@ -72,6 +72,28 @@ async fn a_function_that_became_a_fifth_slower_is_found() {
     assert_eq!(serde_json::to_value(ask(&world, &[]).await).unwrap(), before);
 }
 
+/// Goal: profiles that both sides select count on both, in segments and in blocks.
+#[tokio::test]
+async fn sides_may_have_profiles_in_common() {
+    let world = world_of(3, "hash", 1.5).await;
+    let ask = async |query, base| {
+        let about = [("type", "cpu"), ("query", query), ("base_query", base), ("all", "true")];
+        let found: v1::RegressionsResponse = serde_json::from_value(world.json(REGRESSIONS, &about).await).unwrap();
+        let share = found.changes.iter().find(|change| change.name == "hash").map(|change| change.share).unwrap();
+        (share, found)
+    };
+    let (new, _) = ask(r#"{version="2"}"#, r#"{version="1"}"#).await;
+    let (old, _) = ask(r#"{version="1"}"#, r#"{version="2"}"#).await;
+    for _ in ["segments", "blocks"] {
+        let (all, found) = ask("{}", r#"{version="1"}"#).await;
+        let profiles = (INSTANCES * PROFILES) as u64;
+        assert_eq!((found.profiles, found.base_profiles), (2 * profiles, profiles));
+        assert!(old + 0.02 < all && all + 0.02 < new, "{old}, {all}, {new}");
+        assert!(found.completeness.unwrap().problems.is_empty());
+        world.compact().await;
+    }
+}
+
 /// Goal: how profiles lie in segments and blocks says nothing about a program: one in each segment, some merged, or all in one block.
 #[tokio::test]
 async fn an_answer_is_the_same_to_the_last_digit_however_profiles_lie() {

@@ -12,7 +12,7 @@ pub(super) mod cells;
 mod kept;
 pub(super) mod used;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use afterglow_profile::filter::Filter;
@@ -169,11 +169,11 @@ pub(super) async fn read<T: Tally>(
         }
     }
     drop(reads);
+    // Parts come back in any order; what is said of them does not depend on it.
+    problems.sort_by(|a, b| (&a.key, &a.text).cmp(&(&b.key, &b.text)));
     if !is_read.contains(&true) {
         return Err(Error::Damaged { selection: selection.to_string(), problems: Unread::of(&problems) });
     }
-    // Parts come back in any order; what is said of them does not depend on it.
-    problems.sort_by(|a, b| (&a.key, &a.text).cmp(&(&b.key, &b.text)));
     let growing = Arc::into_inner(growing).expect("all reads have ended, and each held one");
     let Growing { tally, admitted, unmatched, .. } = growing.into_inner().unwrap_or_else(PoisonError::into_inner);
     let warnings = unmatched.into_iter().flatten().map(filter::warning).collect();
@@ -314,7 +314,36 @@ fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
         part.estimate = samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE + held + piece + 3 * tables;
         part
     };
-    parts.into_values().zip(largest.into_values()).map(finish).collect()
+    let apart = |(part, largest): (Part, u64)| each_once(part).into_iter().map(move |part| (part, largest));
+    parts.into_values().zip(largest.into_values()).flat_map(apart).map(finish).collect()
+}
+
+/// Parts the profiles that are wanted in several groups, as those are that both sides of a comparison select: a read takes each row once.
+fn each_once(mut part: Part) -> Vec<Part> {
+    let mut apart = Vec::with_capacity(1);
+    loop {
+        let mut seen = HashSet::with_capacity(part.rows.len());
+        let is_first: Vec<bool> = part.rows.iter().map(|&(row, _)| seen.insert(row)).collect();
+        if !is_first.contains(&false) {
+            apart.push(part);
+            return apart;
+        }
+        let Part { block, dataset, rows, groups, places, estimate, tables } = part;
+        let [first, again] = [true, false].map(|wanted| {
+            let of = || is_first.iter().enumerate().filter(|&(_, &is_first)| is_first == wanted).map(|(at, _)| at);
+            Part {
+                block: Arc::clone(&block),
+                dataset,
+                rows: of().map(|at| rows[at]).collect(),
+                groups: groups.clone(),
+                places: of().map(|at| places[at]).collect(),
+                estimate,
+                tables,
+            }
+        });
+        apart.push(first);
+        part = again;
+    }
 }
 
 /// Leaves out the parts that have no function called `name`, as far as their blocks say that in short. Where a block has profiles of one
