@@ -14,6 +14,9 @@ const FUNCTION: &str = "/api/v1/function";
 /// What a table says of each function: its file, self and total.
 type Rows = BTreeMap<String, (String, i64, i64)>;
 
+/// The parameters of a question.
+type Params<'p> = &'p [(&'p str, &'p str)];
+
 fn rows(top: &v1::Top) -> Rows {
     top.functions.iter().map(|row| (row.name.clone(), (row.file.clone(), row.self_, row.total))).collect()
 }
@@ -255,14 +258,14 @@ async fn what_was_summed_is_kept_for_the_same_profiles() {
     let mut compared = 0;
     for _ in ["segments", "blocks"] {
         for selection in selections() {
-            let function: [&[(&str, &str)]; 3] = [&[], &[("name", "runtime.mallocgc")], &[("name", "main.main")]];
-            let kinds: [&[(&str, &str)]; 3] = [&[], &[("sample_type", "alloc_space")], &[("sample_type", "samples")]];
+            let function: [Params<'_>; 3] = [&[], &[("name", "runtime.mallocgc")], &[("name", "main.main")]];
+            let kinds: [Params<'_>; 3] = [&[], &[("sample_type", "alloc_space")], &[("sample_type", "samples")]];
             for by in ["", "instance", "version,service"] {
-                let series: [&[(&str, &str)]; 2] =
+                let series: [Params<'_>; 2] =
                     [&[("function", "runtime.mallocgc")], &[("function", "main.main"), ("step", "2s")]];
-                let sides: [&[(&str, &str)]; 2] =
+                let sides: [Params<'_>; 2] =
                     [&[("base_query", "{version=\"v0\"}")], &[("base_query", "{version!=\"v0\"}")]];
-                let questions: [(&str, &[&[(&str, &str)]]); 5] = [
+                let questions: [(&str, &[Params<'_>]); 5] = [
                     (TOP, &kinds),
                     (FUNCTION, &function),
                     ("/api/v1/statistics", &kinds),
