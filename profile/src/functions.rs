@@ -9,10 +9,16 @@
 //! there, not frame by frame. In which frame a function occurs for the first time from the root is the same for all stacks through it, and
 //! found once; there, and nowhere else, what flows by is its total.
 
+mod calls;
+mod summed;
+
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use hashbrown::HashMap;
+
+pub use calls::Calls;
+pub use summed::Summed;
 
 use crate::{
     frames::{Frames, Namer, Naming, Numbered},
@@ -20,9 +26,6 @@ use crate::{
     top::{Row, Top},
     tree::clamp,
 };
-
-/// What an entry of rows takes beside its name, in bytes, about.
-const ENTRY_BYTES: usize = 3 * size_of::<Growing>();
 
 /// What a name takes beside its texts, in bytes, about.
 const NAME_BYTES: usize = 128;
@@ -69,40 +72,6 @@ struct Node {
     first: (u32, u32),
 }
 
-/// What values of stacks come to, function by function, in several parts. It names those functions itself, so it outlives the stacks.
-#[derive(Debug, Default)]
-pub struct Summed {
-    /// The names of the functions and of their files, one after the other.
-    texts: String,
-    functions: Vec<SummedFunction>,
-    /// Where in the texts each file begins and ends.
-    files: Vec<(u32, u32)>,
-    parts: Vec<SummedPart>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct SummedFunction {
-    hash: u64,
-    /// Where in the texts its name begins and ends.
-    name: (u32, u32),
-    file: u32,
-}
-
-#[derive(Debug)]
-struct SummedPart {
-    group: u32,
-    total: i128,
-    sums: SummedFunctions,
-}
-
-/// Sums by the numbers of functions.
-#[derive(Debug)]
-enum SummedFunctions {
-    /// The self value and the total of each, which mostly take 64 bits.
-    Narrow(Vec<(u32, i64, i64)>),
-    Wide(Vec<(u32, Sums)>),
-}
-
 /// Sums values of stacks again and again.
 struct Summing<'s> {
     stacks: &'s Stacks<'s>,
@@ -142,16 +111,6 @@ enum ByNumber {
     Sparse(HashMap<u32, Sums>),
 }
 
-/// A function with its direct callers and callees, and their sums, which grow.
-#[derive(Debug)]
-pub struct Calls {
-    name: String,
-    file: String,
-    is_found: bool,
-    callers: Rows,
-    callees: Rows,
-}
-
 /// The sums of a function.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
@@ -159,19 +118,6 @@ pub struct Sums {
     pub self_value: i128,
     /// The sum of the samples in whose stack it occurs.
     pub total: i128,
-}
-
-/// Functions by name.
-#[derive(Debug, Default)]
-struct Rows {
-    by_name: HashMap<String, Growing>,
-    bytes: usize,
-}
-
-#[derive(Debug, Default)]
-struct Growing {
-    file: String,
-    sums: Sums,
 }
 
 // === impl Stacks ===
@@ -331,31 +277,6 @@ impl<'t> Stacks<'t> {
         self.functions.len()
     }
 
-    /// Sums values of these stacks in several parts, each a group and pairs of the number of a stack and its value. A stack may stand several
-    /// times; one that is left out does not count.
-    pub fn sum<V: Iterator<Item = (usize, i128)>>(&self, parts: impl IntoIterator<Item = (u32, V)>) -> Summed {
-        let (mut summing, mut summed) = (self.summing(), Summed::default());
-        // Mostly a file has several functions.
-        let (mut numbers, mut files) = (vec![NONE; self.functions()], HashMap::new());
-        for (group, values) in parts {
-            let (total, mut sums) = summing.sums(values);
-            for (name, _) in &mut sums {
-                let number = &mut numbers[*name as usize];
-                if *number == NONE {
-                    let (text, file) = self.name(*name);
-                    let file = *files.entry(file).or_insert_with(|| summed.add_file(file));
-                    *number = summed.add_function(self.hashes[*name as usize], text, file);
-                }
-                *name = *number;
-            }
-            summed.parts.push(SummedPart { group, total, sums: SummedFunctions::new(sums) });
-        }
-        summed.texts.shrink_to_fit();
-        summed.functions.shrink_to_fit();
-        summed.files.shrink_to_fit();
-        summed
-    }
-
     /// Makes ready to sum values of these stacks.
     fn summing(&self) -> Summing<'_> {
         Summing {
@@ -415,94 +336,6 @@ impl Summing<'_> {
             (name, std::mem::take(&mut sums[name as usize]))
         });
         (total, sums.collect())
-    }
-}
-
-// === impl Summed, SummedFunctions ===
-
-impl Summed {
-    fn add_text(&mut self, text: &str) -> (u32, u32) {
-        let at = |texts: &str| u32::try_from(texts.len()).expect("the strings of tables have fewer than 2^32 bytes");
-        let start = at(&self.texts);
-        self.texts.push_str(text);
-        (start, at(&self.texts))
-    }
-
-    fn add_file(&mut self, file: &str) -> u32 {
-        let file = self.add_text(file);
-        self.files.push(file);
-        self.files.len() as u32 - 1
-    }
-
-    fn add_function(&mut self, hash: u64, name: &str, file: u32) -> u32 {
-        let name = self.add_text(name);
-        self.functions.push(SummedFunction { hash, name, file });
-        self.functions.len() as u32 - 1
-    }
-
-    /// Returns the names and the source files of its functions, in the order of their numbers.
-    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.hashed_names().map(|(_, name, file)| (name, file))
-    }
-
-    /// The same with the hash of each name.
-    fn hashed_names(&self) -> impl Iterator<Item = (u64, &str, &str)> {
-        let text = |(start, end): (u32, u32)| &self.texts[start as usize..end as usize];
-        let name = move |of: &SummedFunction| (of.hash, text(of.name), text(self.files[of.file as usize]));
-        self.functions.iter().map(name)
-    }
-
-    /// Returns the parts: the group of each, the sum of all its samples, and the sums of its functions by their numbers.
-    pub fn parts(&self) -> impl Iterator<Item = (u32, i128, impl ExactSizeIterator<Item = (u32, Sums)> + '_)> {
-        self.parts.iter().map(|part| (part.group, part.total, part.sums.iter()))
-    }
-
-    /// Returns how many bytes of memory it takes.
-    pub fn memory(&self) -> usize {
-        let of = |part: &SummedPart| size_of::<SummedPart>() + part.sums.memory();
-        self.texts.capacity()
-            + self.functions.capacity() * size_of::<SummedFunction>()
-            + self.files.capacity() * size_of::<(u32, u32)>()
-            + self.parts.iter().map(of).sum::<usize>()
-    }
-}
-
-impl SummedFunctions {
-    fn new(sums: Vec<(u32, Sums)>) -> Self {
-        let narrow = |(number, sums): &(u32, Sums)| {
-            Some((*number, i64::try_from(sums.self_value).ok()?, i64::try_from(sums.total).ok()?))
-        };
-        match sums.iter().map(narrow).collect::<Option<Vec<_>>>() {
-            Some(mut narrow) => {
-                narrow.shrink_to_fit();
-                Self::Narrow(narrow)
-            }
-            None => Self::Wide(sums),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Narrow(sums) => sums.len(),
-            Self::Wide(sums) => sums.len(),
-        }
-    }
-
-    fn iter(&self) -> impl ExactSizeIterator<Item = (u32, Sums)> + '_ {
-        (0..self.len()).map(move |at| match self {
-            Self::Narrow(sums) => {
-                let (number, self_value, total) = sums[at];
-                (number, Sums { self_value: self_value.into(), total: total.into() })
-            }
-            Self::Wide(sums) => sums[at].clone(),
-        })
-    }
-
-    fn memory(&self) -> usize {
-        match self {
-            Self::Narrow(sums) => sums.capacity() * size_of::<(u32, i64, i64)>(),
-            Self::Wide(sums) => sums.capacity() * size_of::<(u32, Sums)>(),
-        }
     }
 }
 
@@ -636,155 +469,6 @@ impl ByNumber {
     }
 }
 
-// === impl Calls ===
-
-impl Calls {
-    /// Starts with nothing known of the function called `name`.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            file: String::new(),
-            is_found: false,
-            callers: Rows::default(),
-            callees: Rows::default(),
-        }
-    }
-
-    /// Adds values of stacks in several parts, each the numbers of stacks and their values, and returns the function's sums in each.
-    /// A call counts once a stack, and one of a function to itself does not count, as in pprof's graphs.
-    pub fn add<'a>(
-        &mut self,
-        stacks: &Stacks<'_>,
-        parts: impl ExactSizeIterator<Item = (&'a [u32], &'a [i128])>,
-    ) -> Vec<Sums> {
-        let Some(name) = stacks.functions.iter().position(|name| *name == self.name) else {
-            return vec![Sums::default(); parts.len()];
-        };
-        let name = name as u32;
-        note_file(&mut self.file, stacks.name(name).1);
-        // Whether the stack that ends at a node has it, as its caller's has or the node itself.
-        let mut has = vec![false; stacks.nodes.len()];
-        for (at, node) in stacks.nodes.iter().enumerate().skip(1) {
-            has[at] = has[node.caller as usize] || stacks.names(node.first).contains(&name);
-        }
-        let mut values = vec![0i128; stacks.leaves.len()];
-        let part = |(numbers, of_part): (&[u32], &[i128])| {
-            let mut sums = Sums::default();
-            for (&stack, &value) in numbers.iter().zip(of_part) {
-                let stack = stack as usize;
-                if let Some(leaf) = stacks.leaf(stack).filter(|&leaf| has[leaf as usize]) {
-                    values[stack] = values[stack].saturating_add(value);
-                    sums.total = sums.total.saturating_add(value);
-                    if stacks.innermost(leaf) == Some(name) {
-                        sums.self_value = sums.self_value.saturating_add(value);
-                    }
-                }
-            }
-            sums
-        };
-        let sums = parts.map(part).collect();
-        let mut names = Vec::new();
-        for (stack, value) in values.into_iter().enumerate().filter(|(_, value)| *value != 0) {
-            self.is_found = true;
-            stacks.names_to_root(stacks.leaf(stack).unwrap_or_default(), &mut names);
-            self.add_calls(stacks, &names, name, value);
-        }
-        sums
-    }
-
-    /// Adds what others of the same function come to.
-    pub fn add_all(&mut self, others: &Self) {
-        debug_assert_eq!(self.name, others.name);
-        note_file(&mut self.file, &others.file);
-        self.is_found |= others.is_found;
-        for (rows, others) in [(&mut self.callers, &others.callers), (&mut self.callees, &others.callees)] {
-            for (name, Growing { file, sums }) in &others.by_name {
-                rows.add(name, file, sums);
-            }
-        }
-    }
-
-    fn add_calls(&mut self, stacks: &Stacks<'_>, stack: &[u32], name: u32, value: i128) {
-        // For each call of the stack, once: who is at its other end, and whether what was called is the leaf.
-        let (mut callers, mut callees) = (Vec::<(u32, bool)>::new(), Vec::<(u32, bool)>::new());
-        for (at, pair) in stack.windows(2).enumerate() {
-            let (called, caller, is_leaf) = (pair[0], pair[1], at == 0);
-            if called == caller {
-                continue;
-            }
-            let (calls, other) = match (called == name, caller == name) {
-                (true, _) => (&mut callers, caller),
-                (_, true) => (&mut callees, called),
-                _ => continue,
-            };
-            // The leaf is met first, so whether it is one is known when its call is.
-            if !calls.iter().any(|(known, _)| *known == other) {
-                calls.push((other, is_leaf));
-            }
-        }
-        for (rows, calls) in [(&mut self.callers, callers), (&mut self.callees, callees)] {
-            for (other, is_leaf) in calls {
-                let (name, file) = stacks.name(other);
-                rows.add(name, file, &Sums { self_value: if is_leaf { value } else { 0 }, total: value });
-            }
-        }
-    }
-
-    /// Returns what it is called.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns its source file, empty where none is known; the first in the alphabet where there are several.
-    pub fn file(&self) -> &str {
-        &self.file
-    }
-
-    /// Returns whether any sample has it.
-    pub fn is_found(&self) -> bool {
-        self.is_found
-    }
-
-    /// Returns how many bytes of memory it holds, about.
-    pub fn memory(&self) -> usize {
-        self.callers.bytes + self.callees.bytes
-    }
-
-    /// Returns the first `limit` direct callers by descending total: what flows from each into the function, and what of that the
-    /// function used itself.
-    pub fn callers(&self, limit: usize) -> Vec<Row> {
-        self.callers.sorted(limit, |sums| (sums.total, sums.self_value))
-    }
-
-    /// Returns the first `limit` direct callees by descending total: what flows into each from the function, and what of that it used
-    /// itself.
-    pub fn callees(&self, limit: usize) -> Vec<Row> {
-        self.callees.sorted(limit, |sums| (sums.total, sums.self_value))
-    }
-}
-
-// === impl Rows ===
-
-impl Rows {
-    fn add(&mut self, name: &str, file: &str, sums: &Sums) {
-        let row = match self.by_name.get_mut(name) {
-            Some(row) => row,
-            None => {
-                self.bytes += name.len() + file.len() + ENTRY_BYTES;
-                self.by_name.entry(name.to_owned()).or_default()
-            }
-        };
-        note_file(&mut row.file, file);
-        row.sums.add(sums);
-    }
-
-    /// Returns the first `limit` rows by descending `key`, then by name.
-    fn sorted(&self, limit: usize, key: impl Fn(&Sums) -> (i128, i128)) -> Vec<Row> {
-        let rows = self.by_name.iter().map(|(name, Growing { file, sums })| (&**name, &**file, sums));
-        sorted(rows.collect(), Some(limit), key).0
-    }
-}
-
 impl Sums {
     fn add(&mut self, other: &Self) {
         self.self_value = self.self_value.saturating_add(other.self_value);
@@ -838,7 +522,7 @@ mod tests {
     use crate::model::{Function, Line, Location, ValueType};
 
     /// A profile of these stacks, leaf first, a letter a function.
-    fn profile(stacks: &[&str]) -> Profile<'static> {
+    pub(super) fn profile(stacks: &[&str]) -> Profile<'static> {
         const LETTERS: &[u8] = b"abcdefgh";
         let mut profile = Profile { strings: vec![b""], ..Profile::default() };
         profile.sample_types.push(ValueType::default());
@@ -860,7 +544,7 @@ mod tests {
         profile
     }
 
-    fn shown(rows: &[Row]) -> Vec<(&str, i64, i64)> {
+    pub(super) fn shown(rows: &[Row]) -> Vec<(&str, i64, i64)> {
         rows.iter().map(|row| (row.name.as_str(), row.self_value, row.total)).collect()
     }
 
@@ -935,33 +619,5 @@ mod tests {
                 prop_assert_eq!((sum, &found), (total, &expected));
             }
         }
-    }
-
-    /// Goal: a call counts once a stack, recursion is no call, and what is used at the end of a call is told.
-    #[test]
-    fn callers_and_callees_are_those_of_the_calls() {
-        let stacks = Stacks::new(&profile(&["cba", "bba", "bcba", "bd", "e"]));
-        let mut calls = Calls::new("b");
-        let numbers = [0u32, 1, 2, 3, 4];
-        let values = [1i128, 10, 100, 1_000, 10_000];
-        let parts = [(&numbers[..2], &values[..2]), (&numbers[2..], &values[2..])];
-        let sums = calls.add(&stacks, parts.into_iter());
-        assert_eq!(sums[0], Sums { self_value: 10, total: 11 });
-        assert_eq!(sums[1], Sums { self_value: 1_100, total: 1_100 });
-        assert_eq!(shown(&calls.callers(9)), [("d", 1_000, 1_000), ("a", 0, 111), ("c", 100, 100)]);
-        assert_eq!(shown(&calls.callees(9)), [("c", 1, 101)]);
-        assert_eq!(calls.callers(1).len(), 1);
-        assert!(calls.is_found());
-
-        let mut twice = Calls::new("b");
-        twice.add_all(&calls);
-        twice.add_all(&calls);
-        assert_eq!(shown(&twice.callers(9)), [("d", 2_000, 2_000), ("a", 0, 222), ("c", 200, 200)]);
-        assert_eq!(shown(&twice.callees(9)), [("c", 2, 202)]);
-        assert!(twice.is_found());
-
-        let mut unknown = Calls::new("x");
-        assert_eq!(unknown.add(&stacks, parts.into_iter()), [Sums::default(), Sums::default()]);
-        assert!(!unknown.is_found());
     }
 }
