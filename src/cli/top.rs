@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use afterglow_proto::v1::{FunctionValue, TopRequest, TopResponse};
 
-use super::forms::{FilterArgs, SumArgs, top_scale, top_table, top_table_in};
+use super::forms::{FilterArgs, SumArgs, top_scale, top_table_in};
 use super::table::printable;
 use super::{Connection, Output, SelectionArgs, refused, write_json, write_text};
 
@@ -75,7 +75,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 /// Renders the table of everything, then those of the groups below their labels, in its unit.
 fn listed(answer: &TopResponse) -> String {
     let Some(all) = &answer.top else { return String::new() };
-    let (mut text, scale) = (top_table(all, answer.profiles), top_scale(all));
+    let scale = top_scale(all);
+    let mut text = top_table_in(all, answer.profiles, &scale);
     for group in &answer.groups {
         let _ = write!(text, "\n{}\n", labels_text(&group.labels));
         text += &group.top.as_ref().map(|top| top_table_in(top, group.profiles, &scale)).unwrap_or_default();

@@ -27,7 +27,7 @@ use super::admission::Admissions;
 use super::door::Threshold;
 use super::greeting::Greeting;
 use super::handshake::{Begun, Handshakes};
-use super::seats::Seats;
+use super::seats::{Line, Seats};
 use super::{Drained, Limits, Options};
 use crate::access::Inside;
 use crate::stack::Closing;
@@ -301,7 +301,7 @@ impl Connections {
 
     /// Tells a client that speaks plain text to a port that speaks TLS, in the protocol it speaks, and nothing else.
     async fn turn_away(&self, stream: TcpStream) {
-        let (stream, greeting) = Greeting::watch(stream, self.seats.take().line.clone());
+        let (stream, greeting) = Greeting::watch(stream, Line::new(Instant::now()));
         let told = CancellationToken::new();
         let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
             told.cancel();
@@ -343,6 +343,7 @@ impl Connections {
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
 
         let age = age_max(self.limits.connection_age_max);
+        let patience = self.limits.request_timeout.max(self.drain_timeout);
         let grace = tokio::select! {
             ended = connection.as_mut() => {
                 if greeting.is_of_tls() {
@@ -356,9 +357,9 @@ impl Connections {
             }
             // How long it may take is then the drain's to say, who cuts.
             () = self.draining.cancelled() => None,
-            // Of age alone nothing is cut that a request's own limit would have let end.
-            () = age => Some(self.limits.request_timeout.max(self.drain_timeout)),
-            () = seat.line.is_to_leave() => Some(self.limits.request_timeout.max(self.drain_timeout)),
+            // Of age alone, or to make room, nothing is cut that a request's own limit would have let end.
+            () = age => Some(patience),
+            () = seat.line.is_to_leave() => Some(patience),
         };
         connection.as_mut().graceful_shutdown();
         closing.cancel();

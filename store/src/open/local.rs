@@ -12,15 +12,15 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path as FolderPath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -42,7 +42,7 @@ pub(super) fn open(folder: &FolderPath) -> io::Result<Folder> {
         }
     }
     let inner = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
-    let identity = identity(&root)?;
+    let identity = identity(&std::fs::metadata(&root)?);
     Ok(Folder { inner, synced: Arc::default(), root: root.into(), identity })
 }
 
@@ -51,15 +51,15 @@ type Identity = (u64, u64);
 
 /// Returns the device and the number of a folder.
 #[cfg(unix)]
-fn identity(folder: &FolderPath) -> io::Result<Identity> {
+fn identity(metadata: &Metadata) -> Identity {
     use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(folder).map(|metadata| (metadata.dev(), metadata.ino()))
+    (metadata.dev(), metadata.ino())
 }
 
 /// Elsewhere it is only known whether there is one.
 #[cfg(not(unix))]
-fn identity(folder: &FolderPath) -> io::Result<Identity> {
-    std::fs::metadata(folder).map(|_| (0, 0))
+fn identity(_metadata: &Metadata) -> Identity {
+    (0, 0)
 }
 
 /// How long the file of a put that has not ended is left alone: many times what any put may take.
@@ -107,29 +107,30 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes sure that the root is what it was. Where its medium is not mounted any more, or somebody moved it, [`LocalFileSystem`] would make
     /// a new one, and what is acknowledged would be in neither.
-    fn check(&self) -> object_store::Result<()> {
-        let root = self.root.display();
-        let source = match identity(&self.root) {
-            Ok(identity) if identity == self.identity => return Ok(()),
-            Ok(_) => io::Error::other(format!(
-                "{root} is another folder than when this process began; start it again if that is meant"
-            )),
-            Err(error) => {
-                io::Error::new(error.kind(), format!("{root}, which was there when this process began: {error}"))
-            }
-        };
-        Err(object_store::Error::Generic { store: "folder", source: source.into() })
+    fn check(&self) -> impl Future<Output = object_store::Result<()>> + Send + use<> {
+        let (folder, before) = (Arc::clone(&self.root), self.identity);
+        async move {
+            let root = folder.display();
+            let source = match tokio::fs::metadata(&*folder).await.map(|metadata| identity(&metadata)) {
+                Ok(identity) if identity == before => return Ok(()),
+                Ok(_) => io::Error::other(format!(
+                    "{root} is another folder than when this process began; start it again if that is meant"
+                )),
+                Err(error) => {
+                    io::Error::new(error.kind(), format!("{root}, which was there when this process began: {error}"))
+                }
+            };
+            Err(object_store::Error::Generic { store: "folder", source: source.into() })
+        }
     }
 
     /// Lists nothing but that the root is not what it was, where that is so.
-    fn checked<'s>(
+    fn checked(
         &self,
-        listed: BoxStream<'s, object_store::Result<ObjectMeta>>,
-    ) -> BoxStream<'s, object_store::Result<ObjectMeta>> {
-        match self.check() {
-            Ok(()) => listed,
-            Err(error) => stream::once(std::future::ready(Err(error))).boxed(),
-        }
+        listed: BoxStream<'static, object_store::Result<ObjectMeta>>,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        let checked = self.check();
+        stream::once(async move { checked.await.map(|()| listed) }).try_flatten().boxed()
     }
 
     /// Makes the names of all folders above `location` durable.
@@ -176,7 +177,7 @@ impl ObjectStore for Folder {
         payload: PutPayload,
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
-        self.check()?;
+        self.check().await?;
         let result = self.inner.put_opts(location, payload, options).await?;
         self.sync_above(location).await?;
         Ok(result)
@@ -187,7 +188,7 @@ impl ObjectStore for Folder {
         location: &Path,
         options: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.check()?;
+        self.check().await?;
         let upload = self.inner.put_multipart_opts(location, options).await?;
         self.sync_above(location).await?;
         Ok(upload)
@@ -218,7 +219,7 @@ impl ObjectStore for Folder {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
         // A folder that is gone would list as one that is empty.
-        self.check()?;
+        self.check().await?;
         self.inner.list_with_delimiter(prefix).await
     }
 

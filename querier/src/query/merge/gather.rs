@@ -9,7 +9,7 @@ use afterglow_store::block::{self, Aggregate, SampleTypes};
 use afterglow_store::catalog::{self, Freshness, Match, Problem, View};
 use afterglow_store::paths::TenantId;
 use futures::{StreamExt as _, stream};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::time::Instant;
 use ulid::Ulid;
@@ -220,9 +220,9 @@ pub(super) async fn merge(
     let worker = Worker::start(admitted, held, engine);
     let mut merging = Merging { engine, worker, profiles: 0, asked: types, types, problems };
     let mut agree = merging.read(here).await?;
-    let (took, mut shares) = (began.elapsed(), VecDeque::from(shares));
-    while agree && let Some(mut share) = shares.pop_front() {
-        let undone = 1 + shares.iter().filter(|share| !share.is_answered()).count();
+    let (took, mut shares) = (began.elapsed(), shares.into_iter());
+    while agree && let Some(mut share) = shares.next() {
+        let undone = 1 + shares.as_slice().iter().filter(|share| !share.is_answered()).count();
         let times = (began, Instant::now(), engine.until());
         let patience = share::patience(&engine.0.limits, times, took, undone);
         agree = match share.done(engine, patience).await {

@@ -127,12 +127,13 @@ fn estimate(matches: &[Match], parts: &[Part], reads: usize) -> u64 {
     }
     let result: u64 =
         services.values().map(|&(count, largest)| largest * BYTES_PER_RAW_BYTE * u64::from(1 + count.ilog2())).sum();
-    reading(parts, reads) + result
+    reading(parts.iter().map(|part| part.estimate), reads) + result
 }
 
-/// Estimates the memory of what is read: the largest part as often as parts are read at once.
-pub(super) fn reading(parts: &[Part], reads: usize) -> u64 {
-    parts.iter().map(|part| part.estimate).max().unwrap_or_default() * reads.min(parts.len()) as u64
+/// Estimates the memory of what is read: that of the largest part, of those of all, as often as parts are read at once.
+pub(in super::super) fn reading(parts: impl ExactSizeIterator<Item = u64>, reads: usize) -> u64 {
+    let at_once = reads.min(parts.len()) as u64;
+    parts.max().unwrap_or_default() * at_once
 }
 
 /// Finds out which of the selected profiles count different things; none where that is not why they do not merge.

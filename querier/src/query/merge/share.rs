@@ -283,7 +283,8 @@ pub(in super::super) async fn answer(
     drop(opened);
     // What whoever asks thinks is not all that counts: anybody who may read may ask. A sibling that waits here holds memory of its own,
     // for which a share of ours may wait there.
-    let estimate = request.estimate_bytes.max(plan::reading(&parts, engine.0.limits.merge_reads));
+    let reading = plan::reading(parts.iter().map(|part| part.estimate), engine.0.limits.merge_reads);
+    let estimate = request.estimate_bytes.max(reading);
     let admitted = engine.0.budget.try_admit(estimate)?;
     let mut problems = Vec::new();
     let read = gather::merge(engine, (parts, Vec::new()), types, admitted, 0, &mut problems).await?;

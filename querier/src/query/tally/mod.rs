@@ -27,6 +27,7 @@ use kept::{Keeping, Key};
 use super::budget::Admitted;
 use super::error::Unread;
 use super::explain::Step;
+use super::merge::plan::reading;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
@@ -40,7 +41,7 @@ const BYTES_PER_RAW_BYTE: u64 = 4;
 
 /// Which part of the room for what is decoded the tables of one question may take. Those of more would push out what they come to, and
 /// everything else.
-const KEPT_PART: u64 = 4;
+const TABLES_PART: u64 = 4;
 
 /// How many sums of functions are made before they are added to the tally: 48 bytes each at most.
 const SUMS_AT_ONCE: usize = 1 << 16;
@@ -142,15 +143,14 @@ pub(super) async fn read<T: Tally>(
     if let Some(name) = &function {
         parts = with_function(parts, name, limits.merge_reads).await;
     }
-    let largest = parts.iter().map(|part| part.estimate).max().unwrap_or_default();
-    let reading = largest * limits.merge_reads.min(parts.len()) as u64;
+    let reading = reading(parts.iter().map(|part| part.estimate), limits.merge_reads);
     record(engine, question, matches, &parts, reading);
     let admitted = engine.admit(reading).await?;
 
     let growing = Arc::new(Mutex::new(Growing { tally, admitted, reading, keeping: 0, unmatched: None }));
     let (mut is_read, mut problems) = (vec![true; matches.len()], Vec::new());
     // What they come to is kept instead.
-    let room = parts.first().map_or(0, |part| part.block.keeps_bytes_max()) / KEPT_PART;
+    let room = parts.first().map_or(0, |part| part.block.keeps_bytes_max()) / TABLES_PART;
     let tables: u64 = parts.iter().map(|part| part.tables).sum();
     let keep = if filter.is_empty() && tables > room { Keep::Nothing } else { Keep::Decoded };
     let read = |part| read_part(engine, part, (Arc::clone(&filter), function.clone()), keep, Arc::clone(&growing));
@@ -319,31 +319,17 @@ fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
 }
 
 /// Parts the profiles that are wanted in several groups, as those are that both sides of a comparison select: a read takes each row once.
-fn each_once(mut part: Part) -> Vec<Part> {
-    let mut apart = Vec::with_capacity(1);
-    loop {
-        let mut seen = HashSet::with_capacity(part.rows.len());
-        let is_first: Vec<bool> = part.rows.iter().map(|&(row, _)| seen.insert(row)).collect();
-        if !is_first.contains(&false) {
-            apart.push(part);
-            return apart;
-        }
-        let Part { block, dataset, rows, groups, places, estimate, tables } = part;
-        let [first, again] = [true, false].map(|wanted| {
-            let of = || is_first.iter().enumerate().filter(|&(_, &is_first)| is_first == wanted).map(|(at, _)| at);
-            Part {
-                block: Arc::clone(&block),
-                dataset,
-                rows: of().map(|at| rows[at]).collect(),
-                groups: groups.clone(),
-                places: of().map(|at| places[at]).collect(),
-                estimate,
-                tables,
-            }
-        });
-        apart.push(first);
-        part = again;
+fn each_once(part: Part) -> Vec<Part> {
+    let Part { block, dataset, rows, groups, places, .. } = part;
+    let (mut left, mut apart): (Vec<_>, _) = (rows.into_iter().zip(places).collect(), Vec::with_capacity(1));
+    while !left.is_empty() {
+        let mut seen = HashSet::with_capacity(left.len());
+        let (once, again): (Vec<_>, Vec<_>) = left.into_iter().partition(|&((row, _), _)| seen.insert(row));
+        let ((rows, places), (block, groups)) = (once.into_iter().unzip(), (Arc::clone(&block), groups.clone()));
+        apart.push(Part { block, dataset, rows, groups, places, estimate: 0, tables: 0 });
+        left = again;
     }
+    apart
 }
 
 /// Leaves out the parts that have no function called `name`, as far as their blocks say that in short. Where a block has profiles of one
