@@ -295,7 +295,7 @@ impl Connections {
                 }
                 self.see_through(stream, peer, marks).await;
             }
-            Some(Begun::Misled(stream)) => self.turn_away(stream).await,
+            Some(Begun::Misled(stream)) => Box::pin(self.turn_away(stream)).await,
         }
     }
 
@@ -340,7 +340,8 @@ impl Connections {
             request.extensions_mut().extend(marks.clone());
             Either::Right(router.clone().call(request))
         });
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        // In a place of its own: as a part of this future it would be there several times, once for each place that it was moved through.
+        let mut connection = Box::pin(self.builder.serve_connection(TokioIo::new(stream), service));
 
         let age = age_max(self.limits.connection_age_max);
         let patience = self.limits.request_timeout.max(self.drain_timeout);

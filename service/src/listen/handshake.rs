@@ -77,7 +77,8 @@ impl Handshakes {
     /// Sees to the beginning of a connection; nothing where it is at its end already.
     pub(super) async fn begin(&self, stream: TcpStream, peer: Peer) -> Option<Begun> {
         let Some(tls) = &self.tls else { return Some(Begun::Plain(stream)) };
-        match timeout(self.timeout, accept(tls, stream)).await {
+        // In a place of its own, which is given back: what this future holds a connection holds to its end.
+        match timeout(self.timeout, Box::pin(accept(tls, stream))).await {
             Ok(Ok(Begun::Misled(stream))) => {
                 self.count("plain");
                 self.hint(peer, "a client spoke plain HTTP to this port, which speaks TLS: it has to use https://");

@@ -210,7 +210,7 @@ fn idle_connections_cost_little_memory_and_the_others_little_time() {
     let address = server.address();
     ask(&address);
     let before = resident(server.pid());
-    let calm = p99(&ask(&address));
+    let calm = median((0..TURNS).map(|_| p99(&ask(&address))).collect());
     let idle: Vec<TcpStream> = (0..IDLE)
         .map(|n| {
             let mut stream = TcpStream::connect(&address).unwrap_or_else(|error| panic!("connection {n}: {error}"));
@@ -218,7 +218,11 @@ fn idle_connections_cost_little_memory_and_the_others_little_time() {
             stream
         })
         .collect();
-    let held = p99(&ask(&address));
+    // The server has greeted all of them: what it has to do for a connection that begins is not meant here.
+    for mut stream in &idle {
+        stream.read_exact(&mut [0; 9]).expect("greeted");
+    }
+    let held = median((0..TURNS).map(|_| p99(&ask(&address))).collect());
     let grown = resident(server.pid()) - before;
     let ratio = held.as_secs_f64() / calm.as_secs_f64();
     println!(
