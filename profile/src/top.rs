@@ -12,7 +12,7 @@ pub struct Top {
     pub total: i64,
     /// The same of the base of a diff; otherwise 0.
     pub base_total: i64,
-    /// The functions by descending self value, then by descending total, then by name; of a diff by how far they differ from the base.
+    /// The functions by descending self value, then by descending total, then by name; of a diff those that differ, by how far.
     pub rows: Vec<Row>,
     /// How many rows the limit cut away.
     pub truncated: usize,
@@ -56,10 +56,15 @@ impl Top {
         Self::build(profile, [sample_type], |[self_value], [total]| (self_value, total), limit)
     }
 
-    /// Sums the two columns of a [`crate::diff::pair`]. The rows that differ most come first: by self value, then by total.
+    /// Sums the two columns of a [`crate::diff::pair`]. The rows that differ most come first: by self value, then by total. Functions that
+    /// have the same on both sides are no rows.
     pub fn diff(pair: &Profile<'_>, limit: Option<usize>) -> Self {
         let distance = |[ours, base]: [i128; 2]| (ours - base).abs();
-        Self::build(pair, [0, 1], |selves, totals| (distance(selves), distance(totals)), limit)
+        let mut top = Self::build(pair, [0, 1], |selves, totals| (distance(selves), distance(totals)), None);
+        top.rows.retain(|row| (row.self_value, row.total) != (row.base_self, row.base_total));
+        top.truncated = limit.map_or(0, |limit| top.rows.len().saturating_sub(limit));
+        top.rows.truncate(top.rows.len() - top.truncated);
+        top
     }
 
     /// Sums `columns`; `rank` says of the sums of a row, self values and totals, by what it is ordered.

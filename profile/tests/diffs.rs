@@ -48,7 +48,11 @@ fn both_sides_stand_in_one_tree_and_one_table() {
         [("leaf", 0, 4, 0, 4), ("new", 3, 0, 3, 0), ("work", 5, 2, 5, 2), ("old", 0, 0, 0, 4)],
         "what differs most comes first"
     );
+    // `main` has the same on both sides, in itself, and not with all it called: that is a change. What has the same in both is none.
     assert_eq!((top.total, top.base_total, top.truncated), (9, 7, 1));
+    let same = diff::pair(profile(&[("a", 5), ("b", 1)]), profile(&[("a", 4), ("b", 1)]), 0).expect("they go together");
+    let top = Top::diff(&same.profile(), Some(1));
+    assert_eq!((top.rows.iter().map(|row| &*row.name).collect::<Vec<_>>(), top.truncated), (vec!["a"], 0));
 }
 
 #[test]
@@ -113,19 +117,22 @@ proptest! {
             prop_assert_eq!((graph.nodes[0].total, graph.nodes[0].base_total), (total, base_total));
             let top = Top::diff(&pair, None);
             prop_assert_eq!((top.total, top.base_total), (total, base_total));
-            // Each side alone is what its own table says.
-            let rows = |top: Top, of: fn(&afterglow_profile::top::Row) -> (i64, i64)| -> BTreeMap<String, (i64, i64)> {
-                let rows = top.rows.into_iter().map(|row| (row.name.clone(), of(&row)));
-                rows.filter(|(_, values)| *values != (0, 0)).collect()
+            // Of what differs each side has what its own table says.
+            let sums = |profile| -> BTreeMap<String, [i64; 2]> {
+                Top::new(profile, column, None).rows.into_iter().map(|row| (row.name, [row.self_value, row.total])).collect()
             };
-            prop_assert_eq!(
-                rows(Top::diff(&pair, None), |row| (row.self_value, row.total)),
-                rows(Top::new(&ours, column, None), |row| (row.self_value, row.total))
-            );
-            prop_assert_eq!(
-                rows(top, |row| (row.base_self, row.base_total)),
-                rows(Top::new(&base, column, None), |row| (row.self_value, row.total))
-            );
+            let (ours, base) = (sums(&ours), sums(&base));
+            let names: std::collections::BTreeSet<&String> = ours.keys().chain(base.keys()).collect();
+            let of = |sums: &BTreeMap<String, [i64; 2]>, name| sums.get(name).copied().unwrap_or_default();
+            let expected: BTreeMap<String, [[i64; 2]; 2]> = names
+                .into_iter()
+                .map(|name| (name.clone(), [of(&ours, name), of(&base, name)]))
+                .filter(|(_, [ours, base])| ours != base)
+                .collect();
+            let found: BTreeMap<String, [[i64; 2]; 2]> = (top.rows.into_iter())
+                .map(|row| (row.name, [[row.self_value, row.total], [row.base_self, row.base_total]]))
+                .collect();
+            prop_assert_eq!(found, expected);
         }
     }
 }

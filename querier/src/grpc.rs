@@ -17,9 +17,9 @@ use crate::query::{Engine, Fetched};
 /// The largest request: a selector with a long list of values fits many times.
 pub(crate) const REQUEST_BYTES_MAX: usize = 1 << 20;
 
-/// The largest answer: four times the largest profile that is taken by default. Over HTTP answers have no bound, for they are read
+/// The largest answer of a call, in bytes: four times the largest profile that is taken by default. A client takes as much. Over HTTP answers have no bound, for they are read
 /// piece by piece.
-const ANSWER_BYTES_MAX: usize = 256 << 20;
+pub const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// The service, to be added to a server's routes.
 pub type Service = QueryServiceServer<Queries>;

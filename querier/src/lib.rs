@@ -24,7 +24,7 @@ use afterglow_store::retention::Policy;
 use axum::Router;
 
 pub use config::Config;
-pub use grpc::{Queries, Service, Shares};
+pub use grpc::{ANSWER_BYTES_MAX, Queries, Service, Shares};
 pub use program::{Settings, run};
 pub use siblings::{BadNames, SiblingNames};
 

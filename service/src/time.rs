@@ -27,6 +27,10 @@ const SECONDS_BELOW: u64 = 100_000_000_000;
 const MILLIS_BELOW: u64 = SECONDS_BELOW * 1_000;
 const MICROS_BELOW: u64 = MILLIS_BELOW * 1_000;
 
+// The last year of RFC 3339, and another that has the same days and lies beyond 64 bits of nanoseconds as well.
+const LAST_YEAR: &str = "9999-";
+const LIKE_LAST_YEAR: &str = "9998-";
+
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
 /// Reads a moment; gives unix time in nanoseconds. `now_nanos` is the present, in the same unit.
@@ -34,17 +38,35 @@ const NANOS_PER_SECOND: i128 = 1_000_000_000;
 /// # Errors
 /// [`Error::Form`] names the accepted forms; [`Error::Range`] is for moments that nanoseconds cannot hold.
 pub fn parse(text: &str, now_nanos: i64) -> Result<i64, Error> {
+    i64::try_from(read(text, now_nanos)?).map_err(|_| Error::Range(text.to_owned()))
+}
+
+/// Reads a moment that bounds a window, as [`parse`] does. One that nanoseconds cannot hold becomes the nearest that they can: nothing is
+/// stored beyond, and `9999-12-31T00:00:00Z` is a fair way to say "no end".
+///
+/// # Errors
+/// [`Error::Form`].
+pub fn parse_bound(text: &str, now_nanos: i64) -> Result<i64, Error> {
+    Ok(read(text, now_nanos)?.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
+}
+
+/// Reads a moment, of any range.
+fn read(text: &str, now_nanos: i64) -> Result<i128, Error> {
     let form = || Error::Form(text.to_owned());
     let trimmed = text.trim();
-    let nanos = if trimmed.starts_with(|c: char| c.is_ascii_digit()) {
-        match unix(trimmed) {
-            Some(nanos) => nanos,
-            None => Timestamp::from_str(trimmed).map_err(|_| form())?.as_nanosecond(),
-        }
-    } else {
-        i128::from(now_nanos) + distance(trimmed).ok_or_else(form)?
-    };
-    i64::try_from(nanos).map_err(|_| Error::Range(text.to_owned()))
+    if !trimmed.starts_with(|c: char| c.is_ascii_digit()) {
+        return Ok(i128::from(now_nanos) + distance(trimmed).ok_or_else(form)?);
+    }
+    if let Some(nanos) = unix(trimmed) {
+        return Ok(nanos);
+    }
+    let rfc3339 = |text: &str| Timestamp::from_str(text).map(Timestamp::as_nanosecond);
+    let read = rfc3339(trimmed).or_else(|error| match trimmed.strip_prefix(LAST_YEAR) {
+        // Its last two days are beyond what jiff holds, for they would not be in it in every time zone. No leap year, either.
+        Some(rest) => rfc3339(&format!("{LIKE_LAST_YEAR}{rest}")),
+        None => Err(error),
+    });
+    read.map_err(|_| form())
 }
 
 /// Writes a moment as RFC 3339 in UTC, as answers do.
@@ -170,6 +192,22 @@ mod tests {
     fn out_of_range_is_said_so() {
         for text in ["9999-01-01T00:00:00Z", "99999999999", "99999999999999", "18446744073709551615", "-1000y"] {
             assert_eq!(parse(text, NOW), Err(Error::Range(text.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_bounds_a_window_has_no_range() {
+        for text in ["9999-12-31T00:00:00Z", "9999-12-31T23:59:59Z", "9999-01-01T00:00:00Z", "10000000000", "now+1000y"]
+        {
+            assert_eq!(parse_bound(text, NOW), Ok(i64::MAX), "{text}");
+            assert_eq!(parse(text, NOW), Err(Error::Range(text.to_owned())), "{text}");
+        }
+        for text in ["0001-01-01T00:00:00Z", "-1000y"] {
+            assert_eq!(parse_bound(text, NOW), Ok(i64::MIN), "{text}");
+        }
+        assert_eq!(parse_bound("-1h", NOW), Ok(NOW - 60 * MINUTE));
+        for text in ["9999-13-01T00:00:00Z", "9999-02-29T00:00:00Z", "9999-", "never"] {
+            assert_eq!(parse_bound(text, NOW), Err(Error::Form(text.to_owned())), "{text}");
         }
     }
 

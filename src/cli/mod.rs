@@ -38,9 +38,6 @@ use afterglow_service::status::code_name;
 use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::Context as _;
 
-/// The largest answer a command takes: a profile of the largest size a server accepts, and room for its frame.
-const ANSWER_BYTES_MAX: usize = 80 << 20;
-
 /// How a command reaches a server.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Connection {
@@ -87,10 +84,10 @@ pub(crate) struct WindowArgs {
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) profile_type: Option<String>,
     /// The start of the window: RFC 3339, unix seconds, or relative to now such as -1h.
-    #[arg(long, default_value = "-1h", value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, default_value = "-1h", value_name = "TIME", value_parser = Moment::bound, allow_hyphen_values = true)]
     pub(crate) from: Moment,
     /// The end of the window, exclusive.
-    #[arg(long, default_value = "now", value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, default_value = "now", value_name = "TIME", value_parser = Moment::bound, allow_hyphen_values = true)]
     pub(crate) to: Moment,
 }
 
@@ -101,10 +98,10 @@ pub(crate) struct BaseArgs {
     #[arg(id = "base", long = "base", value_name = "SELECTOR")]
     query: Option<String>,
     /// The start of the base's window; without it the window ends at --base-to and is as long as the other.
-    #[arg(id = "base_from", long = "base-from", value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(id = "base_from", long = "base-from", value_name = "TIME", value_parser = Moment::bound, allow_hyphen_values = true)]
     from: Option<Moment>,
     /// The end of the base's window, exclusive; without it the window begins at --base-from and is as long as the other.
-    #[arg(id = "base_to", long = "base-to", value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(id = "base_to", long = "base-to", value_name = "TIME", value_parser = Moment::bound, allow_hyphen_values = true)]
     to: Option<Moment>,
 }
 
@@ -143,7 +140,7 @@ impl Connection {
     /// Says which server cannot be reached.
     pub(crate) async fn query_client(&self) -> anyhow::Result<QueryServiceClient<Channel>> {
         let channel = self.target()?.dial().await.context("is it running, and --server right?")?;
-        Ok(QueryServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+        Ok(QueryServiceClient::new(channel).max_decoding_message_size(afterglow_querier::ANSWER_BYTES_MAX))
     }
 }
 
@@ -204,6 +201,11 @@ impl FromStr for Moment {
 }
 
 impl Moment {
+    /// Reads a time that bounds a window: one that cannot be stored is the nearest that can.
+    fn bound(text: &str) -> Result<Self, afterglow_service::time::Error> {
+        afterglow_service::time::parse_bound(text, SystemClock.unix_nanos()).map(Self)
+    }
+
     /// Returns it in protobuf's form.
     pub(crate) fn timestamp(self) -> Timestamp {
         timestamp(self.0)

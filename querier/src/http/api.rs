@@ -69,11 +69,11 @@ impl Asked {
         Ok(v1::Selection { query: text("query"), r#type: text("type"), start, end, read_token: text("read_token") })
     }
 
-    /// Takes a time, which has two names.
+    /// Takes a time that bounds a window, which has two names.
     pub(super) fn moment(&mut self, names: [&'static str; 2], now_nanos: i64) -> Result<Option<Timestamp>, Failure> {
         let Some((name, text)) = self.params.either(names)? else { return Ok(None) };
-        let nanos =
-            time::parse(&text, now_nanos).map_err(|error| Failure::invalid(format!("parameter {name:?}: {error}")))?;
+        let nanos = time::parse_bound(&text, now_nanos)
+            .map_err(|error| Failure::invalid(format!("parameter {name:?}: {error}")))?;
         Ok(Some(window::timestamp(nanos)))
     }
 }
