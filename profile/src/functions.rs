@@ -242,6 +242,12 @@ impl<'t> Stacks<'t> {
         }
     }
 
+    /// Returns the sum of values of these stacks, given as pairs of the number of a stack and its value. One that is left out does not count.
+    pub fn total(&self, values: impl Iterator<Item = (usize, i128)>) -> i128 {
+        let kept = values.filter(|(stack, _)| self.leaf(*stack).is_some());
+        kept.fold(0, |total, (_, value)| total.saturating_add(value))
+    }
+
     /// Returns the node of a stack; none where it is left out.
     fn leaf(&self, number: usize) -> Option<u32> {
         self.leaves.get(number).copied().filter(|&node| node != NONE)
@@ -401,6 +407,19 @@ impl Tables {
         self.names.texts.iter().zip(&self.files).map(|(name, file)| is_shown(name, file)).collect()
     }
 
+    /// Returns what those functions of a group come to that `shown` says: what they used themselves together, and the largest total of any;
+    /// none where the group has none of them. Their totals have samples in common, and so no sum.
+    pub fn shown_of(&self, group: usize, shown: &[bool]) -> Option<Sums> {
+        let rows = self.groups[group]
+            .rows
+            .iter()
+            .filter(|(number, sums)| shown[*number as usize] && **sums != Sums::default());
+        rows.fold(None, |all: Option<Sums>, (_, sums)| {
+            let Some(all) = all else { return Some(sums.clone()) };
+            Some(Sums { self_value: all.self_value.saturating_add(sums.self_value), total: all.total.max(sums.total) })
+        })
+    }
+
     /// Returns the tables of groups, each of the first `limit` of those functions that `shown` says, in the order of [`Top`] or by total before
     /// self value, and how many of its sums do not fit in 64 bits.
     pub fn tops<'a>(
@@ -505,8 +524,9 @@ fn sorted(
     (rows, truncated, saturated)
 }
 
-/// Keeps the file that comes first in the alphabet.
-fn note_file(noted: &mut String, file: &str) {
+/// Keeps the file that comes first in the alphabet, whichever was met first: where functions of several files share a name, they are shown
+/// with it. A function without a file says nothing of where the others are.
+pub fn note_file(noted: &mut String, file: &str) {
     if !file.is_empty() && (noted.is_empty() || *file < **noted) {
         file.clone_into(noted);
     }
@@ -613,6 +633,7 @@ mod tests {
             let summed = stacks.sum([(0, values.iter().copied()), (1, values.iter().copied())]);
             let names: Vec<char> = summed.names().map(|(name, _)| name.chars().next().unwrap()).collect();
             prop_assert_eq!(summed.parts().count(), 2);
+            prop_assert_eq!(stacks.total(values.iter().copied()), total);
             for (_, sum, sums) in summed.parts() {
                 let found: BTreeMap<char, (i128, i128)> =
                     sums.map(|(number, of)| (names[number as usize], (of.self_value, of.total))).collect();

@@ -37,12 +37,21 @@ impl Scale {
         Self { sizes: Some((size, chosen)), suffix }
     }
 
-    /// Writes a value.
-    pub fn text(&self, value: i64) -> String {
-        let scaled = match self.sizes {
+    /// Returns whether a value is one of the unit or more, or nothing at all: of less the two decimals say little, or 0.
+    pub fn reaches(&self, value: i64) -> bool {
+        value == 0 || self.scaled(value).abs() >= 1.0
+    }
+
+    fn scaled(&self, value: i64) -> f64 {
+        match self.sizes {
             None => value as f64,
             Some((own, shown)) => value as f64 * own as f64 / shown as f64,
-        };
+        }
+    }
+
+    /// Writes a value.
+    pub fn text(&self, value: i64) -> String {
+        let scaled = self.scaled(value);
         let text = format!("{scaled:.2}");
         match text.strip_suffix(".00").unwrap_or(&text) {
             "0" | "-0" => "0".to_owned(),
@@ -105,6 +114,12 @@ mod tests {
         assert_eq!(text("bytes", &[1536], 4096, -1536), "-1.50kB");
         assert_eq!(text("count", &[3], 9, 3), "3");
         assert_eq!(text("widgets", &[3], 9, 3), "3widgets");
+        let seconds = Scale::new("nanoseconds", std::iter::empty(), 5_000_000_000);
+        assert_eq!(
+            [0, 999_000_000, -999_000_000, 1_000_000_000].map(|value| seconds.reaches(value)),
+            [true, false, false, true]
+        );
+        assert!(Scale::new("count", std::iter::empty(), 5_000).reaches(1));
         assert_eq!(super::text(4_718_592, "bytes"), "4.50MB");
         assert_eq!(super::text(-1_230_000_000, "nanoseconds"), "-1.23s");
     }

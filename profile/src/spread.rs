@@ -1,4 +1,4 @@
-//! How shares spread over groups: of instances, pods, versions, or steps of time.
+//! How shares, or amounts, spread over groups: of instances, pods, versions, or steps of time.
 //!
 //! What is typical is told by the median and what is usual by quantiles, which a few odd groups do not move. A group is an outlier by
 //! the modified z-score of Iglewicz and Hoaglin (How to Detect and Handle Outliers, 1993): 0.6745 times its distance from the median in
@@ -19,7 +19,10 @@ const MEDIAN_SCALE: f64 = 0.6745;
 /// The same for the mean absolute deviation: the square root of half of pi.
 const MEAN_SCALE: f64 = 1.253_314;
 
-/// How shares spread.
+/// An amount that is less than this part of the median away from it is not odd: no two instances have the very same load.
+pub const AMOUNT_DISTANCE_MIN: f64 = 0.1;
+
+/// How shares or amounts spread.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spread {
     /// Their mean, each group as much as any other.
@@ -43,10 +46,10 @@ pub struct Spread {
 /// A group that is odd.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outlier {
-    /// The place of its share among those that were given.
+    /// The place of its value among those that were given.
     pub group: usize,
-    /// Its share.
-    pub share: f64,
+    /// Its share, or its amount.
+    pub value: f64,
     /// Its modified z-score: negative below the median.
     pub score: f64,
 }
@@ -55,14 +58,25 @@ impl Spread {
     /// Describes shares, one a group. A group whose share is less than `distance_min` away from the median is no outlier, however alike
     /// the others are.
     pub fn of(shares: &[f64], distance_min: f64) -> Self {
-        let mut sorted = shares.to_vec();
+        Self::beyond(shares, |_| distance_min)
+    }
+
+    /// Describes amounts, one a group. A group whose amount is less than `distance_min`, or than [`AMOUNT_DISTANCE_MIN`] of the median, away
+    /// from the median is no outlier.
+    pub fn of_amounts(amounts: &[f64], distance_min: f64) -> Self {
+        Self::beyond(amounts, |median| distance_min.max(AMOUNT_DISTANCE_MIN * median.abs()))
+    }
+
+    /// Describes values, of which none is odd that is less than `distance_min` of the median away from it.
+    fn beyond(values: &[f64], distance_min: impl Fn(f64) -> f64) -> Self {
+        let mut sorted = values.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
         let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return Self::default() };
-        let mean = mean(shares.iter().copied());
-        let squares: f64 = shares.iter().map(|share| (share - mean).powi(2)).sum();
-        let deviation = (squares / (shares.len() - 1).max(1) as f64).sqrt();
+        let mean = mean(values.iter().copied());
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let deviation = (squares / (values.len() - 1).max(1) as f64).sqrt();
         let median = quantile(&sorted, 0.5);
-        let outliers = outliers(shares, median, distance_min);
+        let outliers = outliers(values, median, distance_min(median));
         Self {
             mean,
             deviation,
@@ -76,20 +90,20 @@ impl Spread {
     }
 }
 
-fn outliers(shares: &[f64], median: f64, distance_min: f64) -> Vec<Outlier> {
-    if shares.len() < GROUPS_MIN {
+fn outliers(values: &[f64], median: f64, distance_min: f64) -> Vec<Outlier> {
+    if values.len() < GROUPS_MIN {
         return Vec::new();
     }
-    let distance = |share: f64| (share - median).abs();
-    let mut distances: Vec<f64> = shares.iter().map(|&share| distance(share)).collect();
+    let distance = |value: f64| (value - median).abs();
+    let mut distances: Vec<f64> = values.iter().map(|&value| distance(value)).collect();
     distances.sort_unstable_by(f64::total_cmp);
     let unit = match quantile(&distances, 0.5) / MEDIAN_SCALE {
         0.0 => MEAN_SCALE * mean(distances.iter().copied()),
         unit => unit,
     };
-    let score = |(group, &share): (usize, &f64)| Outlier { group, share, score: (share - median) / unit };
-    let is_odd = |of: &Outlier| of.score.abs() > SCORE_MAX && distance(of.share) >= distance_min;
-    let mut odd: Vec<Outlier> = shares.iter().enumerate().map(score).filter(is_odd).collect();
+    let score = |(group, &value): (usize, &f64)| Outlier { group, value, score: (value - median) / unit };
+    let is_odd = |of: &Outlier| of.score.abs() > SCORE_MAX && distance(of.value) >= distance_min;
+    let mut odd: Vec<Outlier> = values.iter().enumerate().map(score).filter(is_odd).collect();
     odd.sort_by(|a, b| match b.score.abs().total_cmp(&a.score.abs()) {
         Ordering::Equal => a.group.cmp(&b.group),
         order => order,
@@ -137,6 +151,18 @@ mod tests {
         // As far from each other, but all of it within what is not worth a word.
         let small: Vec<f64> = shares.iter().map(|share| share / 100.0).collect();
         assert_eq!(Spread::of(&small, 0.005).outliers, []);
+    }
+
+    /// Goal: what is fifty times as much as its like is odd, what is a little more is not, however alike the others are.
+    #[test]
+    fn an_odd_amount_is_found() {
+        let mut amounts = vec![1_000.0; 8];
+        (amounts[2], amounts[7]) = (1_050.0, 50_000.0);
+        let odd: Vec<_> = Spread::of_amounts(&amounts, 0.0).outliers.iter().map(|of| (of.group, of.value)).collect();
+        assert_eq!(odd, [(7, 50_000.0)]);
+        assert_eq!(Spread::of_amounts(&amounts, 50_000.0).outliers, []);
+        amounts[7] = 0.0;
+        assert_eq!(Spread::of_amounts(&amounts, 0.0).outliers.iter().map(|of| of.group).collect::<Vec<_>>(), [7]);
     }
 
     #[test]

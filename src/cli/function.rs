@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use afterglow_proto::v1::{FunctionRequest, FunctionResponse, TopFunction};
 
-use super::forms::{SumArgs, scale};
+use super::forms::{FilterArgs, SumArgs, scale};
 use super::table::{self, printable};
 use super::top::labels_text;
 use super::{Connection, Output, WindowArgs, duration, refused, series, write_json, write_text};
@@ -36,6 +36,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     sums: SumArgs,
     #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -49,6 +51,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         by: args.by,
         step: args.step.map(duration).transpose()?,
         limit: args.limit,
+        filter: Some(args.filter.into()),
     };
     let mut client = args.connection.query_client().await?;
     let answer = client.function(request).await.map_err(refused)?.into_inner();

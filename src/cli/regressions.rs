@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use afterglow_proto::v1::{FunctionValue, Regression, RegressionsRequest, RegressionsResponse};
 
-use super::forms::SumArgs;
+use super::forms::{FilterArgs, SumArgs};
 use super::table::{self, counted, printable};
 use super::{BaseArgs, Connection, Output, SelectionArgs, refused, write_json, write_text};
 
@@ -40,6 +40,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     sums: SumArgs,
     #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -58,6 +60,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         alarm_chance: args.alarm_chance,
         limit: args.limit,
         all: args.all,
+        filter: Some(args.filter.into()),
     };
     let mut client = args.connection.query_client().await?;
     let answer = client.regressions(request).await.map_err(refused)?.into_inner();

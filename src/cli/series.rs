@@ -6,7 +6,7 @@ use std::time::Duration;
 use afterglow_profile::measure::Scale;
 use afterglow_proto::v1::{FunctionValue, SampleType, SeriesRequest, TimeSeries};
 
-use super::forms::SumArgs;
+use super::forms::{FilterArgs, SumArgs};
 use super::table::{self, printable, time_text};
 use super::{Connection, Output, SelectionArgs, duration, refused, write_json, write_text};
 
@@ -38,6 +38,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     sums: SumArgs,
     #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -66,6 +68,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }
         .into(),
         limit: args.limit,
+        filter: Some(args.filter.into()),
     };
     let mut client = args.connection.query_client().await?;
     let answer = client.series(request).await.map_err(refused)?.into_inner();

@@ -1,10 +1,11 @@
-//! `afterglow statistics`: how the shares of functions spread over instances or time.
+//! `afterglow statistics`: how the shares of functions, and their amounts, spread over instances or time.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use afterglow_profile::measure::Scale;
 use afterglow_proto::v1::{
-    FunctionStatistics, FunctionValue, Spread, StatisticsGroup, StatisticsRequest, StatisticsResponse,
+    FunctionStatistics, FunctionValue, Outlier, Spread, StatisticsGroup, StatisticsRequest, StatisticsResponse,
 };
 
 use super::forms::{FilterArgs, SumArgs};
@@ -15,7 +16,7 @@ use super::{Connection, Output, SelectionArgs, duration, refused, write_json, wr
 /// How many outliers of a function are named; JSON has them all.
 const OUTLIERS_SHOWN: usize = 3;
 
-/// Says how the share of each function spreads over groups of profiles, and which of them are odd.
+/// Says how the share of each function, and its amount, spreads over groups of profiles, and which of them are odd.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     afterglow statistics '{service=\"api\"}' --type cpu --by instance\n  \
@@ -74,36 +75,51 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// Renders the spreads in columns, below a line that says of what.
+/// Renders the spreads in columns, below lines that say of what, and how much that is.
 fn listed(answer: &StatisticsResponse, total: bool) -> String {
     let value = if total { "total" } else { "self" };
-    let unit = answer.sample_type.as_ref().map(|t| format!("{}/{}", t.r#type, t.unit)).unwrap_or_default();
+    let (kind, unit) = answer.sample_type.as_ref().map(|t| (t.r#type.as_str(), t.unit.as_str())).unwrap_or_default();
     let mut text = format!(
-        "shares of {unit}, {value}, in {} of {}\n",
+        "shares of {kind}/{unit}, {value}, in {} of {}\n",
         counted(answer.groups.len() as u64, "group"),
         counted(answer.profiles, "profile")
     );
-    let head = ["MEAN", "DEVIATION", "MIN", "P5", "P50", "P95", "MAX", "FUNCTION", "ODD"].map(str::to_owned);
-    let rows = answer.functions.iter().map(|FunctionStatistics { name, self_, total: whole, .. }| {
-        let spread = if total { whole } else { self_ }.clone().unwrap_or_default();
-        let Spread { mean, deviation, min, p5, p50, p95, max, .. } = spread;
-        let [mean, deviation, min, p5, p50, p95, max] =
-            [mean, deviation, min, p5, p50, p95, max].map(|share| format!("{:.2}%", 100.0 * share));
-        [mean, deviation, min, p5, p50, p95, max, printable(name), odd(&spread, &answer.groups)]
+    let amount = answer.amount.clone().unwrap_or_default();
+    let spreads: Vec<(&FunctionStatistics, Spread, f64)> = (answer.functions.iter())
+        .map(|of| {
+            let (share, amount) = if total { (&of.total, &of.total_amount) } else { (&of.self_, &of.self_amount) };
+            (of, share.clone().unwrap_or_default(), amount.as_ref().map_or(0.0, |amount| amount.p50))
+        })
+        .collect();
+    let scale = Scale::new(unit, spreads.iter().map(|(.., median)| *median as u128), amount.p50 as i64);
+    let [p5, p50, p95] = [amount.p5, amount.p50, amount.p95].map(|amount| scale.text(amount as i64));
+    let odd_groups = odd(&amount, &answer.groups, |of| scale.text(of.amount as i64));
+    let odd_groups = if odd_groups.is_empty() { String::new() } else { format!("; odd: {odd_groups}") };
+    let _ = writeln!(text, "a profile has {p50} in the median, p5 {p5}, p95 {p95}{odd_groups}");
+    let head = ["MEAN", "DEVIATION", "MIN", "P5", "P50", "P95", "MAX", "AMOUNT", "FUNCTION", "ODD"].map(str::to_owned);
+    let rows = spreads.iter().map(|(of, spread, median)| {
+        let Spread { mean, deviation, min, p5, p50, p95, max, .. } = *spread;
+        let [mean, deviation, min, p5, p50, p95, max] = [mean, deviation, min, p5, p50, p95, max].map(percent);
+        let odd = odd(spread, &answer.groups, |of| percent(of.share));
+        [mean, deviation, min, p5, p50, p95, max, scale.text(*median as i64), printable(&of.name), odd]
     });
     let _ = write!(text, "{}", table::render(&[head].into_iter().chain(rows).collect::<Vec<_>>()));
     text
 }
 
+fn percent(share: f64) -> String {
+    format!("{:.2}%", 100.0 * share)
+}
+
 /// Names the groups that are odd, the oddest first.
-fn odd(spread: &Spread, groups: &[StatisticsGroup]) -> String {
+fn odd(spread: &Spread, groups: &[StatisticsGroup], value: impl Fn(&Outlier) -> String) -> String {
     let mut names: Vec<String> = (spread.outliers.iter().take(OUTLIERS_SHOWN))
         .filter_map(|of| {
             let StatisticsGroup { labels, time, .. } = groups.get(of.group as usize)?;
             let labels = if labels.is_empty() { String::new() } else { labels_text(labels) };
             let time = time.as_ref().map(time_text).unwrap_or_default();
             let name = [labels, time].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-            Some(format!("{name} {:.2}%", 100.0 * of.share))
+            Some(format!("{name} {}", value(of)))
         })
         .collect();
     let more = spread.outliers.len().saturating_sub(names.len());
@@ -111,4 +127,51 @@ fn odd(spread: &Spread, groups: &[StatisticsGroup]) -> String {
         names.push(format!("and {more} more"));
     }
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use afterglow_proto::v1::SampleType;
+
+    use super::*;
+
+    /// Goal: an instance that is large and otherwise like the others is named, with how much it has beside what is usual.
+    #[test]
+    fn an_odd_amount_is_named_in_a_unit_that_fits() {
+        let group = |instance: &str| StatisticsGroup {
+            labels: [("instance".to_owned(), instance.to_owned())].into(),
+            ..StatisticsGroup::default()
+        };
+        let of = |p50: f64, amount: f64| Spread {
+            p50,
+            outliers: vec![Outlier { group: 1, score: 99.0, amount, ..Outlier::default() }],
+            ..Spread::default()
+        };
+        let spread = |p50: f64| Some(Spread { p50, ..Spread::default() });
+        let text = listed(
+            &StatisticsResponse {
+                sample_type: Some(SampleType { r#type: "inuse_space".to_owned(), unit: "bytes".to_owned() }),
+                groups: vec![group("a"), group("b")],
+                functions: vec![FunctionStatistics {
+                    name: "cache.put".to_owned(),
+                    self_: spread(0.5),
+                    self_amount: spread(524_288.0),
+                    ..FunctionStatistics::default()
+                }],
+                amount: Some(of(1_048_576.0, 52_428_800.0)),
+                profiles: 2,
+                ..StatisticsResponse::default()
+            },
+            false,
+        );
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "shares of inuse_space/bytes, self, in 2 groups of 2 profiles");
+        assert_eq!(lines[1], "a profile has 1024kB in the median, p5 0, p95 0; odd: {instance=\"b\"} 51200kB");
+        let row: Vec<&str> = lines[3].split_whitespace().collect();
+        assert_eq!(
+            row,
+            ["0.00%", "0.00%", "0.00%", "0.00%", "50.00%", "0.00%", "0.00%", "512kB", "cache.put"],
+            "{text}"
+        );
+    }
 }

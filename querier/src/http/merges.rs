@@ -129,12 +129,13 @@ impl Asked {
         if query.is_none() && start.is_none() && end.is_none() {
             return Ok(None);
         }
-        let invalid = |error: window::Error| Failure::invalid(error.to_string());
         let (start, end) = match (start, end) {
             (None, None) => (selection.start, selection.end),
             (start, end) => {
                 let own = Window::resolve(selection.start.as_ref(), selection.end.as_ref(), now_nanos);
-                let window = Window::as_long(start.as_ref(), end.as_ref(), own.map_err(invalid)?).map_err(invalid)?;
+                let own = own.map_err(|error| Failure::invalid(error.to_string()))?;
+                let window = Window::as_long(start.as_ref(), end.as_ref(), own);
+                let window = window.map_err(|error| Failure::invalid(format!("base: {error}")))?;
                 (Some(window::timestamp(window.start_nanos)), Some(window::timestamp(window.end_nanos)))
             }
         };

@@ -112,17 +112,23 @@ impl Params {
     /// [`Error::Value`].
     pub(crate) fn number(&mut self, name: &'static str) -> Result<Option<u32>, Error> {
         self.text(name)
-            .map(|value| value.parse().map_err(|_| Error::Value { name, value, expected: "a number" }))
+            .map(|value| {
+                let expected = "a whole number between 0 and 4294967295";
+                value.parse().map_err(|_| Error::Value { name, value, expected })
+            })
             .transpose()
     }
 
     /// Takes a number that may have a fraction.
     ///
     /// # Errors
-    /// [`Error::Value`].
+    /// [`Error::Value`]; infinity is no number here, nor is what is none.
     pub(crate) fn decimal(&mut self, name: &'static str) -> Result<Option<f64>, Error> {
         self.text(name)
-            .map(|value| value.parse().map_err(|_| Error::Value { name, value, expected: "a number" }))
+            .map(|value| match value.parse() {
+                Ok(number) if f64::is_finite(number) => Ok(number),
+                _ => Err(Error::Value { name, value, expected: "a finite number" }),
+            })
             .transpose()
     }
 
@@ -261,7 +267,15 @@ mod tests {
         let both = Params::parse(Some("start=1&from=2")).unwrap().either(["start", "from"]).unwrap_err();
         assert_eq!(both.to_string(), r#"parameter "start" is given twice"#);
         let limit = Params::parse(Some("limit=many")).unwrap().number("limit").unwrap_err();
-        assert_eq!(limit.to_string(), r#"parameter "limit": "many" is not a number"#);
+        let expected = "is not a whole number between 0 and 4294967295";
+        assert_eq!(limit.to_string(), format!("parameter \"limit\": \"many\" {expected}"));
+        let large = Params::parse(Some("limit=4294967296")).unwrap().number("limit").unwrap_err();
+        assert_eq!(large.to_string(), format!("parameter \"limit\": \"4294967296\" {expected}"));
+        for text in ["inf", "-infinity", "NaN", "1e999", "much"] {
+            let decimal =
+                Params::parse(Some(&format!("min_change={text}"))).unwrap().decimal("min_change").unwrap_err();
+            assert_eq!(decimal.to_string(), format!("parameter \"min_change\": {text:?} is not a finite number"));
+        }
         let raw = Params::parse(Some("raw=maybe")).unwrap().flag("raw").unwrap_err();
         assert_eq!(raw.to_string(), r#"parameter "raw": "maybe" is not true or false"#);
     }

@@ -21,6 +21,7 @@ pub(super) async fn series(State(engine): State<Engine>, mut asked: Asked) -> Re
         value: value(asked.params.text("value").as_deref())?.into(),
         limit: asked.params.number("limit")?.unwrap_or_default(),
         explain: asked.params.flag("explain")?,
+        filter: Some(asked.filter()),
     };
     asked.params.finish()?;
     Ok(answers::json(&engine.series(&asked.tenant, request).await?))
@@ -60,6 +61,7 @@ pub(super) async fn function(State(engine): State<Engine>, mut asked: Asked) -> 
         step: asked.params.duration("step")?,
         limit: asked.params.number("limit")?.unwrap_or_default(),
         explain: asked.params.flag("explain")?,
+        filter: Some(asked.filter()),
     };
     asked.params.finish()?;
     Ok(answers::json(&engine.function(&asked.tenant, request).await?))
@@ -77,6 +79,7 @@ pub(super) async fn regressions(State(engine): State<Engine>, mut asked: Asked) 
         min_change: asked.params.decimal("min_change")?.unwrap_or_default(),
         min_share: asked.params.decimal("min_share")?.unwrap_or_default(),
         alarm_chance: asked.params.decimal("alarm_chance")?.unwrap_or_default(),
+        filter: Some(asked.filter()),
         limit: asked.params.number("limit")?.unwrap_or_default(),
         all: asked.params.flag("all")?,
         explain: asked.params.flag("explain")?,

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use afterglow_profile::labels::{NAME_BYTES_MAX, TYPE};
+use afterglow_store::block::SampleType;
 use afterglow_store::catalog::Match;
 
 use super::Error;
 use super::selection::Selection;
+use super::shown::Shown;
 
 /// The most labels that a question groups by: each is looked up in every series.
 const LABELS_MAX: usize = 8;
@@ -117,6 +119,32 @@ impl Groups<'_> {
         let is_lacking = |at: usize| !self.values.is_empty() && self.values.iter().all(|values| values[at].is_empty());
         let lacking = self.by.0.iter().enumerate().filter(move |(at, _)| is_lacking(*at));
         lacking.map(|(_, name)| format!("by: no selected profile has a label {name:?}, which so tells nothing apart"))
+    }
+
+    /// Finds what is shown of `matches`, which are those of the groups.
+    ///
+    /// # Errors
+    /// As [`Shown::new`]; but where they are of several types and those count different things, [`Error::TypesApart`] says so: no label tells
+    /// them apart then, nor does time.
+    pub(super) fn shown<'m>(
+        &self,
+        matches: &'m [Match],
+        asked: &str,
+        selection: &Selection,
+    ) -> Result<Shown<'m>, Error> {
+        Shown::new(matches, asked).map_err(|error| {
+            let mut types: BTreeMap<&str, &[SampleType]> = BTreeMap::new();
+            matches
+                .iter()
+                .for_each(|found| _ = types.entry(found.profile_type().as_str()).or_insert(found.sample_types()));
+            if types.len() < 2 || !matches!(error, Error::Disagreement(_)) {
+                return error;
+            }
+            let counts =
+                |of: &[SampleType]| of.iter().map(|t| format!("{}/{}", t.kind, t.unit)).collect::<Vec<_>>().join(" ");
+            let types = types.into_iter().map(|(name, of)| format!("{name} counts {}", counts(of))).collect();
+            Error::TypesApart { selection: selection.to_string(), types }
+        })
     }
 
     /// Returns the labels of a group.

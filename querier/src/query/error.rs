@@ -194,6 +194,17 @@ pub(crate) enum Error {
         /// The types, in the order of their names.
         types: Vec<String>,
     },
+    /// Profiles of several types are to be told apart, and have no sample type in common by which to compare them.
+    #[error(
+        "profiles of different types go together only where they have a sample type in common, and of what {selection} selects {}: give \
+         one as type", types.join(", ")
+    )]
+    TypesApart {
+        /// What was asked for.
+        selection: String,
+        /// The types, in the order of their names, and what each of them counts.
+        types: Vec<String>,
+    },
     /// Profiles whose samples count different things are selected.
     #[error(transparent)]
     Disagreement(#[from] Disagreement),
@@ -303,6 +314,7 @@ impl Error {
             | Self::Statistics(_)
             | Self::Step(_)
             | Self::Types { .. }
+            | Self::TypesApart { .. }
             | Self::Disagreement(_)
             | Self::SampleType { .. } => Kind::Invalid,
             Self::Merge(merge::Error::TooLarge { .. })

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 
-use afterglow_profile::filter::Filter;
 use afterglow_proto::v1;
 use afterglow_store::paths::TenantId;
 
@@ -12,12 +11,11 @@ use super::lane::SMALL_READ;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::series::{self, clamp};
-use super::shown::Shown;
 use super::step::Step;
 use super::tally::cells::Cells;
 use super::tally::{self, Done};
 use super::top::{GROUPS_MAX, row};
-use super::{Engine, Error, completeness, merge};
+use super::{Engine, Error, completeness, filter, merge};
 
 /// How many callers and callees there are when the request does not say.
 const CALLS_DEFAULT: u32 = 20;
@@ -35,6 +33,8 @@ pub(super) async fn answer(
     }
     let by = By::read(if request.by.is_empty() { vec![BY_DEFAULT.to_owned()] } else { request.by })?;
     let limit = if request.limit == 0 { CALLS_DEFAULT } else { request.limit } as usize;
+    let filter = filter::read(request.filter)?;
+    let is_filtered = !filter.is_empty();
     let selection = Selection::read(request.selection, engine.now_nanos())?;
     let view = engine.view(tenant, selection.freshness.clone()).await?;
     let asked = engine.enter(tenant, &[(&view, &selection)], SMALL_READ).await?;
@@ -44,31 +44,31 @@ pub(super) async fn answer(
         let (matches, mut problems) = (&selected.matches, selected.problems);
         let step = Step::choose(request.step.as_ref(), selection.window, series::times(matches))?;
         let groups = by.groups(matches, &selection)?;
-        let shown = Shown::new(matches, &request.sample_type)?;
+        let shown = groups.shown(matches, &request.sample_type, &selection)?;
         let cells = Cells::new(matches, &groups, step);
         let of = (&matches[..], &cells.of[..]);
-        let done = tally::read(
-            &engine,
-            Question::Function,
-            of,
-            &shown,
-            &selection,
-            Filter::default(),
-            cells.tally(&request.name),
-        )
-        .await?;
-        let Done { tally, is_read, problems: unread, admitted, .. } = done;
+        let done = tally::read(&engine, Question::Function, of, &shown, &selection, filter, cells.tally(&request.name))
+            .await?;
+        let Done { tally, is_read, problems: unread, warnings, admitted } = done;
         problems.extend(unread);
 
         let _timed = engine.1.step(Explained::Encode);
         let sums = cells.by_group(groups.len(), &tally);
-        let mut history: Vec<_> =
-            cells.series(groups.len(), (matches, &is_read), &tally, |sums| sums.total).into_iter().map(Some).collect();
-        let mut totals = vec![0i128; groups.len()];
-        for ((found, &group), _) in matches.iter().zip(&groups.of).zip(&is_read).filter(|(_, is_read)| **is_read) {
-            let total = &mut totals[group as usize];
-            *total = total.saturating_add(shown.total(found));
-        }
+        let mut history: Vec<_> = cells
+            .series(groups.len(), (matches, &is_read), |cell| tally.sums(cell).total)
+            .into_iter()
+            .map(Some)
+            .collect();
+        let totals = if is_filtered {
+            cells.totals_by_group(groups.len(), &tally)
+        } else {
+            let mut totals = vec![0i128; groups.len()];
+            for ((found, &group), _) in matches.iter().zip(&groups.of).zip(&is_read).filter(|(_, is_read)| **is_read) {
+                let total = &mut totals[group as usize];
+                *total = total.saturating_add(shown.total(found));
+            }
+            totals
+        };
         let mut order: Vec<usize> = (0..groups.len()).collect();
         order.sort_by_cached_key(|&group| (Reverse(sums[group].total), groups.labels(group)));
         order.truncate(GROUPS_MAX);
@@ -111,6 +111,7 @@ pub(super) async fn answer(
         }
         answer.warnings = shown.warnings;
         answer.warnings.extend(groups.warnings());
+        answer.warnings.extend(warnings);
         answer.warnings.extend(tally.warning(&request.name));
         answer.warnings.extend(series::saturated(saturated));
         answer.sample_type = Some(shown.sample_type);

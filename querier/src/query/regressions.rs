@@ -4,13 +4,15 @@
 //! summed, without a merge. What is a change and what is noise is for [`stats`] to say. A cell is many profiles where there are few
 //! instances and few where there are many: enough cells to see the noise, few enough to hold.
 //!
+//! Values below 0 have no shares: a cell in which there are some is left out, and said to be.
+//!
 //! All of it follows from the profiles alone, not from how they lie in blocks: the same question has the same answer to the last digit
 //! before and after compaction.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use afterglow_profile::Labels;
-use afterglow_profile::filter::Filter;
 use afterglow_profile::stats::{self, Cell, Change, Options, Sides};
 use afterglow_proto::v1;
 use afterglow_store::catalog::Match;
@@ -22,9 +24,9 @@ use super::lane::SMALL_READ;
 use super::metrics::Question;
 use super::selection::Selection;
 use super::shown::Shown;
-use super::tally::used::{Used, UsedCell, Value};
+use super::tally::used::{Used, Value, Whole};
 use super::tally::{self, Done, Tally as _};
-use super::{Engine, Error, completeness, merge};
+use super::{Engine, Error, completeness, filter, merge};
 use crate::window::Window;
 
 /// How many cells either side should have: with fewer, one odd moment looks like a change.
@@ -45,6 +47,9 @@ const VERSION: &str = "version";
 /// The unit of what is counted, in every producer's profiles.
 const COUNT: &str = "count";
 
+/// The most sets of labels that a warning names.
+const NAMED_MAX: usize = 3;
+
 /// How many functions are listed when the request does not say.
 const LIMIT_DEFAULT: usize = 50;
 
@@ -52,14 +57,18 @@ const LIMIT_DEFAULT: usize = 50;
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Refused {
     /// A share or a chance that is none.
-    #[error("{name} {value} is not between 0 and {max}")]
+    #[error("{name} {value} is not between 0 and 1")]
     Range {
         /// The field.
         name: &'static str,
         /// What it is.
         value: f64,
-        /// The most that it may be.
-        max: f64,
+    },
+    /// A change that is none.
+    #[error("min_change {value} is not a finite number of 0 or more")]
+    Change {
+        /// What it is.
+        value: f64,
     },
     /// Both sides are the same profiles.
     #[error("the base is the selection itself: {selection}")]
@@ -68,8 +77,13 @@ pub(crate) enum Refused {
         selection: String,
     },
     /// There is too little to compare.
-    #[error(transparent)]
-    Stats(#[from] stats::Error),
+    #[error("{}", [&[error.to_string()], &why[..]].concat().join("; "))]
+    Stats {
+        /// Of what.
+        error: stats::Error,
+        /// Why it is so little: which cells were left out, or that a filter matched nothing.
+        why: Vec<String>,
+    },
 }
 
 /// Which cell each profile belongs to; those of the base come first.
@@ -85,9 +99,11 @@ struct Parted {
 pub(super) async fn answer(
     engine: &Engine,
     tenant: &TenantId,
-    request: v1::RegressionsRequest,
+    mut request: v1::RegressionsRequest,
 ) -> Result<v1::RegressionsResponse, Error> {
     let options = options(&request)?;
+    let filter = filter::read(request.filter.take())?;
+    let value = v1::FunctionValue::try_from(request.value).map_err(|_| Error::Value { number: request.value })?;
     let limit = if request.limit == 0 { LIMIT_DEFAULT } else { request.limit as usize };
     let now = engine.now_nanos();
     let selection = Selection::read(request.selection, now)?;
@@ -105,7 +121,7 @@ pub(super) async fn answer(
     let before = merge::select_any(&asked, &view, &base).await.map_err(of_base)?;
     let sides = [before, merge::select_any(&asked, &view, &selection).await?];
     let engine = asked.clone();
-    let (sample_type, is_self) = (request.sample_type, request.value != i32::from(v1::FunctionValue::SeriesValueTotal));
+    let (sample_type, is_self) = (request.sample_type, value != v1::FunctionValue::SeriesValueTotal);
     let answer = async move {
         let [before, after] = sides;
         let base_profiles = before.matches.len();
@@ -120,34 +136,38 @@ pub(super) async fn answer(
         let cells = Parted::new(&matches, base_profiles);
         let used = Used::new(cells.cells.len());
         let of = (&matches[..], &cells.of[..]);
-        let filter = Filter::default();
         let done = tally::read(&engine, Question::Regressions, of, &shown, &selection, filter, used).await?;
-        let Done { tally: used, is_read, problems: unread, mut admitted, .. } = done;
+        let Done { tally: used, is_read, problems: unread, warnings, mut admitted } = done;
         problems.extend(unread);
         let _timed = engine.1.step(Step::Encode);
         // Once more as cells, and the answer.
         admitted.cover(3 * used.memory() as u64)?;
         let used = used.in_order();
-        let (base_read, read) = is_read.split_at(base_profiles);
-        let count = |is_read: &[bool]| is_read.iter().filter(|is_read| **is_read).count() as u64;
-        let own = parted(&used, &cells, |value| value.own);
-        let options = Options { sample_value: sample_value(&matches, &shown), ..options };
+        let is_left_out: Vec<bool> = used.cells.iter().map(|cell| cell.whole() == Whole::Negative).collect();
+        let left_out = cells.left_out(&is_left_out, &matches);
+        let is_compared: Vec<bool> =
+            is_read.iter().zip(&cells.of).map(|(is_read, cell)| *is_read && !is_left_out[*cell as usize]).collect();
+        let count = |is: &[bool], wanted: bool| is.iter().filter(|is| **is == wanted).count() as u64;
+        let (base_compared, compared) = is_compared.split_at(base_profiles);
+        let (base_left_out, selection_left_out) = is_left_out.split_at(cells.base_cells);
+        let own = parted(&used, &cells, &is_left_out, |value| value.own);
+        let of_compared = matches.iter().zip(&is_compared).filter(|(_, is_compared)| **is_compared);
+        let options = Options { sample_value: sample_value(of_compared.map(|(found, _)| found), &shown), ..options };
         let functions = used.names.len();
         let own = Sides::new(&own.0, &own.1, functions, &options);
         let typical = own.typical();
         let found = if is_self {
             own.compare(typical)
         } else {
-            let whole = parted(&used, &cells, |value| value.total);
+            let whole = parted(&used, &cells, &is_left_out, |value| value.total);
             Sides::new(&whole.0, &whole.1, functions, &options).compare(typical)
         };
-        let found = found.map_err(Refused::from)?;
+        let found = found.map_err(|error| Refused::Stats { error, why: [&warnings[..], &left_out].concat() })?;
         let mut changes: Vec<_> = (found.iter())
             .filter(|change| request.all || change.is_significant)
             .map(|change| message(change, &used))
             .collect();
-        let mut warnings = shown.warnings;
-        warnings.extend(cells.warnings());
+        let warnings = shown.warnings.into_iter().chain(warnings).chain(cells.warnings()).chain(left_out).collect();
         let changes_truncated = changes.len().saturating_sub(limit) as u64;
         changes.truncate(limit);
         Ok(v1::RegressionsResponse {
@@ -156,10 +176,10 @@ pub(super) async fn answer(
             changes,
             changes_truncated,
             tested: found.len() as u64,
-            profiles: count(read),
-            base_profiles: count(base_read),
-            cells: (cells.cells.len() - cells.base_cells) as u64,
-            base_cells: cells.base_cells as u64,
+            profiles: count(compared, true),
+            base_profiles: count(base_compared, true),
+            cells: count(selection_left_out, false),
+            base_cells: count(base_left_out, false),
             completeness: Some(completeness(&problems)),
             warnings,
             explain: None,
@@ -171,15 +191,20 @@ pub(super) async fn answer(
 /// Reads what counts as a change; 0 stands for the default.
 fn options(request: &v1::RegressionsRequest) -> Result<Options, Refused> {
     let default = Options::default();
-    let read = |name, value: f64, default, max| match value {
+    let part = |name, value: f64, default| match value {
         0.0 => Ok(default),
-        value if value > 0.0 && value <= max => Ok(value),
-        value => Err(Refused::Range { name, value, max }),
+        value if value > 0.0 && value <= 1.0 => Ok(value),
+        value => Err(Refused::Range { name, value }),
+    };
+    let change_min = match request.min_change {
+        0.0 => default.change_min,
+        value if value > 0.0 && value.is_finite() => value,
+        value => return Err(Refused::Change { value }),
     };
     Ok(Options {
-        share_min: read("min_share", request.min_share, default.share_min, 1.0)?,
-        change_min: read("min_change", request.min_change, default.change_min, f64::MAX)?,
-        alarm_chance: read("alarm_chance", request.alarm_chance, default.alarm_chance, 1.0)?,
+        share_min: part("min_share", request.min_share, default.share_min)?,
+        change_min,
+        alarm_chance: part("alarm_chance", request.alarm_chance, default.alarm_chance)?,
         ..default
     })
 }
@@ -192,7 +217,7 @@ fn before(window: Window) -> Window {
 
 /// Returns what one sample stands for, in the unit of the values: 1 of what is counted; else the mean of what is measured with it, where
 /// something is counted beside it, as samples are beside their nanoseconds; else 0, for not known.
-fn sample_value(matches: &[Match], shown: &Shown<'_>) -> f64 {
+fn sample_value<'m>(matches: impl Iterator<Item = &'m Match>, shown: &Shown<'_>) -> f64 {
     if shown.sample_type.unit == COUNT {
         return 1.0;
     }
@@ -234,6 +259,29 @@ impl Parted {
             cells.extend(known.into_keys());
         }
         Self { of, base_cells: firsts[1], cells, alone: of_side.map(|of| is_alone && of.len() == 1) }
+    }
+
+    /// Says which cells are left out, side by side, and whose they are.
+    fn left_out(&self, is_left_out: &[bool], matches: &[Match]) -> Vec<String> {
+        let sides = [("base", 0..self.base_cells), ("selection", self.base_cells..self.cells.len())];
+        let say = |(side, cells): (&str, Range<usize>)| {
+            let (all, left_out) = (cells.len(), cells.clone().filter(|&cell| is_left_out[cell]).count());
+            if left_out == 0 {
+                return None;
+            }
+            let is_in = |cell: usize| cells.contains(&cell) && is_left_out[cell];
+            let of = matches.iter().zip(&self.of).filter(|(_, cell)| is_in(**cell as usize));
+            let labels: BTreeSet<&Labels> = of.map(|(found, _)| found.labels()).collect();
+            let mut names: Vec<String> = labels.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+            if labels.len() > names.len() {
+                names.push(format!("and {} more", labels.len() - names.len()));
+            }
+            let names = names.join(", ");
+            Some(format!(
+                "{left_out} of {all} cells of the {side} have negative values, and so no shares: those of {names}"
+            ))
+        };
+        sides.into_iter().filter_map(say).collect()
     }
 
     /// Says what cannot be known of noise.
@@ -299,16 +347,16 @@ fn steps(sides: [&[Match]; 2], instances: [usize; 2]) -> [Steps; 2] {
     [base, Steps { start_nanos: start, length_nanos: lengths[1], steps: of_selection, first: of_base as u32 }]
 }
 
-/// Returns the cells of the base and those of the selection, with one of the values of each function.
-fn parted(used: &Used, parted: &Parted, value: impl Fn(&Value) -> f64) -> (Vec<Cell>, Vec<Cell>) {
-    let cell = |(cell, &(instance, step)): (&UsedCell, &(u32, u32))| {
+/// Returns the cells of the base and those of the selection that are not left out, with one of the values of each function.
+fn parted(used: &Used, parted: &Parted, is_left_out: &[bool], value: impl Fn(&Value) -> f64) -> (Vec<Cell>, Vec<Cell>) {
+    let cell = |at: usize| {
+        let (cell, (instance, step)) = (&used.cells[at], parted.cells[at]);
         let mut values: Vec<_> = cell.values.iter().map(|(&function, of)| (function, value(of))).collect();
         values.sort_unstable_by_key(|(function, _)| *function);
         Cell { total: cell.total, values, instance, step }
     };
-    let mut base: Vec<Cell> = used.cells.iter().zip(&parted.cells).map(cell).collect();
-    let selection = base.split_off(parted.base_cells);
-    (base, selection)
+    let side = |cells: Range<usize>| cells.filter(|&at| !is_left_out[at]).map(cell).collect();
+    (side(0..parted.base_cells), side(parted.base_cells..parted.cells.len()))
 }
 
 /// Writes a change as protobuf has it.

@@ -1,12 +1,11 @@
 //! Series: how a sum moves over time, step by step, one series for each value of some labels.
 //!
-//! The sums are those of the totals that rows carry, so no sample is read, unless one function is asked for. Steps lie on multiples of
+//! The sums are those of the totals that rows carry, so no sample is read, unless one function is asked for, or there is a filter. Steps lie on multiples of
 //! their length, whatever the window. What is selected by no profile is an empty answer that says so, for a chart of nothing is a chart.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use afterglow_profile::filter::Filter;
 use afterglow_profile::functions;
 use afterglow_profile::merge::Warning;
 use afterglow_proto::v1;
@@ -23,7 +22,7 @@ use super::shown::Shown;
 use super::step::Step;
 use super::tally;
 use super::tally::cells::Cells;
-use super::{Engine, Error, completeness};
+use super::{Engine, Error, completeness, filter};
 use crate::window;
 
 /// How many series there are when the request does not say.
@@ -60,9 +59,12 @@ pub(super) async fn answer(
     let of = Of::read(request.function, request.value)?;
     let by = By::read(request.by)?;
     let limit = limit(request.limit)?;
+    let filter = filter::read(request.filter)?;
     let selection = Selection::read(request.selection, engine.now_nanos())?;
     let view = engine.view(tenant, selection.freshness.clone()).await?;
-    let small_max = if let Of::Totals = of { SMALL_LISTED } else { SMALL_READ };
+    // What is asked of all samples is told by the index; what is asked of some, or of one function, is read.
+    let is_listed = matches!(of, Of::Totals) && filter.is_empty();
+    let small_max = if is_listed { SMALL_LISTED } else { SMALL_READ };
     let asked = engine.enter(tenant, &[(&view, &selection)], small_max).await?;
     let selected = asked.select_in(&view, &selection).await?;
     Span::current().record("profiles", selected.matches.len());
@@ -77,30 +79,30 @@ pub(super) async fn answer(
             return Ok(answer);
         }
         let groups = by.groups(matches, &selection)?;
-        let shown = Shown::new(matches, &sample_type)?;
+        let shown = groups.shown(matches, &sample_type, &selection)?;
         answer.warnings.extend(shown.warnings.iter().cloned().chain(groups.warnings()));
-        let sums = match of {
-            Of::Totals => {
+        let cells = (!is_listed).then(|| Cells::new(matches, &groups, step));
+        let sums = match (of, &cells) {
+            (Of::Totals, None) => {
                 let _timed = engine.1.step(Explained::Sum);
                 totals(matches, &groups, &shown, step)
             }
-            Of::Function(name, value) => {
-                let cells = Cells::new(matches, &groups, step);
-                let of = (&matches[..], &cells.of[..]);
-                let done = tally::read(
-                    &engine,
-                    Question::Series,
-                    of,
-                    &shown,
-                    &selection,
-                    Filter::default(),
-                    cells.tally(&name),
-                )
-                .await?;
+            (Of::Totals, Some(cells)) => {
+                let (of, tally) = ((&matches[..], &cells.of[..]), cells.totals());
+                let done = tally::read(&engine, Question::Series, of, &shown, &selection, filter, tally).await?;
                 problems.extend(done.problems);
+                answer.warnings.extend(done.warnings);
+                cells.series(groups.len(), (matches, &done.is_read), |cell| done.tally.total(cell))
+            }
+            (Of::Function(name, value), cells) => {
+                let cells = cells.as_ref().expect("samples are read for a function");
+                let (of, tally) = ((&matches[..], &cells.of[..]), cells.tally(&name));
+                let done = tally::read(&engine, Question::Series, of, &shown, &selection, filter, tally).await?;
+                problems.extend(done.problems);
+                answer.warnings.extend(done.warnings);
                 answer.warnings.extend(done.tally.warning(&name));
                 if done.tally.calls.is_found() {
-                    cells.series(groups.len(), (matches, &done.is_read), &done.tally, value)
+                    cells.series(groups.len(), (matches, &done.is_read), |cell| value(done.tally.sums(cell)))
                 } else {
                     Vec::new()
                 }

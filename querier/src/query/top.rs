@@ -3,9 +3,10 @@
 //! The numbers are those of a merge's table, but nothing is merged: tables of functions take little memory where stacks take much.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use afterglow_profile::filter::PATTERN_BYTES_MAX;
-use afterglow_profile::functions::{Summed, Tables};
+use afterglow_profile::functions::{Summed, Sums, Tables};
 use afterglow_profile::merge::Warning;
 use afterglow_profile::{selector, top};
 use afterglow_proto::v1;
@@ -50,7 +51,8 @@ pub(super) async fn answer(
     let pattern = pattern(&request.function)?;
     let filter = filter::read(request.filter)?;
     let limit = (request.limit > 0).then_some(request.limit as usize);
-    let by_total = request.value == i32::from(v1::FunctionValue::SeriesValueTotal);
+    let value = v1::FunctionValue::try_from(request.value).map_err(|_| Error::Value { number: request.value })?;
+    let by_total = value == v1::FunctionValue::SeriesValueTotal;
     let selection = Selection::read(request.selection, engine.now_nanos())?;
     let view = engine.view(tenant, selection.freshness.clone()).await?;
     let asked = engine.enter(tenant, &[(&view, &selection)], SMALL_READ).await?;
@@ -59,7 +61,7 @@ pub(super) async fn answer(
     let answer = async move {
         let (matches, mut problems) = (&selected.matches, selected.problems);
         let groups = by.groups(matches, &selection)?;
-        let shown = Shown::new(matches, &request.sample_type)?;
+        let shown = groups.shown(matches, &request.sample_type, &selection)?;
         let tables = Tables::new(groups.len());
         let of = (&matches[..], &groups.of[..]);
         let done = tally::read(&engine, Question::Top, of, &shown, &selection, filter, tables).await?;
@@ -93,7 +95,20 @@ pub(super) async fn answer(
         };
         if !by.is_empty() {
             let mut order: Vec<usize> = (0..groups.len()).filter(|&group| profiles[group] > 0).collect();
-            order.sort_by_cached_key(|&group| (Reverse(tables.total(group)), groups.labels(group)));
+            if pattern.is_some() {
+                // Whoever asks for some functions is shown the groups that have them, and first those that have most of them.
+                let having = order.len();
+                let mut ranks: HashMap<usize, (i128, i128)> = HashMap::with_capacity(having);
+                order.retain(|&group| {
+                    let Some(Sums { self_value, total }) = tables.shown_of(group, &is_shown) else { return false };
+                    ranks.insert(group, if by_total { (total, self_value) } else { (self_value, total) });
+                    true
+                });
+                answer.groups_unmatched = (having - order.len()) as u64;
+                order.sort_by_cached_key(|&group| (Reverse(ranks[&group]), groups.labels(group)));
+            } else {
+                order.sort_by_cached_key(|&group| (Reverse(tables.total(group)), groups.labels(group)));
+            }
             answer.groups_truncated = order.len().saturating_sub(GROUPS_MAX) as u64;
             order.truncate(GROUPS_MAX);
             let group = |&group: &usize| -> Result<_, Error> {

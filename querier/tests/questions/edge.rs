@@ -20,6 +20,10 @@ async fn refusals_say_what_would_do() {
         world.refusal("/api/v1/profiles", &[("query", "{}"), ("query", "{}")]).await,
         world.refusal("/api/v1/merge", &[("formt", "top")]).await,
         world.refusal("/api/v1/merge", &[("limit", "many")]).await,
+        world.refusal("/api/v1/merge", &[("limit", "4294967296")]).await,
+        world.refusal("/api/v1/regressions", &[("min_change", "inf")]).await,
+        world.refusal("/api/v1/regressions", &[("min_change", "-1")]).await,
+        world.refusal("/api/v1/diff", &[("base_start", "now"), ("base_end", "-1h")]).await,
         world.refusal("/api/v1/labels", &[("limit", "1")]).await,
         world.refusal("/api/v1/nothing", &[]).await,
     ];
@@ -69,4 +73,20 @@ async fn questions_are_counted() {
         assert!(metrics.lines().any(|l| l == line), "{line} is missing in\n{metrics}");
     }
     assert!(!metrics.contains("checkout"), "{metrics}");
+}
+
+/// Goal: a bound that nothing stored can lie beyond is no bound, in whatever form it is given.
+#[tokio::test]
+async fn a_window_may_have_no_end() {
+    let world = World::new().await;
+    world.put(&[cpu(1, &[("service", "api")], 20)]).await;
+    for (start, end) in [
+        ("0", "9999-12-31T00:00:00Z"),
+        ("-1h", "10000000000"),
+        ("0001-01-01T00:00:00Z", "now"),
+        ("-1000y", "now+1000y"),
+    ] {
+        let answer = world.json("/api/v1/profiles", &[("start", start), ("end", end)]).await;
+        assert_eq!(answer["profiles"].as_array().unwrap().len(), 1, "{start} to {end}");
+    }
 }

@@ -211,6 +211,134 @@ async fn what_is_not_there_is_said() {
     assert_eq!((top.total, top.functions_truncated), (40, 0));
 }
 
+/// Goal: whoever asks for some functions is shown the groups that have them, those first that have most, and told how many have none; asked
+/// again, from what was kept, it is the same.
+#[tokio::test]
+async fn groups_are_ranked_by_what_matches() {
+    let world = World::with(&["--query.decoded-cache=64MiB"]).await;
+    let profile = |id: u128, service: &str, json: i64, other: i64| {
+        let stacks: [(&[&str], &[i64]); 3] = [
+            (&["main", "encoding/json.Marshal"], &[json]),
+            (&["main", "encoding/json.Marshal", "encoding/json.write"], &[json]),
+            (&["main", "work"], &[other]),
+        ];
+        let stacks = if json == 0 { &stacks[2..] } else { &stacks[..] };
+        small(id, "cpu", &[("service", service)], NOW_NANOS - 20 * SECOND, &[("cpu", "nanoseconds")], stacks)
+    };
+    world.put(&[profile(1, "large", 0, 900), profile(2, "middle", 3, 500), profile(3, "small", 40, 1)]).await;
+    for value in ["self", "total"] {
+        let asked = [("by", "service"), ("function", "^encoding/json"), ("value", value)];
+        let answer = ask_top(&world, &asked).await;
+        let groups: Vec<_> = (answer.groups.iter())
+            .map(|group| {
+                let top = group.top.as_ref().unwrap();
+                (group.labels["service"].as_str(), top.total, top.functions.len())
+            })
+            .collect();
+        assert_eq!(groups, [("small", 81, 2), ("middle", 506, 2)], "{value}");
+        assert_eq!((answer.groups_unmatched, answer.groups_truncated, answer.profiles), (1, 0, 3));
+        assert_eq!(ask_top(&world, &asked).await, answer, "as it was kept");
+        let request = v1::TopRequest {
+            by: vec!["service".to_owned()],
+            function: "^encoding/json".to_owned(),
+            limit: 50,
+            value: v1::FunctionValue::from_str_name(&format!("SERIES_VALUE_{}", value.to_uppercase())).unwrap().into(),
+            ..v1::TopRequest::default()
+        };
+        assert_eq!(world.grpc.clone().top(request).await.unwrap().into_inner(), answer);
+    }
+    let all = ask_top(&world, &[("by", "service")]).await;
+    let names: Vec<&str> = all.groups.iter().map(|group| group.labels["service"].as_str()).collect();
+    assert_eq!((names, all.groups_unmatched), (vec!["large", "middle", "small"], 0));
+}
+
+/// Goal: a value that has no name is refused, and not taken for another.
+#[tokio::test]
+async fn a_value_without_a_name_is_refused() {
+    let world = World::new().await;
+    world.put(&[cpu(1, &[("service", "api")], 20)]).await;
+    let mut grpc = world.grpc.clone();
+    let top = grpc.top(v1::TopRequest { value: 7, ..Default::default() }).await.unwrap_err();
+    let regressions = grpc.regressions(v1::RegressionsRequest { value: 7, ..Default::default() }).await.unwrap_err();
+    let statistics = grpc.statistics(v1::StatisticsRequest { value: 7, ..Default::default() }).await.unwrap_err();
+    for status in [top, regressions, statistics] {
+        let said = (status.code(), status.message());
+        assert_eq!(said, (tonic::Code::InvalidArgument, "value 7 is not one of total, self"));
+    }
+}
+
+/// Goal: what types that count different things are told apart by is the type, and no label.
+#[tokio::test]
+async fn types_that_count_different_things_are_named() {
+    let world = World::new().await;
+    let heap =
+        small(2, "heap", &[("service", "api")], NOW_NANOS - SECOND, &[("inuse_space", "bytes")], &[(&["a"], &[1])]);
+    world.put(&[cpu(1, &[("service", "api")], 20), heap]).await;
+    for (path, name) in [(TOP, ""), (FUNCTION, "work"), ("/api/v1/series", ""), ("/api/v1/statistics", "")] {
+        let asked = [("by", "type"), ("name", name)];
+        let refused = world.refusal(path, if name.is_empty() { &asked[..1] } else { &asked }).await;
+        assert!(
+            refused.starts_with("400 INVALID_ARGUMENT profiles of different types go together only where"),
+            "{refused}"
+        );
+        assert!(
+            refused
+                .ends_with("cpu counts samples/count cpu/nanoseconds, heap counts inuse_space/bytes: give one as type"),
+            "{refused}"
+        );
+    }
+}
+
+/// Goal: of what a filter leaves, a series and a function have the sums that a ranking has, over real profiles.
+#[tokio::test]
+async fn a_filter_leaves_of_series_and_functions_what_it_leaves_of_a_ranking() {
+    let world = World::with(&["--query.max-list-age=0s"]).await;
+    put_fixtures(&world).await;
+    let mut compared = 0;
+    for _ in ["segments", "blocks"] {
+        for (name, pattern) in [
+            ("focus", "runtime"),
+            ("ignore", "runtime"),
+            ("hide", "^runtime"),
+            ("tag_focus", "thread"),
+            ("show_from", "main"),
+        ] {
+            let asked = [
+                ("type", "heap"),
+                ("start", "-1h"),
+                ("sample_type", "inuse_space"),
+                ("by", "service"),
+                (name, pattern),
+            ];
+            let top = ask_top(&world, &[&asked[..], &[("limit", "0")]].concat()).await;
+            let tables: BTreeMap<_, _> =
+                top.groups.iter().map(|group| (&group.labels["service"], group.top.as_ref().unwrap())).collect();
+            let series = ask(&world, &asked.to_vec()).await;
+            assert_eq!(series.warnings, top.warnings, "{name}={pattern}");
+            for series in &series.series {
+                assert_eq!(series.total, tables[&series.labels["service"]].total, "{name}={pattern}");
+                compared += usize::from(series.total > 0);
+            }
+            let row = &top.top.as_ref().unwrap().functions;
+            let Some(row) = row.get(row.len() / 2) else { continue };
+            let function = ask_function(&world, &[&asked[..], &[("name", row.name.as_str())]].concat()).await;
+            for group in &function.groups {
+                let (ours, theirs) = (group.top.as_ref().unwrap(), tables[&group.labels["service"]]);
+                let sums = |top: &v1::Top| {
+                    let row = top.functions.iter().find(|of| of.name == row.name);
+                    row.map_or((0, 0), |of| (of.self_, of.total))
+                };
+                assert_eq!((ours.total, sums(ours)), (theirs.total, sums(theirs)), "{name}={pattern}");
+            }
+            let own = [("function", row.name.as_str()), ("value", "self")];
+            let own = ask(&world, &[&asked[..], &own].concat()).await;
+            assert_eq!(own.series.iter().map(|series| series.total).sum::<i64>(), row.self_, "{name}={pattern}");
+        }
+        world.compact().await;
+    }
+    assert!(compared > 10, "{compared}");
+}
+
 /// Goal: a label to group by that no profile has is warned of, whatever is asked, and one that some have is not.
 #[tokio::test]
 async fn a_label_that_nobody_has_is_warned_of() {

@@ -183,6 +183,68 @@ async fn totals_are_compared_when_asked_for() {
     assert_eq!((cut.changes.len(), cut.changes_truncated), (2, 4));
 }
 
+/// The profiles of a version of which `gain` counts `of_gain`, in four instances of six profiles each.
+fn gaining(first: u128, version: &str, of_gain: [i64; 2]) -> Vec<Sent> {
+    let mut chance = SmallRng::seed_from_u64(first as u64);
+    (0..24u128)
+        .map(|number| {
+            let mut value = |from, to| chance.random_range(from..to) * 10_000_000i64;
+            let values = [value(of_gain[0], of_gain[1]), value(50, 90), value(50, 90), value(50, 90), value(50, 90)];
+            let names = ["gain", "parse", "encode", "hash", "copy"];
+            let stacks: Vec<([&str; 2], [i64; 1])> =
+                names.into_iter().zip(values).map(|(name, value)| (["main", name], [value])).collect();
+            let stacks: Vec<(&[&str], &[i64])> = stacks.iter().map(|(stack, value)| (&stack[..], &value[..])).collect();
+            let labels = [("service", "api"), ("version", version), ("instance", &*format!("i{}", number % 4))];
+            let time = NOW_NANOS - (1 + number as i64 / 4) * 60 * SECOND;
+            small(first + number, "cpu", &labels, time, &[("cpu", "nanoseconds")], &stacks)
+        })
+        .collect()
+}
+
+/// Goal: what counts as less than nothing is never told as a share that changed by more than all of it, with an error below 0: where too little
+/// is left it is refused, and said why; where enough is left, what was left out is said.
+#[tokio::test]
+async fn negative_values_are_no_shares() {
+    let world = World::new().await;
+    world.put(&gaining(1, "1", [100, 150])).await;
+    world.put(&gaining(101, "2", [-300, -150])).await;
+    for (query, base, side) in
+        [(r#"{version="2"}"#, r#"{version="1"}"#, "selection"), (r#"{version="1"}"#, r#"{version="2"}"#, "base")]
+    {
+        let refused = world.refusal(REGRESSIONS, &[("type", "cpu"), ("query", query), ("base_query", base)]).await;
+        assert!(refused.starts_with("400 INVALID_ARGUMENT it takes at least two cells"), "{refused}");
+        let why = format!("; 24 of 24 cells of the {side} have negative values, and so no shares: those of ");
+        assert!(refused.contains(&why) && refused.ends_with(", and 1 more"), "{refused}");
+    }
+
+    let world = world_of(1, "hash", 1.2).await;
+    let before = ask(&world, &[]).await;
+    let labels = [("service", "api"), ("version", "2"), ("instance", "odd")];
+    let stacks: [(&[&str], &[i64]); 2] = [(&["main", "hash"], &[9, -90]), (&["main", "copy"], &[9, 900])];
+    let counts = [("samples", "count"), ("cpu", "nanoseconds")];
+    world.put(&[small(7, "cpu", &labels, NOW_NANOS - 40 * SECOND, &counts, &stacks)]).await;
+    let found = ask(&world, &[]).await;
+    let warning = "1 of 25 cells of the selection have negative values, and so no shares: those of \
+                   {instance=\"odd\",service=\"api\",version=\"2\"}";
+    assert_eq!(found.warnings, [warning]);
+    assert_eq!(found, v1::RegressionsResponse { warnings: found.warnings.clone(), ..before });
+}
+
+/// Goal: a filter leaves of a comparison what it leaves of the samples.
+#[tokio::test]
+async fn shares_are_of_what_a_filter_leaves() {
+    let world = world_of(1, "hash", 1.2).await;
+    let found = ask(&world, &[("all", "true"), ("ignore", "^(parse|encode)$")]).await;
+    let names: Vec<&str> = found.changes.iter().map(|change| change.name.as_str()).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    let hash = found.changes.iter().find(|change| change.name == "hash").unwrap();
+    assert!((0.42..0.47).contains(&hash.base_share) && hash.significant, "of 0.20 and 0.25 that is left: {hash:?}");
+    let nothing =
+        [("type", "cpu"), ("query", "{version=\"2\"}"), ("base_query", "{version=\"1\"}"), ("focus", "absent")];
+    let refused = world.refusal(REGRESSIONS, &nothing).await;
+    assert!(refused.ends_with("of the base there are 0, of the selection 0; focus matched nothing"), "{refused}");
+}
+
 /// Goal: without a base it is the window before.
 #[tokio::test]
 async fn the_base_is_the_window_before_where_none_is_given() {

@@ -83,6 +83,69 @@ async fn groups_are_steps_of_time_where_that_is_asked_for() {
     assert_eq!(one.warnings, ["with 1 groups of the 5 that it takes, no group is told to be odd"]);
 }
 
+/// Goal: an instance that uses fifty times as much, of the same in the same parts, is odd by its amount and not by any share; how many profiles
+/// an instance has sent does not count.
+#[tokio::test]
+async fn an_instance_that_is_as_the_others_and_larger_is_odd() {
+    let world = World::new().await;
+    let fleet = (0..24i64).map(|id| {
+        let instance = id % 8;
+        let factor = if instance == 7 { 50 } else { 1 };
+        let stacks: [(&[&str], &[i64]); 2] =
+            [(&["main", "work"], &[factor * (300 + instance)]), (&["main", "idle"], &[factor * 700])];
+        let labels = [("service", "api"), ("instance", &*format!("i{instance}"))];
+        small(id as u128 + 1, "cpu", &labels, NOW_NANOS - (100 - id) * SECOND, &[("cpu", "nanoseconds")], &stacks)
+    });
+    // The first has sent three times as many as others.
+    let again = (100..106i64).map(|id| {
+        let stacks: [(&[&str], &[i64]); 2] = [(&["main", "work"], &[300]), (&["main", "idle"], &[700])];
+        let labels = [("service", "api"), ("instance", "i0")];
+        small(id as u128, "cpu", &labels, NOW_NANOS - 50 * SECOND, &[("cpu", "nanoseconds")], &stacks)
+    });
+    world.put(&fleet.chain(again).collect::<Vec<_>>()).await;
+    let answer = ask(&world, &[("by", "instance")]).await;
+    let odd = |spread: &Option<v1::Spread>| -> Vec<(String, f64, f64)> {
+        let of = |of: &v1::Outlier| (answer.groups[of.group as usize].labels["instance"].clone(), of.share, of.amount);
+        spread.as_ref().unwrap().outliers.iter().map(of).collect()
+    };
+    let amount = answer.amount.as_ref().unwrap();
+    assert_eq!(odd(&answer.amount), [("i7".to_owned(), 0.0, 50_350.0)]);
+    assert_eq!((amount.min, amount.p50, amount.max), (1_000.0, 1_003.5, 50_350.0));
+    assert!(amount.outliers[0].score > 3.5);
+    assert!((amount.mean - (7_021.0 + 50_350.0) / 8.0).abs() < 1e-6, "{amount:?}");
+    let work = answer.functions.iter().find(|of| of.name == "work").unwrap();
+    assert_eq!((odd(&work.self_), odd(&work.total)), (Vec::new(), Vec::new()));
+    assert_eq!(odd(&work.self_amount), [("i7".to_owned(), 0.0, 15_350.0)]);
+    assert_eq!(odd(&work.total_amount), odd(&work.self_amount));
+    let own = work.self_amount.as_ref().unwrap();
+    assert!((own.p50 - 303.5).abs() < 1e-6 && own.deviation > 1_000.0, "{own:?}");
+    assert_eq!(answer.warnings, [""; 0]);
+}
+
+/// Goal: no share is of a group in which something counts as less than nothing, or in which nothing is; which those are is said.
+#[tokio::test]
+async fn groups_without_shares_are_left_out_and_named() {
+    let world = World::new().await;
+    put_fleet(&world).await;
+    let odd = |id, instance: &str, values: [i64; 2]| {
+        let labels = [("service", "api"), ("instance", instance)];
+        let stacks: [(&[&str], &[i64]); 2] = [(&["main", "work"], &[values[0]]), (&["main", "idle"], &[values[1]])];
+        small(id, "cpu", &labels, NOW_NANOS - 50 * SECOND, &[("cpu", "nanoseconds")], &stacks)
+    };
+    world.put(&[odd(101, "n1", [501, -500]), odd(102, "n2", [-3, -4]), odd(103, "z", [0, 0])]).await;
+    let answer = ask(&world, &[("by", "instance")]).await;
+    assert_eq!((answer.groups.len(), answer.profiles), (12, 27));
+    assert_eq!(
+        answer.warnings,
+        [
+            "1 groups of 1 profiles have no samples, and so no shares: {instance=\"z\"}",
+            "2 groups of 2 profiles have negative values, and so no shares: {instance=\"n1\"}, {instance=\"n2\"}",
+        ]
+    );
+    let spreads = answer.functions.iter().flat_map(|of| [&of.self_, &of.total]).flatten();
+    assert!(spreads.into_iter().all(|of| of.min >= 0.0 && of.max <= 1.0), "{answer:?}");
+}
+
 /// Goal: what cannot be answered says what would do.
 #[tokio::test]
 async fn refusals_name_the_limit() {

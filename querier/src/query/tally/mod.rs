@@ -140,7 +140,8 @@ pub(super) async fn read<T: Tally>(
     let filter = Arc::new(filter);
     let mut parts = plan(matches, groups, shown);
     let function: Option<Arc<str>> = tally.function().map(Into::into);
-    if let Some(name) = &function {
+    // What a filter leaves is looked at as a whole, with or without the function.
+    if let Some(name) = function.as_ref().filter(|_| filter.is_empty()) {
         parts = with_function(parts, name, limits.merge_reads).await;
     }
     let reading = reading(parts.iter().map(|part| part.estimate), limits.merge_reads);
