@@ -23,6 +23,7 @@ pub mod telemetry;
 pub mod tenant;
 #[cfg(test)]
 mod testing;
+pub mod throttle;
 pub mod time;
 pub mod tls;
 

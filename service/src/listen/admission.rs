@@ -15,8 +15,8 @@
 //! Only HTTP/2 is looked at: it carries many calls on a connection, HTTP/1.1 one.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::Failure;
 use crate::stack::{RequestId, Stack, Tally};
+use crate::throttle::{Bounds, Throttle};
 
 /// Decides which calls of a method are let in.
 pub trait Admission: Send + Sync {
@@ -62,13 +63,7 @@ struct Method {
     answers: Vec<HeaderMap>,
     next: AtomicUsize,
     tally: Tally,
-    said: Mutex<Said>,
-}
-
-/// When the log last said that calls are refused, and how many were since.
-struct Said {
-    at: Option<Instant>,
-    since: u64,
+    said: Throttle,
 }
 
 /// A call that was sent back.
@@ -121,18 +116,14 @@ impl Method {
         let tally = stack.tally(path, failures[0].kind().code());
         let answer = |failure: &Failure| tonic::Status::from(failure).into_http::<Body>().into_parts().0.headers;
         let answers = failures.iter().map(answer).collect();
-        let said = Mutex::new(Said { at: None, since: 0 });
+        let said = Throttle::new(Bounds::one_each(SAY_INTERVAL));
         Self { path, admission, answers, next: AtomicUsize::new(0), tally, said }
     }
 
-    /// Counts a refusal, and says so now and then.
+    /// Says now and then that calls are refused.
     fn say(&self) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.since += 1;
-        if said.at.is_none_or(|at| at.elapsed() >= SAY_INTERVAL) {
-            let refused = std::mem::take(&mut said.since);
-            said.at = Some(Instant::now());
-            drop(said);
+        if let Some(left_out) = self.said.line() {
+            let refused = left_out + 1;
             tracing::warn!(method = self.path, refused, "calls are sent back before they are read: there are too many");
         }
     }

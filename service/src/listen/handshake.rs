@@ -5,14 +5,14 @@
 //! open to anybody.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -20,6 +20,7 @@ use super::Peer;
 use crate::Metrics;
 use crate::access::audit::Audit;
 use crate::causes::Causes;
+use crate::throttle::{Bounds, Throttle};
 use crate::tls::{ClientCertificate, Tls};
 
 /// The first byte of TLS: a record that holds a handshake (RFC 8446, 5.1). No method of HTTP begins with it.
@@ -36,7 +37,7 @@ pub(super) struct Handshakes {
     timeout: Duration,
     audit: Arc<Audit>,
     outcomes: Family<Outcome, Counter>,
-    hinted: Mutex<Option<Instant>>,
+    hints: Throttle,
 }
 
 /// How a connection began.
@@ -71,7 +72,7 @@ impl Handshakes {
                 outcomes.clone(),
             );
         });
-        Self { tls, timeout, audit, outcomes, hinted: Mutex::new(None) }
+        Self { tls, timeout, audit, outcomes, hints: Throttle::new(Bounds::one_each(HINT_INTERVAL)) }
     }
 
     /// Sees to the beginning of a connection; nothing where it is at its end already.
@@ -127,10 +128,8 @@ impl Handshakes {
     }
 
     fn hint(&self, peer: Peer, text: &str) {
-        let (now, mut hinted) = (Instant::now(), self.hinted.lock().unwrap_or_else(PoisonError::into_inner));
-        if hinted.is_none_or(|at| now - at >= HINT_INTERVAL) {
-            *hinted = Some(now);
-            tracing::warn!(%peer, "{text}");
+        if let Some(left_out) = self.hints.line() {
+            tracing::warn!(%peer, left_out, "{text}");
         }
     }
 }
