@@ -151,6 +151,9 @@ pub fn init(program: Program, options: &Options) -> Result<Telemetry, Error> {
     let subscriber = tracing_subscriber::registry().with(provider.as_ref().map(spans)).with(lines);
     tracing::subscriber::set_global_default(subscriber)?;
     std::panic::set_hook(Box::new(log_panic));
+    for warning in wanted.warnings {
+        tracing::warn!("{warning}");
+    }
     Ok(Telemetry { provider })
 }
 
@@ -162,7 +165,19 @@ struct Wanted {
     service_name: Option<String>,
     colour: bool,
     rust_log: Option<String>,
+    /// What is not understood and so is not heeded, as OpenTelemetry asks for: a sentence each.
+    warnings: Vec<String>,
 }
+
+/// The samplers that the SDK has; the last two of each kind take a ratio.
+const SAMPLERS: [&str; 6] = [
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+];
 
 // === impl Wanted ===
 
@@ -184,6 +199,10 @@ impl Wanted {
         {
             return Err(Error::Protocol { setting, protocol });
         }
+        let warnings = match &endpoint {
+            Some(_) => sampler_warning(set("OTEL_TRACES_SAMPLER"), set("OTEL_TRACES_SAMPLER_ARG")),
+            None => None,
+        };
         Ok(Self {
             collector: endpoint.map(|(_, endpoint)| Collector {
                 endpoint,
@@ -196,8 +215,28 @@ impl Wanted {
             service_name: set("OTEL_SERVICE_NAME"),
             colour: set("NO_COLOR").is_none(),
             rust_log: set("RUST_LOG"),
+            warnings: warnings.into_iter().collect(),
         })
     }
+}
+
+/// Returns what the SDK will not heed of the sampler: it would say so itself before there is a log to say it in.
+fn sampler_warning(sampler: Option<String>, argument: Option<String>) -> Option<String> {
+    let sampler = sampler?;
+    if !SAMPLERS.contains(&sampler.as_str()) {
+        let known = SAMPLERS.join(", ");
+        return Some(format!(
+            "OTEL_TRACES_SAMPLER={sampler} is not known and not heeded, all traces are kept: it may be one of {known}"
+        ));
+    }
+    let is_ratio = |argument: &String| argument.parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio));
+    if !sampler.ends_with("traceidratio") || argument.as_ref().is_some_and(is_ratio) {
+        return None;
+    }
+    let argument = argument.map_or_else(|| "is missing".to_owned(), |argument| format!("is {argument:?}"));
+    Some(format!(
+        "OTEL_TRACES_SAMPLER={sampler} needs a ratio from 0 to 1 in OTEL_TRACES_SAMPLER_ARG, which {argument}: it is not heeded as it stands"
+    ))
 }
 
 // === impl Telemetry ===

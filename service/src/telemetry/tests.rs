@@ -62,6 +62,34 @@ fn variables_of_opentelemetry() {
     );
 }
 
+/// Goal: a sampler that nobody knows is warned of, with those that are, and does not keep the server down.
+#[test]
+fn samplers_that_are_not_heeded_are_warned_of() {
+    let collector = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4317");
+    let warnings = |sampler: &'static str, argument: &'static str| {
+        let variables = [collector, ("OTEL_TRACES_SAMPLER", sampler), ("OTEL_TRACES_SAMPLER_ARG", argument)];
+        wanted(&variables).expect("readable").warnings
+    };
+    assert_eq!(warnings("", ""), [""; 0]);
+    for sampler in SAMPLERS {
+        assert_eq!(warnings(sampler, "0.25"), [""; 0], "{sampler}");
+    }
+    assert_eq!(
+        warnings("garbage", "0.25"),
+        [
+            "OTEL_TRACES_SAMPLER=garbage is not known and not heeded, all traces are kept: it may be one of always_on, always_off, \
+          traceidratio, parentbased_always_on, parentbased_always_off, parentbased_traceidratio"
+        ]
+    );
+    for (argument, said) in [("", "is missing"), ("1.5", "is \"1.5\""), ("half", "is \"half\""), ("NaN", "is \"NaN\"")]
+    {
+        let warnings = warnings("parentbased_traceidratio", argument);
+        assert!(matches!(warnings.as_slice(), [one] if one.contains(said)), "{argument}: {warnings:?}");
+    }
+    let without = wanted(&[("OTEL_TRACES_SAMPLER", "garbage")]).expect("readable");
+    assert_eq!(without.warnings, [""; 0], "nothing is sampled without a collector");
+}
+
 #[test]
 fn variables_of_others() {
     let plain = wanted(&[("NO_COLOR", "1"), ("RUST_LOG", "debug"), ("OTEL_SERVICE_NAME", "mine")]).expect("readable");
