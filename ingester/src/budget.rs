@@ -17,10 +17,8 @@ use std::time::Duration;
 
 use afterglow_service::Failure;
 use afterglow_service::config::ByteSize;
+use afterglow_service::metrics::register_reading;
 use afterglow_store::clock::Random;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -106,7 +104,14 @@ impl Budget {
 
     /// Adds the gauges of the budget to a registry.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.register_collector(Box::new(Gauges(self.clone())));
+        let [max, held, wanted] = [(); 3].map(|()| self.clone());
+        register_reading(registry, "afterglow_ingest_budget_limit_bytes", "The memory budget", move || max.bytes_max());
+        let help = "What profiles on their way in take of it";
+        register_reading(registry, "afterglow_ingest_budget_used_bytes", help, move || held.bytes_held());
+        let help = "What profiles wait for beyond that";
+        register_reading(registry, "afterglow_ingest_budget_wanted_bytes", help, move || {
+            wanted.0.wanted.load(Ordering::Relaxed) * UNIT_BYTES
+        });
     }
 
     async fn patiently<T>(&self, units: u32, take: impl Future<Output = T>) -> Result<T, Failure> {
@@ -186,29 +191,6 @@ impl Permit {
 
     fn units(&self) -> u32 {
         u32::try_from(self.held.num_permits()).expect("no more than the budget, which is a u32")
-    }
-}
-
-/// Reads the budget when the metrics are asked for.
-#[derive(Debug)]
-struct Gauges(Budget);
-
-impl Collector for Gauges {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Self(budget) = self;
-        for (name, help, bytes) in [
-            ("afterglow_ingest_budget_limit_bytes", "The memory budget", budget.bytes_max()),
-            ("afterglow_ingest_budget_used_bytes", "What profiles on their way in take of it", budget.bytes_held()),
-            (
-                "afterglow_ingest_budget_wanted_bytes",
-                "What profiles wait for beyond that",
-                budget.0.wanted.load(Ordering::Relaxed) * UNIT_BYTES,
-            ),
-        ] {
-            let gauge = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
-        }
-        Ok(())
     }
 }
 

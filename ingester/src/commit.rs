@@ -344,18 +344,22 @@ impl Shared {
 
     /// Takes the segments that can be flushed now out of their lanes, and forgets tenants that have nothing under way.
     fn cut_due(self: &Arc<Self>) -> Vec<BoxFuture<'static, ()>> {
-        let mut flushes = Vec::new();
-        self.lock_tenants().retain(|_, tenant| {
+        let (mut flushes, mut waiting) = (Vec::new(), 0);
+        let mut tenants = self.lock_tenants();
+        tenants.retain(|_, tenant| {
             let mut is_idle = true;
             for (index, lane) in tenant.lanes.iter().enumerate() {
                 if let Some(segment) = lane.cut(self.options.flushes_in_flight_max) {
                     flushes.push(Arc::clone(self).flush(Arc::clone(tenant), index, segment).boxed());
+                } else if lane.waits(self.options.flushes_in_flight_max) {
+                    waiting += 1;
                 }
                 is_idle &= lane.is_idle();
             }
             // Whoever adds holds an `Arc` of its own, taken under the lock that is held here.
             !(is_idle && Arc::strong_count(tenant) == 1)
         });
+        self.metrics.looked(tenants.len(), waiting);
         flushes
     }
 
@@ -508,6 +512,13 @@ impl Lane {
         let segment = open.take()?;
         self.flushing.fetch_add(1, Ordering::SeqCst);
         Some(segment)
+    }
+
+    /// Returns whether its open segment would be cut, were fewer flushes under way.
+    fn waits(&self, flushes_in_flight_max: usize) -> bool {
+        self.due.load(Ordering::SeqCst)
+            && self.flushing.load(Ordering::SeqCst) >= flushes_in_flight_max
+            && self.body_bytes.load(Ordering::SeqCst) > 0
     }
 
     fn is_idle(&self) -> bool {

@@ -97,6 +97,7 @@ fn assemble(
     let budget = Budget::new(config.memory_budget().bytes(), Arc::clone(&random));
     let (ingest_metrics, commit_metrics) = metrics.register(|registry| {
         budget.register(registry);
+        pool.register(registry);
         (ingest::Metrics::new(registry), commit::Metrics::new(registry))
     });
     let (committer, commit) =

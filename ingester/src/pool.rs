@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use afterglow_service::metrics::register_reading;
+use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
 use tokio::time::{Instant, timeout};
@@ -121,6 +123,26 @@ impl Pool {
     /// [`Busy`] when the queue is too long.
     pub(crate) fn admit(&self) -> Result<Ticket, Busy> {
         self.queue.admit(QUEUE_MAX).ok_or(Busy::Queue)
+    }
+
+    /// Adds the gauges of the pool to a registry: what is worked on, and how long the queue is, in time.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let (threads, slots) = (self.threads, Arc::clone(&self.slots));
+        let help = "Cores at work on profiles";
+        register_reading(registry, "afterglow_ingest_cores_used", help, move || {
+            threads.saturating_sub(slots.available_permits())
+        });
+        register_reading(registry, "afterglow_ingest_cores_limit", "Cores that work on profiles at once", move || {
+            threads
+        });
+        let queue = self.queue.clone();
+        let help = "Time that a profile which came now would wait for a core, in seconds";
+        register_reading(registry, "afterglow_ingest_queue_seconds", help, move || queue.wait().as_secs_f64());
+        let queue = self.queue.clone();
+        let help = "Time beyond which profiles are refused instead, in seconds: longer for a while after a calm";
+        register_reading(registry, "afterglow_ingest_queue_limit_seconds", help, move || {
+            queue.wait_max(QUEUE_MAX).as_secs_f64()
+        });
     }
 
     /// Waits for a slot, `ticket` being that of who was let in before. Who came first is served first.

@@ -41,6 +41,12 @@ async fn profiles_beyond_the_rate_are_refused_for_a_while() {
         assert_eq!(words, format!("tenant {tenant} sends more to this ingester than {rate}"));
         assert_eq!(push("another").by(way, &server).await.code, Code::Ok);
     }
+    let metrics = server.metrics.text().expect("metrics");
+    for (protocol, refused) in [("grpc_stream", 2), ("grpc", 1), ("http", 1)] {
+        let line = format!("afterglow_ingest_profiles_total{{protocol=\"{protocol}\",outcome=\"limited\"}} {refused}");
+        assert!(metrics.lines().any(|found| found == line), "no line {line} in\n{metrics}");
+    }
+    assert!(!metrics.contains("outcome=\"RESOURCE_EXHAUSTED\""), "the ingester has room:\n{metrics}");
 }
 
 #[tokio::test]

@@ -56,12 +56,9 @@ const COMPRESS_ABOVE_BYTES: u64 = 1024;
 impl Stack {
     /// Creates the layers; `methods` are the paths of all gRPC methods the server knows.
     pub(crate) fn new(limits: Limits, metrics: &Metrics, methods: impl IntoIterator<Item = String>) -> Self {
-        Self {
-            observer: Arc::new(observe::Observer::new(metrics, methods)),
-            panics: panics::Panics::new(metrics),
-            room: shed::Room::new(limits.requests_max),
-            limits,
-        }
+        let observer = Arc::new(observe::Observer::new(metrics, methods));
+        let room = shed::Room::new(limits.requests_max, Arc::clone(&observer), metrics);
+        Self { observer, panics: panics::Panics::new(metrics), room, limits }
     }
 
     /// Returns what counts calls of a gRPC method that are answered with `code` before they come here.

@@ -34,6 +34,8 @@ pub enum Kind {
     AlreadyExists,
     /// The server is at a limit just now: slow down, then try again.
     Exhausted,
+    /// The tenant is at a limit that is its own, whatever room the server has: slow down, then try again.
+    Limited,
     /// The server cannot do it now, or does not know whether it did: try again, the same way.
     Unavailable,
     /// The server is going away: try again, elsewhere.
@@ -69,12 +71,13 @@ const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
 impl Kind {
     /// Every kind, in the order of the table.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Invalid,
         Kind::TooLarge,
         Kind::NotFound,
         Kind::AlreadyExists,
         Kind::Exhausted,
+        Kind::Limited,
         Kind::Unavailable,
         Kind::ShuttingDown,
         Kind::DeadlineExceeded,
@@ -95,7 +98,7 @@ impl Kind {
             Kind::TooLarge => (Code::ResourceExhausted, StatusCode::PAYLOAD_TOO_LARGE, false),
             Kind::NotFound => (Code::NotFound, StatusCode::NOT_FOUND, false),
             Kind::AlreadyExists => (Code::AlreadyExists, StatusCode::CONFLICT, false),
-            Kind::Exhausted => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, true),
+            Kind::Exhausted | Kind::Limited => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, true),
             Kind::Unavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, true),
             Kind::ShuttingDown => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, true),
             Kind::DeadlineExceeded => (Code::DeadlineExceeded, StatusCode::REQUEST_TIMEOUT, false),
@@ -196,6 +199,11 @@ impl Failure {
     /// Creates [`Kind::Exhausted`], to be retried after `delay`.
     pub fn exhausted(message: impl Into<Cow<'static, str>>, delay: Duration) -> Self {
         Self::new(Kind::Exhausted, message).after(delay)
+    }
+
+    /// Creates [`Kind::Limited`], to be retried after `delay`.
+    pub fn limited(message: impl Into<Cow<'static, str>>, delay: Duration) -> Self {
+        Self::new(Kind::Limited, message).after(delay)
     }
 
     /// Creates [`Kind::Unavailable`], to be retried after `delay`.

@@ -1,14 +1,15 @@
 //! What the store counts, and the wrapper that counts it: requests are the bill.
 //!
 //! [`Metered`] stands directly around the real store, inside of all retries, so each attempt counts once by what it did and how it
-//! ended. A future that is dropped (a hedge that lost, a query that was cancelled) counts as `abandoned`: the provider
-//! may charge for it all the same. A listing counts a request for each thousand keys, which is the page of S3, GCS and MinIO; the
+//! ended. A future that is dropped (a hedge that lost, a query that was cancelled) counts as `abandoned`, or as `unanswered` where the store
+//! had said nothing for as long as the shortest time-out lasts: the provider may charge for it all the same. A listing counts a request for each thousand keys, which is the page of S3, GCS and MinIO; the
 //! trait does not show pages. No label ever carries a user's value.
 //!
 //! Each request is a span, too, of the target `afterglow_spans` under the span it is made in: what it did with which key, how it ended, and the
 //! bytes of its body. Where no collector is told, none is made.
 
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -37,6 +38,10 @@ const LIST_PAGE_KEYS: u64 = 1_000;
 /// Buckets for durations: from a local write to the longest deadline of a read, with the steps at which deadlines are set.
 const DURATION_BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.5, 5.0, 10.0];
 
+/// After how long without an answer it is the store that hangs, not the caller who lost patience: just before the shortest time-out of an
+/// attempt, that of a put.
+const UNANSWERED_AFTER: Duration = Duration::from_millis(1_400);
+
 /// What a request did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Operation {
@@ -61,6 +66,7 @@ enum Outcome {
     Throttled,
     Failed,
     Abandoned,
+    Unanswered,
 }
 
 impl Operation {
@@ -95,6 +101,7 @@ impl Outcome {
             Self::Throttled => "throttled",
             Self::Failed => "failed",
             Self::Abandoned => "abandoned",
+            Self::Unanswered => "unanswered",
         }
     }
 }
@@ -149,12 +156,16 @@ pub struct Metrics {
     pub(crate) blocks_found: Counter,
     /// The bytes that the cache of opened blocks holds.
     pub(crate) blocks_bytes: Gauge,
+    /// What it may hold.
+    pub(crate) blocks_bytes_max: Gauge,
     /// Parts of blocks that a cache had.
     pub(crate) ranges_found: Counter,
     /// Parts of blocks that a cache did not have.
     pub(crate) ranges_missed: Counter,
     /// The bytes that a cache of parts of blocks holds.
     pub(crate) ranges_bytes: Gauge,
+    /// What it may hold.
+    pub(crate) ranges_bytes_max: Gauge,
     /// Parts of blocks that were on disk.
     pub(crate) disk_found: Counter,
     /// Parts of blocks that were not on disk, or damaged.
@@ -165,16 +176,22 @@ pub struct Metrics {
     pub(crate) disk_failed: Counter,
     /// The bytes that parts of blocks take on disk.
     pub(crate) disk_bytes: Gauge,
+    /// What they may take.
+    pub(crate) disk_bytes_max: Gauge,
     /// Symbol tables and sums that were decoded already.
     pub(crate) decoded_found: Counter,
     /// Symbol tables and sums that had to be decoded.
     pub(crate) decoded_missed: Counter,
     /// The bytes that decoded symbol tables and sums take.
     pub(crate) decoded_bytes: Gauge,
+    /// What they may take.
+    pub(crate) decoded_bytes_max: Gauge,
     /// Blocks that the catalog could not read.
     pub(crate) blocks_damaged: Counter,
     /// Segments that the catalogs hold.
     pub(crate) segments: Gauge,
+    /// Segments that a catalog takes of one tenant.
+    pub(crate) segments_max: Gauge,
     /// Compacted blocks that the catalogs know as live.
     pub(crate) live_blocks: Gauge,
     /// Profiles that a second segment held too.
@@ -220,19 +237,24 @@ impl Metrics {
             blocks_reopened: Counter::default(),
             blocks_found: Counter::default(),
             blocks_bytes: Gauge::default(),
+            blocks_bytes_max: Gauge::default(),
             ranges_found: Counter::default(),
             ranges_missed: Counter::default(),
             ranges_bytes: Gauge::default(),
+            ranges_bytes_max: Gauge::default(),
             disk_found: Counter::default(),
             disk_missed: Counter::default(),
             disk_damaged: Counter::default(),
             disk_failed: Counter::default(),
             disk_bytes: Gauge::default(),
+            disk_bytes_max: Gauge::default(),
             decoded_found: Counter::default(),
             decoded_missed: Counter::default(),
             decoded_bytes: Gauge::default(),
+            decoded_bytes_max: Gauge::default(),
             blocks_damaged: Counter::default(),
             segments: Gauge::default(),
+            segments_max: Gauge::default(),
             duplicates: Counter::default(),
             live_blocks: Gauge::default(),
             conflicts: Counter::default(),
@@ -243,7 +265,8 @@ impl Metrics {
         let store = registry.sub_registry_with_prefix("afterglow_store");
         store.register(
             "requests",
-            "Requests to the object store by what they did and how they ended",
+            "Requests to the object store by what they did and how they ended: ok, not_found, conflict, denied, throttled, failed, \
+             abandoned (nobody waited any more), unanswered (nor did the store say anything for 1.4 s)",
             m.requests.clone(),
         );
         let help = "Time until the answer, or until the first byte of one with a body";
@@ -271,6 +294,8 @@ impl Metrics {
         );
         catalog.register("blocks_damaged", "Blocks that could not be read", m.blocks_damaged.clone());
         catalog.register("segments", "Segments known", m.segments.clone());
+        let help = "Segments of one tenant beyond which its questions are refused, because compaction is behind or off";
+        catalog.register("segments_limit", help, m.segments_max.clone());
         catalog.register("live_blocks", "Compacted blocks known", m.live_blocks.clone());
         catalog.register("duplicate_profiles", "Profiles that a second segment held too", m.duplicates.clone());
         catalog.register("conflicting_profiles", "Profiles whose id named another profile before", m.conflicts.clone());
@@ -278,11 +303,15 @@ impl Metrics {
         cache.register("hits", "Blocks that were open already", m.blocks_found.clone());
         let help = "Memory that opened blocks take";
         cache.register_with_unit("memory", help, Unit::Bytes, m.blocks_bytes.clone());
+        let help = "Memory that they may take (--query.cache)";
+        cache.register_with_unit("limit", help, Unit::Bytes, m.blocks_bytes_max.clone());
         let cache = registry.sub_registry_with_prefix("afterglow_range_cache");
         cache.register("hits", "Parts of blocks that were in memory", m.ranges_found.clone());
         cache.register("misses", "Parts of blocks that had to be read", m.ranges_missed.clone());
         let help = "Memory that parts of blocks take";
         cache.register_with_unit("memory", help, Unit::Bytes, m.ranges_bytes.clone());
+        let help = "Memory that they may take (--query.range-cache)";
+        cache.register_with_unit("limit", help, Unit::Bytes, m.ranges_bytes_max.clone());
         let cache = registry.sub_registry_with_prefix("afterglow_disk_cache");
         cache.register("hits", "Parts of blocks that were on disk", m.disk_found.clone());
         cache.register("misses", "Parts of blocks that were not on disk, or damaged there", m.disk_missed.clone());
@@ -290,11 +319,15 @@ impl Metrics {
         let help = "Reads and writes of parts of blocks that the disk refused";
         cache.register("failures", help, m.disk_failed.clone());
         cache.register_with_unit("used", "Disk that parts of blocks take", Unit::Bytes, m.disk_bytes.clone());
+        let help = "Disk that they may take (--query.disk-cache-bytes); 0 without --query.disk-cache-dir";
+        cache.register_with_unit("limit", help, Unit::Bytes, m.disk_bytes_max.clone());
         let cache = registry.sub_registry_with_prefix("afterglow_decoded_cache");
         cache.register("hits", "Symbol tables and sums that were decoded already", m.decoded_found.clone());
         cache.register("misses", "Symbol tables and sums that had to be decoded", m.decoded_missed.clone());
         let help = "Memory that decoded symbol tables and sums take";
         cache.register_with_unit("memory", help, Unit::Bytes, m.decoded_bytes.clone());
+        let help = "Memory that they may take (--query.decoded-cache)";
+        cache.register_with_unit("limit", help, Unit::Bytes, m.decoded_bytes_max.clone());
         let commit = registry.sub_registry_with_prefix("afterglow_commit");
         commit.register("attempts", "Attempts to make a commit by how they ended", m.commits.clone());
         commit.register("snapshots_written", "Snapshots of the live blocks written", m.snapshots_written.clone());
@@ -355,7 +388,7 @@ const ALL_OPERATIONS: [Operation; 9] = [
     Operation::Multipart,
 ];
 
-const ALL_OUTCOMES: [Outcome; 7] = [
+const ALL_OUTCOMES: [Outcome; 8] = [
     Outcome::Ok,
     Outcome::NotFound,
     Outcome::Conflict,
@@ -363,6 +396,7 @@ const ALL_OUTCOMES: [Outcome; 7] = [
     Outcome::Throttled,
     Outcome::Failed,
     Outcome::Abandoned,
+    Outcome::Unanswered,
 ];
 
 impl Outcome {
@@ -399,12 +433,12 @@ fn span(operation: Operation, key: &dyn fmt::Display) -> Span {
 fn record(span: &Span, outcome: Outcome) {
     span.record("outcome", outcome.name());
     // What is not there, or is there already, is an answer.
-    if matches!(outcome, Outcome::Denied | Outcome::Throttled | Outcome::Failed) {
+    if matches!(outcome, Outcome::Denied | Outcome::Throttled | Outcome::Failed | Outcome::Unanswered) {
         span.record("otel.status_code", "ERROR");
     }
 }
 
-/// A request that is under way; dropping it before [`Pending::end`] counts it as abandoned.
+/// A request that is under way; dropping it before [`Pending::end`] counts it as abandoned, or as unanswered after a while.
 struct Pending {
     metrics: Metrics,
     span: Span,
@@ -434,8 +468,10 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.ended {
-            record(&self.span, Outcome::Abandoned);
-            self.metrics.finish(self.operation, Outcome::Abandoned, self.bill.as_ref());
+            let outcome =
+                if self.began.elapsed() < UNANSWERED_AFTER { Outcome::Abandoned } else { Outcome::Unanswered };
+            record(&self.span, outcome);
+            self.metrics.finish(self.operation, outcome, self.bill.as_ref());
         }
     }
 }
@@ -636,6 +672,7 @@ mod tests {
 
     use super::*;
     use crate::testing::faults::{Faulty, Operation as Kind, Trouble};
+    use crate::{patient, put};
 
     #[tokio::test]
     async fn requests_are_counted_by_what_they_did_and_how_they_ended() {
@@ -653,7 +690,7 @@ mod tests {
             assert!(metered.put(&path, PutPayload::new()).await.is_err());
         }
         let stalled = metered.put(&path, PutPayload::new());
-        assert!(tokio::time::timeout(std::time::Duration::from_millis(1), stalled).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(1), stalled).await.is_err());
         metered.list(None).try_collect::<Vec<_>>().await.expect("memory works");
         metered.delete(&path).await.expect("memory works");
         let mut text = String::new();
@@ -675,6 +712,33 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
         assert_eq!(metrics.requests(), 10);
+    }
+
+    /// Goal: a store that hangs is told from callers who lose patience, whoever gives up the request.
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_hangs_does_not_answer() {
+        for attempt in [put::Policy::default().attempt_timeout, patient::Policy::default().attempt_timeout] {
+            assert!(UNANSWERED_AFTER < attempt, "{attempt:?}");
+        }
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let faulty = Faulty::new(Arc::new(InMemory::new()));
+        let metered = Metered::new(faulty.clone(), metrics.clone());
+        faulty.always(Kind::Put, Trouble::Stall);
+        let path = Path::from("x");
+        for millis in [1_000, 1_500, 5_000] {
+            let put = metered.put(&path, PutPayload::new());
+            assert!(tokio::time::timeout(Duration::from_millis(millis), put).await.is_err());
+        }
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("the metrics have a text");
+        for line in [
+            r#"afterglow_store_requests_total{operation="put",outcome="abandoned"} 1"#,
+            r#"afterglow_store_requests_total{operation="put",outcome="unanswered"} 2"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert_eq!(metrics.requests(), 3);
     }
 
     #[tokio::test]

@@ -91,7 +91,10 @@ impl Collector for Uploads {
         let queued = ConstGauge::new(i64::try_from(stats.queued).unwrap_or(i64::MAX));
         add(&mut encoder, "afterglow_agent_queue_profiles", "Profiles whose outcome is not known", &queued)?;
         let bytes = ConstGauge::new(i64::try_from(stats.queued_bytes).unwrap_or(i64::MAX));
-        add(&mut encoder, "afterglow_agent_queue_bytes", "Bytes that they take", &bytes)
+        add(&mut encoder, "afterglow_agent_queue_bytes", "Bytes that they take", &bytes)?;
+        let limit = ConstGauge::new(i64::try_from(self.0.queue_bytes_max()).unwrap_or(i64::MAX));
+        let help = "Bytes that they may take; beyond, the oldest are dropped (queue of the file)";
+        add(&mut encoder, "afterglow_agent_queue_limit_bytes", help, &limit)
     }
 }
 

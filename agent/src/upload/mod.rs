@@ -227,6 +227,11 @@ impl Client {
         self.shared.queue().len()
     }
 
+    /// Returns how many bytes the profiles whose outcome is not known may take.
+    pub fn queue_bytes_max(&self) -> usize {
+        self.shared.options.queue_bytes_max
+    }
+
     /// Returns what the client has done so far.
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;

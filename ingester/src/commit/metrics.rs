@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use super::{FlushError, Written};
+use super::{FlushError, TENANTS_MAX, Written};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
@@ -29,6 +29,8 @@ pub(crate) struct Metrics {
     flush_seconds: Histogram,
     flush_profiles: Histogram,
     in_flight: Gauge,
+    waiting: Gauge,
+    tenants: Gauge,
     profiles: Counter,
     raw_bytes: Counter,
     stored_bytes: Counter,
@@ -44,6 +46,8 @@ impl Metrics {
             // 1 to 4096 by fours.
             flush_profiles: Histogram::new(exponential_buckets(1.0, 4.0, 7)),
             in_flight: Gauge::default(),
+            waiting: Gauge::default(),
+            tenants: Gauge::default(),
             profiles: Counter::default(),
             raw_bytes: Counter::default(),
             stored_bytes: Counter::default(),
@@ -57,6 +61,14 @@ impl Metrics {
         registry.register("afterglow_commit_flush_profiles", "Profiles of a flush", metrics.flush_profiles.clone());
         registry.register("afterglow_commit_flushes_in_flight", "Flushes under way", metrics.in_flight.clone());
         registry.register("afterglow_commit_profiles", "Profiles made durable", metrics.profiles.clone());
+        let waiting = "Segments that are due and wait for a flush before them to end (--flushes-in-flight)";
+        registry.register("afterglow_commit_segments_waiting", waiting, metrics.waiting.clone());
+        let tenants = "Tenants that have profiles under way";
+        registry.register("afterglow_commit_tenants", tenants, metrics.tenants.clone());
+        let tenants_max = Gauge::<i64>::default();
+        tenants_max.set(TENANTS_MAX as i64);
+        let tenants = "Tenants that may have profiles under way; those of others are refused for some seconds";
+        registry.register("afterglow_commit_tenants_limit", tenants, tenants_max);
         registry.register(
             "afterglow_commit_raw_bytes",
             "Bytes of profiles added to segments, after gunzip",
@@ -81,6 +93,12 @@ impl Metrics {
         if !added.columns {
             self.blobs.inc();
         }
+    }
+
+    /// Shows what is under way: so many tenants, and segments that wait.
+    pub(super) fn looked(&self, tenants: usize, waiting: usize) {
+        self.tenants.set(tenants as i64);
+        self.waiting.set(waiting as i64);
     }
 
     pub(super) fn began(&self) {

@@ -25,7 +25,7 @@ pub(crate) enum Protocol {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     protocol: &'static str,
-    /// `accepted`, `duplicate`, or the gRPC code of the refusal.
+    /// `accepted`, `duplicate`, `limited`, `too_large`, or the gRPC code of the refusal.
     outcome: &'static str,
 }
 
@@ -69,8 +69,8 @@ impl Metrics {
             bytes: Family::default(),
             ack_seconds: Family::new_with_constructor(histogram),
         };
-        let profiles =
-            "Profiles by the way they came and how it ended: accepted, duplicate, or the code of the refusal";
+        let profiles = "Profiles by the way they came and how it ended: accepted, duplicate, limited (by a limit of its tenant), \
+                        too_large, or the code of the refusal";
         registry.register("afterglow_ingest_profiles", profiles, metrics.profiles.clone());
         registry.register(
             "afterglow_ingest_bytes",
@@ -104,10 +104,20 @@ impl Metrics {
     }
 
     pub(super) fn refused(&self, protocol: Protocol, kind: Kind) {
-        self.count(protocol, kind.code_name());
+        self.count(protocol, outcome_of(kind));
     }
 
     fn count(&self, protocol: Protocol, outcome: &'static str) {
         self.profiles.get_or_create(&Outcome { protocol: protocol.as_str(), outcome }).inc();
+    }
+}
+
+/// Returns the word for a refusal. All three that gRPC calls RESOURCE_EXHAUSTED want something else of the operator: room, another limit
+/// of a tenant, or a sender that sends less at once.
+fn outcome_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Limited => "limited",
+        Kind::TooLarge => "too_large",
+        kind => kind.code_name(),
     }
 }

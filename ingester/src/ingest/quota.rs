@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use afterglow_service::Failure;
 use afterglow_service::config::ByteSize;
+use afterglow_service::throttle::{Bounds, Throttle};
 use afterglow_store::paths::TenantId;
 use tokio::time::Instant;
 
@@ -28,6 +29,13 @@ const TENANTS_DELAY: Duration = Duration::from_secs(10);
 /// The least that a sender is asked to wait: less is not worth a round trip.
 const DELAY_MIN: Duration = Duration::from_millis(100);
 
+/// The lines of the log about tenants that send too much: metrics name none.
+const LINES: Bounds = Bounds { interval: Duration::from_secs(10), lines: 1, subjects: 20 };
+
+/// The settings, as refusals and the log name them.
+const PROFILES: &str = "--tenant.max-profiles-per-second";
+const BYTES: &str = "--tenant.max-bytes-per-second";
+
 /// The rates of a tenant; 0 for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rates {
@@ -42,6 +50,7 @@ pub(crate) struct Rates {
 pub(crate) struct Quota {
     rates: Rates,
     debts: Mutex<HashMap<TenantId, Debt>>,
+    lines: Throttle<TenantId>,
 }
 
 /// When a tenant will have paid.
@@ -55,14 +64,14 @@ struct Debt {
 
 impl Quota {
     pub(crate) fn new(rates: Rates) -> Self {
-        Self { rates, debts: Mutex::default() }
+        Self { rates, debts: Mutex::default(), lines: Throttle::new(LINES) }
     }
 
     /// Charges a profile of `bytes` to a tenant.
     ///
     /// # Errors
-    /// [`Kind::Exhausted`](afterglow_service::Kind::Exhausted) with the time to wait, where the tenant owes too much; then nothing is
-    /// charged.
+    /// [`Kind::Limited`](afterglow_service::Kind::Limited) with the time to wait, where the tenant owes too much; then nothing is
+    /// charged. The log says so now and then. [`Kind::Exhausted`](afterglow_service::Kind::Exhausted) where too many tenants owe something.
     pub(crate) fn charge(&self, tenant: &TenantId, bytes: u64, now: Instant) -> Result<(), Failure> {
         if self.rates.profiles == 0 && self.rates.bytes == ByteSize(0) {
             return Ok(());
@@ -78,20 +87,23 @@ impl Quota {
         }
         let debt = debts.get(tenant).copied().unwrap_or(Debt { profiles: now, bytes: now });
         let Rates { profiles, bytes: bytes_rate } = self.rates;
-        within(debt.profiles, now).map_err(|delay| {
-            let rate = format!("{profiles} profiles a second (--tenant.max-profiles-per-second)");
-            refused(tenant, &rate, delay)
-        })?;
-        within(debt.bytes, now).map_err(|delay| {
-            let rate = format!("{bytes_rate} a second (--tenant.max-bytes-per-second)");
-            refused(tenant, &rate, delay)
-        })?;
+        within(debt.profiles, now)
+            .map_err(|delay| self.refuse(tenant, &format!("{profiles} profiles a second"), PROFILES, delay))?;
+        within(debt.bytes, now)
+            .map_err(|delay| self.refuse(tenant, &format!("{bytes_rate} a second"), BYTES, delay))?;
         let debt = Debt {
             profiles: debt.profiles.max(now) + cost(1, profiles.into()),
             bytes: debt.bytes.max(now) + cost(bytes, bytes_rate.bytes()),
         };
         debts.insert(tenant.clone(), debt);
         Ok(())
+    }
+
+    fn refuse(&self, tenant: &TenantId, rate: &str, setting: &'static str, delay: Duration) -> Failure {
+        if let Some(left_out) = self.lines.line_about(tenant.clone()) {
+            tracing::warn!(%tenant, rate, setting, left_out, "a tenant sends more than it may, and is told to wait");
+        }
+        Failure::limited(format!("tenant {tenant} sends more to this ingester than {rate} ({setting})"), delay)
     }
 }
 
@@ -106,10 +118,6 @@ fn within(paid: Instant, now: Instant) -> Result<(), Duration> {
 /// Returns the time in which a rate lets `units` through; none without a rate.
 fn cost(units: u64, rate: u64) -> Duration {
     if rate == 0 { Duration::ZERO } else { Duration::from_secs_f64(units as f64 / rate as f64) }
-}
-
-fn refused(tenant: &TenantId, rate: &str, delay: Duration) -> Failure {
-    Failure::exhausted(format!("tenant {tenant} sends more to this ingester than {rate}"), delay)
 }
 
 #[cfg(test)]
@@ -135,7 +143,7 @@ mod tests {
             match quota.charge(&a, 1000, now) {
                 Ok(()) => taken += 1,
                 Err(failure) => {
-                    assert_eq!(failure.kind(), Kind::Exhausted);
+                    assert_eq!(failure.kind(), Kind::Limited);
                     now += failure.retry_after().expect("a delay");
                 }
             }

@@ -89,8 +89,7 @@ impl Queue {
     pub(super) fn admit(&self, most: Duration) -> Option<Ticket> {
         let mut state = self.state();
         state.pass_on();
-        let ahead = state.waiting + state.arriving.iter().sum::<usize>();
-        if state.time_of(ahead) >= most + state.look() {
+        if state.time_of(state.ahead()) >= most + state.look() {
             return None;
         }
         state.arriving[0] += 1;
@@ -108,6 +107,18 @@ impl Queue {
         state.waiting += 1;
         drop(state);
         Some(Waiting(self.clone()))
+    }
+
+    /// Returns how long one would wait that came now, behind those who wait and those who arrive.
+    pub(super) fn wait(&self) -> Duration {
+        let mut state = self.state();
+        state.pass_on();
+        state.time_of(state.ahead())
+    }
+
+    /// Returns from which wait on none is let in now, `most` being that of a queue that stands.
+    pub(super) fn wait_max(&self, most: Duration) -> Duration {
+        most + self.state().look()
     }
 
     /// Learns that a piece of work has begun.
@@ -142,6 +153,10 @@ impl State {
             Duration::ZERO => taken,
             known => known.mul_f64(1.0 - NEWS) + taken.mul_f64(NEWS),
         };
+    }
+
+    fn ahead(&self) -> usize {
+        self.waiting + self.arriving.iter().sum::<usize>()
     }
 
     fn time_of(&self, ahead: usize) -> Duration {

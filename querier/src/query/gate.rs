@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many questions wait at most. More would only time out in the queue.
-const WAITING_MAX: usize = 100;
+pub(super) const WAITING_MAX: usize = 100;
 
 /// Lets so many large questions through at once; cheap to clone.
 #[derive(Clone, Debug)]

@@ -60,6 +60,8 @@ enum Outcome {
     NotFound,
     /// Over a limit or a budget.
     Exhausted,
+    /// Over a limit of its tenant.
+    Limited,
     Deadline,
     /// The store did not answer.
     Unavailable,
@@ -92,10 +94,16 @@ pub(crate) struct Metrics {
     active: Gauge,
     /// Memory that admitted questions hold.
     pub(super) memory: Gauge,
+    /// Memory that they may hold.
+    memory_max: Gauge,
     /// Large questions that are answered.
     pub(super) large: Gauge,
+    /// How many may be.
+    large_max: Gauge,
     /// Large questions that wait for others to end.
     pub(super) large_waiting: Gauge,
+    /// How many may wait.
+    large_waiting_max: Gauge,
     /// Parts of blocks that were left out of an answer.
     pub(super) damaged: Counter,
     /// Shares of merges that siblings did.
@@ -115,15 +123,20 @@ impl Metrics {
             blocks: Family::default(),
             active: Gauge::default(),
             memory: Gauge::default(),
+            memory_max: Gauge::default(),
             large: Gauge::default(),
+            large_max: Gauge::default(),
             large_waiting: Gauge::default(),
+            large_waiting_max: Gauge::default(),
             damaged: Counter::default(),
             shares_done: Counter::default(),
             shares_returned: Counter::default(),
         };
         let m = &metrics;
         let query = registry.sub_registry_with_prefix("afterglow_query");
-        query.register("requests", "Questions by how they ended", m.requests.clone());
+        let help = "Questions by how they ended: ok, partial, refused, not_found, exhausted, limited (by a limit of their tenant), deadline, \
+                    unavailable, failed, cancelled";
+        query.register("requests", help, m.requests.clone());
         query.register_with_unit("duration", "Time from question to answer", Unit::Seconds, m.durations.clone());
         query.register("profiles", "Profiles that answers were made of", m.profiles.clone());
         let help = "Length of the profiles that answers were made of, as they were sent, before gzip";
@@ -132,11 +145,15 @@ impl Metrics {
         query.register("active", "Questions being answered", m.active.clone());
         let help = "Questions about much that are answered: a few at once";
         query.register("large", help, m.large.clone());
+        let help = "Questions about much that are answered at once: as many as there are cores, two at least";
+        query.register("large_limit", help, m.large_max.clone());
         query.register(
             "large_waiting",
             "Questions about much that wait for one of these to end",
             m.large_waiting.clone(),
         );
+        let help = "Questions about much that may wait; beyond, they are refused";
+        query.register("large_waiting_limit", help, m.large_waiting_max.clone());
         query.register(
             "damaged",
             "Parts of blocks that answers had to leave out because they are damaged",
@@ -146,6 +163,8 @@ impl Metrics {
         let help = "Shares of merges that no sibling did, so that they were done here";
         query.register("shares_returned", help, m.shares_returned.clone());
         query.register_with_unit("memory", "Memory that admitted questions hold", Unit::Bytes, m.memory.clone());
+        let help = "Memory that admitted questions may hold together (--query.memory)";
+        query.register_with_unit("memory_limit", help, Unit::Bytes, m.memory_max.clone());
         // What begins at 1 is no rise to whoever watches. The others come with their first question: they are too many to show at once.
         let question = Question::Search.name();
         for outcome in [Outcome::Ok, Outcome::Partial, Outcome::Failed].map(Outcome::name) {
@@ -156,6 +175,18 @@ impl Metrics {
             drop(counted.get_or_create(&Asked { question }));
         }
         metrics
+    }
+
+    /// Shows what questions may take.
+    pub(super) fn set_limits(&self, memory_bytes: u64, large: usize, large_waiting: usize) {
+        let shown = [
+            (&self.memory_max, memory_bytes),
+            (&self.large_max, large as u64),
+            (&self.large_waiting_max, large_waiting as u64),
+        ];
+        for (gauge, max) in shown {
+            gauge.set(i64::try_from(max).unwrap_or(i64::MAX));
+        }
     }
 
     /// Begins to count a question. Dropped before [`Asking::end`], it counts as cancelled.
@@ -239,6 +270,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::NotFound => "not_found",
             Self::Exhausted => "exhausted",
+            Self::Limited => "limited",
             Self::Deadline => "deadline",
             Self::Unavailable => "unavailable",
             Self::Failed => "failed",
@@ -252,6 +284,7 @@ impl From<Kind> for Outcome {
         match kind {
             Kind::NotFound => Self::NotFound,
             Kind::TooLarge | Kind::Exhausted => Self::Exhausted,
+            Kind::Limited => Self::Limited,
             Kind::DeadlineExceeded => Self::Deadline,
             Kind::Unavailable | Kind::ShuttingDown => Self::Unavailable,
             Kind::Corrupt | Kind::Internal => Self::Failed,

@@ -128,6 +128,7 @@ impl Engine {
         let budget = Budget::new(limits.memory_bytes, metrics.memory.clone());
         let places = Places::new(limits.tenant_queries_max);
         let gate = Gate::new(lane::places(), metrics.large.clone(), metrics.large_waiting.clone());
+        metrics.set_limits(limits.memory_bytes, lane::places(), gate::WAITING_MAX);
         let (threads, retention) = (Threads::new(), OnceLock::new());
         let parts = Parts { catalog, clock, limits, budget, places, gate, threads, metrics, siblings, retention };
         Self(Arc::new(parts), Explaining::default(), Lane::Small, None)

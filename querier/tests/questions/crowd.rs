@@ -42,6 +42,12 @@ async fn small_questions_do_not_wait_for_large_ones() {
     }
     wait_until(&world, |metrics| large(metrics) == (places as i64, WAITING_MAX as i64)).await;
 
+    let metrics = world.get("/metrics", &[]).await.to_string();
+    assert_eq!(gauge(&metrics, "afterglow_query_large_limit"), places as i64);
+    assert_eq!(gauge(&metrics, "afterglow_query_large_waiting_limit"), WAITING_MAX as i64);
+    let [memory, limit] = ["", "_limit"].map(|of| gauge(&metrics, &format!("afterglow_query_memory{of}_bytes")));
+    assert!(0 < memory && memory <= limit, "{memory} of {limit}");
+
     for (path, query) in [(MERGE, &API[..]), ("/api/v1/profiles", &API[..1]), ("/api/v1/top", &API[..1])] {
         let answer = world.get(path, query).await;
         assert_eq!(answer.status, 200, "{path}: {answer}");

@@ -129,6 +129,9 @@ async fn askers() {
     let http = world.get("/api/v1/profiles", &[]).await;
     let grpc = world.grpc.clone().search(v1::SearchRequest::default()).await;
     table.add("a tenant asks as many questions at once as it may", &http, &grpc.map(drop).unwrap_err());
+    let metrics = world.get("/metrics", &[]).await.to_string();
+    let counted = r#"afterglow_query_requests_total{question="search",outcome="limited"} 2"#;
+    assert!(metrics.lines().any(|line| line == counted), "no line {counted} in\n{metrics}");
     let other = world.get_with("/api/v1/profiles", &[], &[("x-scope-orgid", "idle")]).await;
     assert_eq!(other.status, 200, "another is not held up: {other}");
     held.abort();

@@ -1,5 +1,5 @@
 //! Sees each request once: a span from its head to the end of its answer, counters by route and outcome, at most one
-//! line.
+//! line, and of those that are not served only so many lines.
 //!
 //! Labels are bounded: a route is a pattern of the router or a method that the wire contract names, everything else is
 //! `unmatched`; HTTP methods beyond the usual are `other`. What the answer came to is known at its end only: gRPC says
@@ -32,6 +32,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use super::{Protocol, RequestId};
 use crate::listen::Peer;
 use crate::status::code_name;
+use crate::throttle::{Bounds, Throttle};
 use crate::{Metrics, telemetry};
 
 /// Knows the routes and keeps the counters.
@@ -42,6 +43,10 @@ pub(super) struct Observer {
     requests: Family<Outcome, Counter>,
     seconds: Family<Route, Histogram>,
     in_flight: Family<Talk, Gauge>,
+    shed: Family<Route, Counter>,
+    /// Of requests that were not served, by their code.
+    lines: Throttle<Cow<'static, str>>,
+    shed_lines: Throttle,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +72,12 @@ struct Outcome {
 /// From what a client notices to what no client waits for.
 const BUCKETS_SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
+/// The lines of the log about requests that were not served: enough to see who does what wrong, and no more under overload.
+const LINES: Bounds = Bounds { interval: Duration::from_secs(10), lines: 10, subjects: 50 };
+
+/// How often the log says that there are more requests than are worked on at once.
+const SHED_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The route of whatever has none.
 const UNMATCHED: &str = "unmatched";
 
@@ -83,6 +94,9 @@ impl Observer {
             requests: Family::default(),
             seconds: Family::new_with_constructor(seconds),
             in_flight: Family::default(),
+            shed: Family::default(),
+            lines: Throttle::new(LINES),
+            shed_lines: Throttle::new(Bounds::one_each(SHED_INTERVAL)),
         };
         metrics.register(|registry| {
             registry.register(
@@ -100,6 +114,11 @@ impl Observer {
                 "Requests whose answer has not ended",
                 observer.in_flight.clone(),
             );
+            registry.register(
+                "afterglow_server_requests_shed",
+                "Requests refused because as many as --limits.max-requests were worked on",
+                observer.shed.clone(),
+            );
         });
         for protocol in [Protocol::Grpc, Protocol::Http].map(Protocol::name) {
             drop(observer.in_flight.get_or_create(&Talk { protocol }));
@@ -108,6 +127,7 @@ impl Observer {
         let (protocol, route) = (Protocol::Http.name(), Arc::from(UNMATCHED));
         let route = Route { protocol, method: "GET", route };
         drop(observer.seconds.get_or_create(&route));
+        drop(observer.shed.get_or_create(&route));
         let Route { protocol, method, route } = route;
         drop(observer.requests.get_or_create(&Outcome { protocol, method, route, code: "404".into() }));
         observer
@@ -120,6 +140,21 @@ impl Observer {
         let Route { protocol, method, route } = route;
         let code = code_name(code).into();
         Tally { requests: self.requests.get_or_create_owned(&Outcome { protocol, method, route, code }), seconds }
+    }
+
+    /// Counts a request for which there is no room, and says so now and then: `max` are worked on at once.
+    pub(super) fn shed(&self, request: &Request, max: usize) {
+        let route = self.route(Protocol::of(request.headers()), request);
+        if let Some(left_out) = self.shed_lines.line() {
+            tracing::warn!(
+                route = &*route.route,
+                refused = left_out + 1,
+                limit = max,
+                setting = "--limits.max-requests",
+                "requests are refused: as many as may be are worked on"
+            );
+        }
+        self.shed.get_or_create(&route).inc();
     }
 
     fn route(&self, protocol: Protocol, request: &Request) -> Route {
@@ -276,7 +311,11 @@ impl Drop for Seen {
         let _entered = self.span.enter();
         match fault {
             Fault::None => tracing::debug!(code = &*code, seconds, "request served"),
-            Fault::Client => tracing::info!(code = &*code, seconds, "request not served"),
+            Fault::Client => {
+                if let Some(left_out) = self.observer.lines.line_about(code.clone()) {
+                    tracing::info!(code = &*code, seconds, left_out, "request not served");
+                }
+            }
             Fault::Server => {
                 self.span.record("otel.status_code", "ERROR");
                 tracing::warn!(code = &*code, seconds, "request failed");

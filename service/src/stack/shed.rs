@@ -12,13 +12,16 @@ use axum::response::Response;
 use tokio::sync::Semaphore;
 
 use super::Closing;
-use crate::Failure;
+use super::observe::Observer;
+use crate::metrics::register_reading;
+use crate::{Failure, Metrics};
 
 /// How many requests may be worked on at once.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     places: Arc<Semaphore>,
     max: usize,
+    observer: Arc<Observer>,
 }
 
 /// Whoever is refused comes back after one to three seconds, not all at once.
@@ -27,8 +30,19 @@ const DELAY: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_
 // === impl Room ===
 
 impl Room {
-    pub(super) fn new(max: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))), max }
+    /// Makes room for `max` requests, and shows how many take it.
+    pub(super) fn new(max: usize, observer: Arc<Observer>, metrics: &Metrics) -> Self {
+        let max = max.min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(max));
+        let free = Arc::clone(&places);
+        metrics.register(|registry| {
+            let help = "Requests that are worked on: their answers have not begun";
+            let read = move || max - free.available_permits();
+            register_reading(registry, "afterglow_server_requests_admitted", help, read);
+            let help = "Requests that are worked on at once; beyond, they are refused (--limits.max-requests)";
+            register_reading(registry, "afterglow_server_requests_limit", help, move || max);
+        });
+        Self { places, max, observer }
     }
 }
 
@@ -37,6 +51,7 @@ pub(super) async fn layer(State(room): State<Room>, request: Request, next: Next
         return Failure::shutting_down().respond_to(request.headers());
     }
     let Ok(_place) = room.places.try_acquire() else {
+        room.observer.shed(&request, room.max);
         let message = format!("server works on {} requests already (--limits.max-requests)", room.max);
         return Failure::exhausted(message, rand::random_range(DELAY)).respond_to(request.headers());
     };

@@ -84,9 +84,10 @@ async fn a_panic_within_an_answer_ends_that_answer() {
     server.metric("afterglow_server_panics_total 2").await;
 }
 
-/// Goal: who is refused for load learns when to come back, and the operator still sees the server.
+/// Goal: who is refused for load learns when to come back, and the operator still sees the server, and which limit it is at.
 #[tokio::test]
 async fn load_beyond_the_limit_is_shed() {
+    let lines = Lines::capture();
     let server = Running::start(limits(|limits| limits.requests_max = 1)).await;
     let mut client = server.ingest().await;
     let waiting = tokio::spawn({
@@ -111,9 +112,26 @@ async fn load_beyond_the_limit_is_shed() {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
 
+    let labels = |protocol, method, route| format!("{{protocol=\"{protocol}\",method=\"{method}\",route=\"{route}\"}}");
+    for line in [
+        format!("afterglow_server_requests_shed_total{} 1", labels("grpc", "POST", PUSH_PROFILE)),
+        format!("afterglow_server_requests_shed_total{} 1", labels("http", "GET", "/things/{id}")),
+        "afterglow_server_requests_admitted 1".to_owned(),
+        "afterglow_server_requests_limit 1".to_owned(),
+    ] {
+        server.metric(&line).await;
+    }
+    let text = lines.text();
+    let said: Vec<&str> = text.lines().filter(|line| line.contains("requests are refused")).collect();
+    assert!(
+        matches!(said.as_slice(), [one] if one.contains("WARN") && one.contains("setting=\"--limits.max-requests\"")),
+        "{text}"
+    );
+
     server.gate.open();
     waiting.await.expect("no panic").expect("its turn");
     client.push_profile(push("a")).await.expect("room again");
+    server.metric("afterglow_server_requests_admitted 0").await;
 }
 
 /// Goal: a frame that announces 4 GiB is final (OTLP clients retry OUT_OF_RANGE for ever), for calls and for streams.
@@ -333,6 +351,23 @@ async fn a_request_is_one_info_line_at_most() {
     assert_eq!(of_requests.len(), 2, "{text}");
     assert!(of_requests[0].contains("request_id=\"lost-1\"") && of_requests[0].contains("code=\"404\""), "{text}");
     assert!(of_requests[1].contains("INFO") && of_requests[1].contains("code=\"503\""), "{text}");
+}
+
+/// Goal: who asks in vain all the time fills no disk, and hides nobody whose request fails otherwise.
+#[tokio::test]
+async fn lines_about_requests_that_are_not_served_are_bounded() {
+    let lines = Lines::capture();
+    let server = Running::start(Options::default()).await;
+    for _ in 0..50 {
+        server.get("/nothing").await;
+    }
+    server.get("/fail").await;
+    server.metric(&requests("http", "GET", "/fail", "503", 1)).await;
+    let text = lines.text();
+    let of_code = |code: &str| text.lines().filter(|line| line.contains("not served") && line.contains(code)).count();
+    assert!((10..=20).contains(&of_code("code=\"404\"")), "ten in ten seconds: {text}");
+    assert_eq!(of_code("code=\"503\""), 1, "{text}");
+    assert!(text.lines().any(|line| line.contains("code=\"503\"") && !line.contains("left_out=0")), "{text}");
 }
 
 /// Goal: who calls by Connect reads every refusal as one of Connect's, whichever layer it is of.

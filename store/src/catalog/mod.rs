@@ -160,6 +160,17 @@ struct Inner {
 impl Catalog {
     /// Makes a catalog of what `store` holds. Makes no request.
     pub fn new(store: Store, options: Options) -> Self {
+        let metrics = store.metrics();
+        let disk_bytes_max = options.disk.as_ref().map_or(0, |disk| disk.bytes_max);
+        for (gauge, max) in [
+            (&metrics.segments_max, options.segments_max as u64),
+            (&metrics.blocks_bytes_max, options.cache_bytes_max),
+            (&metrics.ranges_bytes_max, options.ranges_bytes_max),
+            (&metrics.disk_bytes_max, disk_bytes_max),
+            (&metrics.decoded_bytes_max, options.decoded_bytes_max),
+        ] {
+            gauge.set(i64::try_from(max).unwrap_or(i64::MAX));
+        }
         let blocks = Arc::new(Blocks::new(store, &options));
         Self { inner: Arc::new(Inner { blocks, options, tenants: Cache::new(TENANTS_MAX) }) }
     }
