@@ -114,6 +114,7 @@ impl Settings for Program {
             Command::Ingester(settings) => settings.problems(),
             Command::Querier(settings) => settings.problems(),
             Command::Agent(settings) => settings.problems(),
+            Command::Maintain(args) => args.problems(),
             _ => Vec::new(),
         }
     }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use afterglow_ingester::maintenance::Retention;
-use afterglow_service::shutdown;
+use afterglow_service::{Program, shutdown, telemetry};
 use afterglow_store::maintenance::{Maintainer, Report};
 use afterglow_store::{StorageUrl, StoreOptions};
 
@@ -33,6 +33,21 @@ pub(crate) struct Args {
     /// How long profiles are kept.
     #[command(flatten)]
     retention: Retention,
+    /// Logs.
+    #[command(flatten)]
+    telemetry: telemetry::Options,
+}
+
+/// What its traces are of.
+const PROGRAM: Program = Program::new("afterglow-maintainer");
+
+// === impl Args ===
+
+impl Args {
+    /// Returns what cannot work, one sentence each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.telemetry.problems()
+    }
 }
 
 /// Runs the command.
@@ -40,6 +55,13 @@ pub(crate) struct Args {
 /// # Errors
 /// Says that the bucket cannot be used, or which tenants could not be maintained.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let telemetry = telemetry::init(PROGRAM, &args.telemetry)?;
+    let ended = maintain(args).await;
+    telemetry.shutdown().await;
+    ended
+}
+
+async fn maintain(args: Args) -> anyhow::Result<()> {
     let store = afterglow_store::open(&args.storage, StoreOptions::default()).await?;
     store.probe().await?;
     let mut options = args.retention.options();

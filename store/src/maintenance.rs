@@ -174,7 +174,6 @@ impl Tenant {
     async fn sweep(&self, id: &TenantId, report: &mut Report) -> Result<(), Error> {
         let dropped = self.retention.round(&self.compactor, false).await?;
         if dropped.profiles > 0 {
-            tracing::info!(tenant = %id, profiles = dropped.profiles, bytes = dropped.bytes, "retention dropped profiles");
             report.retention.entry(id.clone()).or_default().add(dropped);
         }
         report.collection.add(self.collector.round().await?);

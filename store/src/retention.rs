@@ -11,6 +11,8 @@
 //! until the next round, later than its age says, never earlier. Segments are never dropped: compaction makes blocks of them first.
 //!
 //! A compaction that is under way loses the race: its inputs are not live any more when it commits. So what was dropped stays so.
+//!
+//! Each commit that deletes profiles writes a line for auditors, which says whose, how many, of which days, and by which setting.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -49,8 +51,36 @@ impl Default for Policy {
 impl Policy {
     /// Returns how old a profile of this type with these labels becomes; none for ever.
     pub fn age_of(&self, labels: &Labels, profile_type: &ProfileType) -> Option<Duration> {
-        let rule = self.rules.iter().find(|rule| rule.selector.matches(labels, profile_type));
-        rule.map_or(self.age_max, |rule| Some(rule.age_max))
+        self.rule_of(labels, profile_type).map_or(self.age_max, |rule| Some(rule.age_max))
+    }
+
+    /// Returns the rule that is about a profile of this type with these labels; none where it is as old as others become.
+    fn rule_of(&self, labels: &Labels, profile_type: &ProfileType) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.selector.matches(labels, profile_type))
+    }
+
+    /// Returns the setting by which profiles that no rule is about become too old, as one gives it.
+    fn age_setting(&self) -> String {
+        let age = self.age_max.unwrap_or_default();
+        format!("--retention.max-age={}", humantime::format_duration(age))
+    }
+
+    /// Returns the setting by which the oldest go when there is too much.
+    fn bytes_setting(&self) -> String {
+        format!("--retention.max-bytes={}", self.bytes_max.unwrap_or(u64::MAX))
+    }
+
+    /// Returns all settings about ages.
+    fn age_settings(&self) -> BTreeSet<String> {
+        let of_all = self.age_max.map(|_| self.age_setting());
+        self.rules.iter().map(Rule::setting).chain(of_all).collect()
+    }
+}
+
+impl Rule {
+    /// Returns the setting, as one gives it.
+    fn setting(&self) -> String {
+        format!("--retention.rule={}={}", self.selector, humantime::format_duration(self.age_max))
     }
 }
 
@@ -158,6 +188,15 @@ impl Report {
     }
 }
 
+/// What of a block is too old.
+struct TooOld {
+    block: Arc<Block>,
+    /// Its rows.
+    skip: Arc<[u32]>,
+    /// The settings by which they are.
+    settings: BTreeSet<String>,
+}
+
 /// Applies a policy to one tenant.
 #[derive(Debug)]
 pub struct Retention {
@@ -183,12 +222,15 @@ impl Retention {
         let now_nanos = self.store.clock().unix_nanos();
         let plan = plan(&state, &self.policy, now_nanos);
         let mut report = Report::default();
-        let mut dropped: Vec<Arc<BlockEntry>> = plan.expired.into_iter().chain(plan.over_budget).collect();
+        // The blocks that go whole, by the settings that say so.
+        let mut dropped: BTreeMap<BTreeSet<String>, Vec<Arc<BlockEntry>>> = BTreeMap::new();
+        dropped.insert(self.policy.age_settings(), plan.expired);
+        dropped.entry(BTreeSet::from([self.policy.bytes_setting()])).or_default().extend(plan.over_budget);
         self.forget(&state);
         for entry in plan.mixed {
-            let Some((block, skip)) = self.too_old(&entry, now_nanos).await? else { continue };
+            let Some(TooOld { block, skip, settings }) = self.too_old(&entry, now_nanos).await? else { continue };
             if skip.len() as u64 == entry.rows {
-                dropped.push(entry);
+                dropped.entry(settings).or_default().push(entry);
                 continue;
             }
             let profiles = skip.len() as u64;
@@ -196,21 +238,50 @@ impl Retention {
                 report.rewritten.insert(entry.name, profiles);
                 report.profiles += profiles;
                 report.bytes += entry.bytes;
+                if !dry_run {
+                    self.audit(&settings, std::slice::from_ref(&entry), profiles);
+                }
             }
         }
-        for dropped in dropped.chunks(DROPS_MAX) {
-            if dry_run || self.drop_all(&state, dropped).await? {
+        for (settings, dropped) in dropped {
+            for dropped in dropped.chunks(DROPS_MAX) {
+                if !dry_run && !self.drop_all(&state, dropped).await? {
+                    continue;
+                }
+                let profiles = dropped.iter().map(|entry| entry.rows).sum::<u64>();
                 report.dropped.extend(dropped.iter().map(|entry| entry.name));
-                report.profiles += dropped.iter().map(|entry| entry.rows).sum::<u64>();
+                report.profiles += profiles;
                 report.bytes += dropped.iter().map(|entry| entry.bytes).sum::<u64>();
+                if !dry_run {
+                    self.audit(&settings, dropped, profiles);
+                }
             }
         }
         Ok(report)
     }
 
-    /// Returns the block, and its rows that are too old; nothing where there are none. Costs a GET or two, once for each block until one
+    /// Writes down, as `service::access::audit` writes what people do, that so many profiles of these blocks were deleted, and by which
+    /// settings: those that made them too old, or, where all of a block is too old for any, all about ages.
+    fn audit(&self, settings: &BTreeSet<String>, blocks: &[Arc<BlockEntry>], profiles: u64) {
+        let days = || blocks.iter().map(|entry| entry.name.day());
+        tracing::info!(
+            target: "audit",
+            event = "deleted",
+            by = "retention",
+            setting = settings.iter().map(String::as_str).collect::<Vec<_>>().join(" "),
+            tenant = %self.commits.tenant(),
+            profiles,
+            blocks = blocks.len(),
+            bytes = blocks.iter().map(|entry| entry.bytes).sum::<u64>(),
+            first_day = days().min().map(tracing::field::display),
+            last_day = days().max().map(tracing::field::display),
+            "profiles deleted"
+        );
+    }
+
+    /// Returns what of a block is too old; nothing where nothing is. Costs a GET or two, once for each block until one
     /// of its profiles becomes too old.
-    async fn too_old(&self, entry: &BlockEntry, now_nanos: i64) -> Result<Option<(Arc<Block>, Arc<[u32]>)>, Error> {
+    async fn too_old(&self, entry: &BlockEntry, now_nanos: i64) -> Result<Option<TooOld>, Error> {
         if self.sound_until().get(&entry.name).is_some_and(|until| now_nanos < *until) {
             return Ok(None);
         }
@@ -225,7 +296,15 @@ impl Retention {
         let is_too_old = |row: &Row| expires(row).is_some_and(|at| at < now_nanos);
         let skip: Arc<[u32]> = (0..).zip(rows.iter()).filter(|(_, row)| is_too_old(row)).map(|(n, _)| n).collect();
         if !skip.is_empty() {
-            return Ok(Some((block, skip)));
+            let series: BTreeSet<(u32, u32)> =
+                skip.iter().map(|row| &rows[*row as usize]).map(|row| (row.dataset, row.series)).collect();
+            let settings = series.into_iter().map(|(dataset, series)| {
+                let dataset = &block.toc().datasets()[dataset as usize];
+                let rule = self.policy.rule_of(&dataset.series()[series as usize], dataset.profile_type());
+                rule.map_or_else(|| self.policy.age_setting(), Rule::setting)
+            });
+            let settings = settings.collect();
+            return Ok(Some(TooOld { block, skip, settings }));
         }
         let until = rows.iter().filter_map(expires).min().unwrap_or(i64::MAX);
         self.sound_until().insert(entry.name, until);

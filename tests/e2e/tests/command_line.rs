@@ -4,7 +4,7 @@
 
 use std::process::{Child, Command, Output, Stdio};
 
-use afterglow_e2e::{Program, built, client, output, real_profiles, tool};
+use afterglow_e2e::{Program, built, client, output, real_profiles, tiny_profile, tool};
 
 fn afterglow(args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(built("afterglow"));
@@ -147,4 +147,41 @@ fn reflection_lists_what_is_mounted() {
         let services = String::from_utf8(output(grpcurl).stdout).expect("text");
         assert!(services.contains(has) && !services.contains(has_not), "{name}:\n{services}");
     }
+}
+
+/// Goal: an auditor can tell what became of profiles that are not there any more: whose, how many, of which day and by which setting.
+#[test]
+fn what_retention_deletes_is_written_down() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let storage = format!("file://{}", folder.path().display());
+    let maintains_nothing = ["ingester", "--roles", "ingest", "--storage", &storage];
+    let server = Program::start("afterglow", &maintains_nothing, &[]);
+    let path = folder.path().join("tiny.pb");
+    std::fs::write(&path, tiny_profile("some_work")).expect("a profile");
+    let path = path.to_str().expect("a UTF-8 path");
+    for service in ["batch", "batch", "api"] {
+        let push = ["push", path, "--service", service, "--type", "cpu", "--time", "-10d", "--tenant", "team-a"];
+        client(&push, &server.url());
+    }
+    drop(server);
+
+    let rule = "{service=\"batch\"}=7d";
+    let maintain =
+        ["maintain", "--storage", &storage, "--once", "--grace", "0s", "--log-format", "json", "--log-level", "error"];
+    let done = afterglow(&[&maintain[..], &["--retention.rule", rule]].concat(), &[]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let text = stderr(&done);
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let audited: Vec<_> = lines.filter(|line| line["target"] == "audit").collect();
+    let [line] = audited.as_slice() else { panic!("one deletion: {text}") };
+    let field = |name: &str| line[name].to_string().replace('"', "");
+    assert_eq!([field("event"), field("by"), field("tenant")], ["deleted", "retention", "team-a"], "{line}");
+    assert_eq!([field("profiles"), field("blocks")], ["2", "1"], "{line}");
+    assert_eq!(line["setting"], "--retention.rule={service=\"batch\"}=7days", "{line}");
+    assert!(field("first_day") == field("last_day") && field("first_day").len() == "20261120".len(), "{line}");
+
+    let done = afterglow(&[&maintain[..], &["--retention.max-age", "9d"]].concat(), &[]);
+    assert!(stderr(&done).contains("--retention.max-age=9days"), "{}", stderr(&done));
+    let done = afterglow(&[&maintain[..], &["--retention.max-age", "9d"]].concat(), &[]);
+    assert_eq!(stderr(&done), "", "there is nothing left");
 }
