@@ -164,7 +164,7 @@ async fn the_reference_of_metrics_is_current() {
         let at = ["--drain-delay", "0s", "--storage", &storage];
         first.iter().copied().chain(guarded).chain(at).map(str::to_owned).collect::<Vec<_>>()
     };
-    let agent = ["afterglow-agent", "--config", &at("agent.toml")].map(str::to_owned);
+    let agent = ["afterglow-agent", "--config", &at("agent.toml"), "--no-self-profile"].map(str::to_owned);
     let agent = agent.into_iter().chain(guarded.map(str::to_owned));
     let ingester = |first: &[&'static str]| afterglow_ingester::Settings::parse_from(server(first));
     let querier = afterglow_querier::Settings::parse_from(server(&["afterglow-querier"]));

@@ -175,6 +175,14 @@ impl Itself {
         }
     }
 
+    /// Begins to profile this process as `program`, which pushes to `target` anyway. Call it once, within a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Itself::elsewhere`].
+    pub(crate) fn beside(options: &Options, target: Target, program: Program) -> Result<Self, profiler::Error> {
+        if options.no_self_profile { Ok(Self::nothing()) } else { Self::begin(options, program, target) }
+    }
+
     fn begin(options: &Options, program: Program, target: Target) -> Result<Self, profiler::Error> {
         let mut builder = ProfilerBuilder::to(target, program.name)
             .label("version", program.version)
@@ -208,14 +216,19 @@ impl Itself {
         tokio::join!(served, self.end_first(stop, health, stop_serving)).0
     }
 
+    /// Ends the profiler, whose last window is pushed, in half a second at most.
+    pub(crate) async fn end(self) {
+        if let Some(profiler) = self.0 {
+            let _ = tokio::time::timeout(LAST_PROFILES_MAX, profiler.stop()).await;
+        }
+    }
+
     /// Waits for `stop`; then says that the server is not ready, ends the profiler first, so that its last window still finds a port
     /// open, half a second at most, and cancels `stop_serving`.
     async fn end_first(self, stop: &CancellationToken, health: &Health, stop_serving: &CancellationToken) {
         stop.cancelled().await;
         health.drain();
-        if let Some(profiler) = self.0 {
-            let _ = tokio::time::timeout(LAST_PROFILES_MAX, profiler.stop()).await;
-        }
+        self.end().await;
         stop_serving.cancel();
     }
 }

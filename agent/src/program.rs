@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::{self, Target, Tls};
 use crate::debug::SelfProfiles;
+use crate::itself::{self, Itself};
+use crate::profiler;
 use crate::scrape::{File, Scraper};
 use crate::upload::{Client, Options};
 
@@ -54,6 +56,8 @@ A file that scrapes CPU, heap, goroutine, mutex and block of two targets:
 /// Scrapes pprof from targets that serve it over HTTP, and pushes the profiles over one stream
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "afterglow-agent", version, after_help = EXAMPLES)]
+// One of many, on many nodes.
+#[command(mut_arg("self_profile_period", |period| period.default_value("1m")))]
 pub struct Settings {
     /// The TOML file that says what to scrape; flags and environment go over its settings of the same names, and over those of its tls_config
     // An id of its own, for it is not the file of settings that other programs have by that flag.
@@ -101,6 +105,9 @@ pub struct Settings {
     /// Memory for profiles that wait to be acknowledged; beyond, the oldest are dropped [default: 64MiB]
     #[arg(long, value_name = "SIZE")]
     pub queue: Option<ByteSize>,
+    /// Whether it profiles itself, and pushes what comes of it beside the rest.
+    #[command(flatten)]
+    pub itself: itself::Options,
     /// Logs.
     #[command(flatten)]
     pub telemetry: telemetry::Options,
@@ -140,6 +147,9 @@ pub enum Error {
     /// The system does not let signals be awaited.
     #[error("cannot await signals")]
     Signals(#[from] std::io::Error),
+    /// It cannot profile itself.
+    #[error("cannot profile itself")]
+    Profiler(#[from] profiler::Error),
 }
 
 // === impl Settings ===
@@ -160,6 +170,7 @@ impl config::Settings for Settings {
         if let Some(address) = self.listen(&file) {
             problems.extend(self.port().problems(address));
         }
+        problems.extend(self.itself.problems());
         problems.extend(self.telemetry.problems());
         problems
     }
@@ -247,8 +258,10 @@ async fn scrape(settings: &Settings, metrics: Metrics, stop: CancellationToken) 
     let file = File::read(&settings.config).map_err(|problem| Error::File(vec![problem]))?;
     let queue = settings.queue.or(file.queue).unwrap_or(QUEUE_DEFAULT);
     let options = Options { queue_bytes_max: queue.as_usize(), ..Options::default() };
-    let client = Client::new(settings.target(&file)?, options)?;
+    let target = settings.target(&file)?;
+    let client = Client::new(target.clone(), options)?;
     let scraper = Scraper::new(&file, client.clone(), &metrics).map_err(Error::File)?;
+    let itself = Itself::beside(&settings.itself, target, PROGRAM)?;
 
     let served = async {
         let Some(address) = settings.listen(&file) else { return Ok(()) };
@@ -265,6 +278,7 @@ async fn scrape(settings: &Settings, metrics: Metrics, stop: CancellationToken) 
         served
     };
     let (served, ()) = tokio::join!(served, scraper.run(stop.clone()));
+    itself.end().await;
     let left = client.close(DRAIN_TIMEOUT).await;
     if left > 0 {
         tracing::warn!(profiles = left, "ended with profiles that have no outcome");
@@ -281,7 +295,7 @@ impl Error {
             Self::File(problems) => problems,
             Self::Target(_) | Self::Telemetry(_) => vec![Causes(&self).to_string()],
             Self::Listen(ref error) if error.is_bad_configuration() => vec![Causes(&self).to_string()],
-            Self::Listen(_) | Self::Signals(_) => {
+            Self::Listen(_) | Self::Signals(_) | Self::Profiler(_) => {
                 tracing::error!("{}", Causes(&self));
                 return ExitCode::FAILURE;
             }

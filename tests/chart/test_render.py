@@ -132,6 +132,9 @@ def test_pods_push_profiles_of_themselves_unless_the_agent_scrapes_them(rendered
         return [arg for arg in spec["containers"][0]["args"] if "self-profile" in arg]
 
     assert flags(pods(rendered["everything"])["glow-querier"]) == []
+    # It pushes them itself, and where nobody is to, it is told.
+    assert flags(pods(rendered["ha"])["glow-afterglow-agent"]) == []
+    assert flags(pods(objects(render("ha", "--set", "selfProfile.enabled=false")))["glow-afterglow-agent"]) == ["--no-self-profile"]
     assert flags(pods(rendered["small"])["glow-afterglow-ingester"]) == ["--self-profile.server=here"]
     assert flags(pods(rendered["small"])["glow-afterglow-querier"]) == ["--self-profile.server=http://glow-afterglow-ingester:4100"]
     without = "agent.enabled=false,grafana.datasource.enabled=false,auth.enabled=true,auth.existingSecret=tokens"

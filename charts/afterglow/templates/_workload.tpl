@@ -205,6 +205,10 @@ spec:
             {{- with include "afterglow.tlsClientFlags" $root | trim }}
             {{- . | nindent 12 }}
             {{- end }}
+            {{- /* The agent pushes profiles of itself unless it is told not to. */}}
+            {{- if not $root.Values.selfProfile.enabled }}
+            - "--no-self-profile"
+            {{- end }}
             {{- end }}
             - {{ printf "--listen=%s:%d" $root.Values.listenHost (int .port) | quote }}
             - {{ printf "--log-format=%s" $root.Values.logFormat | quote }}

@@ -62,11 +62,17 @@ fn each_tier_pushes_profiles_of_itself() {
     let told = ["--storage", &storage, "--self-profile.server", &url];
     let maintainer = Program::start("afterglow-ingester", &[&["--roles=maintain"], &told[..]].concat(), &own);
     let mut querier = Program::start("afterglow-querier", &told, &own);
+    let scrapes = folder.path().join("agent.toml");
+    std::fs::write(&scrapes, "[[scrape_configs]]\njob_name = \"nobody\"\ntargets = [\"127.0.0.1:1\"]\n")
+        .expect("a file");
+    let scrapes = scrapes.display().to_string();
+    let agent = Program::start("afterglow-agent", &["--config", &scrapes, "--server", &url], &own);
     for service in ["afterglow-ingester", "afterglow-maintainer", "afterglow-querier"] {
         wait_for(&querier, service, "cpu");
         wait_for(&querier, service, "heap");
     }
-    drop(maintainer);
+    wait_for(&querier, "afterglow-agent", "cpu");
+    drop((maintainer, agent));
     assert!(querier.terminate(Duration::from_secs(10)).success());
 }
 
