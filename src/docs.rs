@@ -74,7 +74,7 @@ start. The metrics of the process, `process_…`, are there where there is `/pro
 
 A program of the last but one column is `agent`, `ingester` (which maintains the bucket, too, unless `--roles` says otherwise), `maintain` (an ingester with
 `--roles maintain`), `querier`, or `serve`, which is all but the agent in one process. `afterglow_access_…` are there where `--auth.tokens-file` is given,
-`afterglow_access_refusals_total` also where clients have to present certificates.
+but for `afterglow_access_refusals_total`, which is there everywhere.
 
 ";
 

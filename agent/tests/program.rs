@@ -109,7 +109,7 @@ fn on_sigterm_it_ends_well_though_nothing_answers() {
 fn get(address: &str, path: &str, token: Option<&str>) -> u16 {
     let mut stream = TcpStream::connect(address).unwrap();
     let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: agent\r\n{token}connection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n{token}connection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     BufReader::new(stream).read_to_string(&mut answer).unwrap();
     answer.split(' ').nth(1).unwrap().parse().unwrap()

@@ -624,6 +624,12 @@ async fn plain_http() {
     table.plain_row(&server, "tenant ..", || post(usual, &[("x-scope-orgid", "..")], good(1))).await;
     let twice = [("x-scope-orgid", "a"), ("x-scope-orgid", "b")];
     table.plain_row(&server, "two tenants", || post(usual, &twice, good(1))).await;
+    let site = [("sec-fetch-site", "cross-site"), ("origin", "http://evil.example")];
+    table.plain_row(&server, "a page of another site, without tokens", || post(usual, &site, good(1))).await;
+    let origin = [("origin", "http://evil.example")];
+    table.plain_row(&server, "the same, by a browser that says less", || post(usual, &origin, good(1))).await;
+    let name = [("host", "evil.example:4100")];
+    table.plain_row(&server, "a name that is not the server's, on loopback", || post(usual, &name, good(1))).await;
     let elsewhere = || http::Request::post("/api/v1/nothing").body(whole(good(1))).expect("a request");
     table.plain_row(&server, "a path that is none", elsewhere).await;
     let get = || http::Request::get("/api/v1/profiles").body(whole(vec![])).expect("a request");

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     fn trusting() -> afterglow_service::access::Options {
-        afterglow_service::access::Options { insecure: true, tokens_file: None }
+        afterglow_service::access::Options { insecure: true, ..Default::default() }
     }
 
     /// Goal: the flags of all parts fit beside each other, and all that has to be said is the storage, and who may ask.

@@ -6,7 +6,7 @@
 //!
 //! Where clients have to present a certificate (mTLS), each route needs one first; the token still says who asks. Without
 //! a file of tokens everybody who comes so far is let in and the header decides. A server that others can reach starts with
-//! neither only when it is told that this is meant (`--insecure`).
+//! neither only when it is told that this is meant (`--insecure`). With neither, pages of other sites are kept out ([`site`]).
 //!
 //! [`tokens`] reads the file, [`follow`] reads it again when it changes, [`credentials`] finds the token in a request,
 //! [`decide`] is the pure decision, [`audit`] writes down what was refused. No part of this prints a token or its digest.
@@ -16,6 +16,7 @@ mod credentials;
 mod decide;
 mod follow;
 mod layer;
+pub(crate) mod site;
 mod tokens;
 
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ pub use decide::Caller;
 pub use tokens::{Digest, Entry, Error, Role, Token};
 
 use audit::Audit;
+use site::Sites;
 use tokens::Table;
 
 /// Who may use a server, flattened into its options.
@@ -49,6 +51,15 @@ pub struct Options {
     /// Starts without tokens on an address that others can reach, where the network decides who does
     #[arg(long)]
     pub insecure: bool,
+    /// Names of hosts by which a server may be asked that listens on loopback without tokens, beside localhost and addresses; pages whose name
+    /// is made to resolve to this machine come by another. * for any
+    #[arg(
+        long = "allowed-hosts",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "host.docker.internal,host.containers.internal"
+    )]
+    pub allowed_hosts: Vec<String>,
 }
 
 /// What a route needs of whoever asks for it.
@@ -65,6 +76,8 @@ pub(crate) enum Need {
 pub(crate) struct Access {
     /// Nothing where everybody is let in.
     guard: Option<Arc<Guard>>,
+    /// Whose pages are then kept out all the same.
+    sites: Sites,
 }
 
 /// What is asked of a request, at least one of the two.
@@ -135,6 +148,7 @@ impl Options {
             )),
             None => {}
         }
+        problems.extend(self.allowed_hosts.iter().filter_map(|name| site::problem(name)));
         problems
     }
 }
@@ -142,32 +156,43 @@ impl Options {
 // === impl Access ===
 
 impl Access {
-    /// Reads the tokens. `own` are let in beside those of the file; `needs_certificate` asks for one first.
+    /// Reads the tokens of a server that listens on `address`. `own` are let in beside those of the file; `needs_certificate` asks for
+    /// one first.
     pub(crate) fn open(
         options: &Options,
+        address: SocketAddr,
         needs_certificate: bool,
         own: Vec<(Digest, Arc<Token>)>,
         audit: Arc<Audit>,
         metrics: &Metrics,
     ) -> Result<Self, Error> {
         let tokens = options.tokens_file.clone().map(|file| Tokens::open(file, own, metrics)).transpose()?;
-        if tokens.is_none() && !needs_certificate {
-            return Ok(Self { guard: None });
-        }
         let refused = Family::<Reason, Counter>::default();
         // What begins at 1 is no rise to whoever watches.
-        for reason in ["no_certificate", "no_token", "unknown_token", "role", "tenant", "other_site", "malformed"] {
+        for reason in
+            ["no_certificate", "no_token", "unknown_token", "role", "tenant", "other_site", "host", "malformed"]
+        {
             drop(refused.get_or_create(&Reason { reason }));
         }
         metrics.register(|registry| {
             registry.register(
                 "afterglow_access_refusals",
                 "Requests refused for who asked, by reason: no_certificate, no_token, unknown_token, role, tenant, \
-                 other_site, malformed",
+                 other_site, host, malformed",
                 refused.clone(),
             );
         });
-        Ok(Self { guard: Some(Arc::new(Guard { needs_certificate, tokens, refused, audit })) })
+        if tokens.is_none() && !needs_certificate {
+            let sites = Sites::of(address, &options.allowed_hosts, refused, audit);
+            return Ok(Self { guard: None, sites });
+        }
+        let guard = Arc::new(Guard { needs_certificate, tokens, refused, audit });
+        Ok(Self { guard: Some(guard), sites: Sites::any() })
+    }
+
+    /// Returns what keeps pages of other sites out, to be set before all routes.
+    pub(crate) fn sites(&self) -> Sites {
+        self.sites.clone()
     }
 
     /// Sets the guard before all `routes`.

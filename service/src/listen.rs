@@ -388,9 +388,10 @@ impl Server {
         let audit = Arc::new(Audit::default());
         let tls = Tls::open(&options.tls, &metrics)?;
         let needs_certificate = options.tls.client_ca_file.is_some();
-        let access = Access::open(&options.access, needs_certificate, own_tokens, Arc::clone(&audit), &metrics)?;
+        let access =
+            Access::open(&options.access, address, needs_certificate, own_tokens, Arc::clone(&audit), &metrics)?;
         let handshakes = Handshakes::new(tls.clone(), options.limits.header_timeout, audit, &metrics);
-        let stack = Stack::new(options.limits.clone(), &metrics, operational::methods());
+        let stack = Stack::new(options.limits.clone(), access.sites(), &metrics, operational::methods());
         let admissions = Admissions::new(admissions, options.limits.stream_window.bytes(), &stack);
         let (reporter, operational) = operational::router(program, &health, &metrics, &services)?;
         let operational = operational.merge(access.before(Need::Role(Role::Admin), debug::router(program, profiles)));

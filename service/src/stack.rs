@@ -29,6 +29,7 @@ use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
 
+use crate::access::site::{self, Sites};
 use crate::listen::Limits;
 use crate::{Failure, Kind, Metrics};
 
@@ -46,6 +47,7 @@ pub(crate) struct Stack {
     observer: Arc<observe::Observer>,
     panics: panics::Panics,
     room: shed::Room,
+    sites: Sites,
 }
 
 /// Smaller answers are not worth compressing: they fit into one packet as they are.
@@ -54,11 +56,16 @@ const COMPRESS_ABOVE_BYTES: u64 = 1024;
 // === impl Stack ===
 
 impl Stack {
-    /// Creates the layers; `methods` are the paths of all gRPC methods the server knows.
-    pub(crate) fn new(limits: Limits, metrics: &Metrics, methods: impl IntoIterator<Item = String>) -> Self {
+    /// Creates the layers; `methods` are the paths of all gRPC methods the server knows, `sites` says whose pages are kept out.
+    pub(crate) fn new(
+        limits: Limits,
+        sites: Sites,
+        metrics: &Metrics,
+        methods: impl IntoIterator<Item = String>,
+    ) -> Self {
         let observer = Arc::new(observe::Observer::new(metrics, methods));
         let room = shed::Room::new(limits.requests_max, Arc::clone(&observer), metrics);
-        Self { observer, panics: panics::Panics::new(metrics), room, limits }
+        Self { observer, panics: panics::Panics::new(metrics), room, sites, limits }
     }
 
     /// Returns what counts calls of a gRPC method that are answered with `code` before they come here.
@@ -108,7 +115,9 @@ impl Stack {
             // Lets a client that is still sending see why it was refused by anyone below.
             .layer(from_fn(linger::layer))
             // Bounds bodies and messages before anybody allocates for them.
-            .layer(from_fn_with_state(self.limits.body_bytes_max, size::layer));
+            .layer(from_fn_with_state(self.limits.body_bytes_max, size::layer))
+            // Keeps out pages of other sites where no token does, from what operators read as well.
+            .layer(from_fn_with_state(self.sites.clone(), site::layer));
         routes.layer(outer)
     }
 }

@@ -351,15 +351,17 @@ pub(crate) async fn plain(
     mut request: http::Request<Body>,
 ) -> http::Response<Bytes> {
     let stream = TokioIo::new(tokio::net::TcpStream::connect(server.address).await.expect("a connection"));
+    let own = || server.address.to_string().parse().expect("a header");
+    let host = request.headers_mut().remove("host").unwrap_or_else(own);
     let answer = if version == http::Version::HTTP_2 {
-        let at = format!("http://{}{}", server.address, request.uri());
+        let at = format!("http://{}{}", host.to_str().expect("ASCII"), request.uri());
         *request.uri_mut() = at.parse().expect("a URI");
         let (mut client, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.expect("HTTP/2");
         tokio::spawn(connection);
         client.send_request(request).await
     } else {
-        request.headers_mut().insert("host", server.address.to_string().parse().expect("a header"));
+        request.headers_mut().insert("host", host);
         let (mut client, connection) = hyper::client::conn::http1::handshake(stream).await.expect("HTTP/1");
         tokio::spawn(connection);
         client.send_request(request).await

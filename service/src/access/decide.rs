@@ -11,7 +11,7 @@ use super::tokens::{Role, Table, Tenants, Token};
 use crate::{Failure, Kind, tenant};
 
 /// In which browsers say whose page made them ask (Fetch Metadata, "Sec-Fetch-Site").
-const FETCH_SITE: &str = "sec-fetch-site";
+pub(super) const FETCH_SITE: &str = "sec-fetch-site";
 
 /// The reason for which a request without a certificate is refused.
 const NO_CERTIFICATE: &str = "no_certificate";
@@ -52,7 +52,7 @@ impl Caller {
 // === impl Refused ===
 
 impl Refused {
-    fn new(reason: &'static str, kind: Kind, message: impl Into<String>) -> Self {
+    pub(super) fn new(reason: &'static str, kind: Kind, message: impl Into<String>) -> Self {
         Self { reason, token: None, failure: Failure::new(kind, message.into()) }
     }
 

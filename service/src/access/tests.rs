@@ -64,7 +64,7 @@ impl Tokens {
     }
 
     fn options(&self) -> Options {
-        Options { tokens_file: Some(self.file()), insecure: false }
+        Options { tokens_file: Some(self.file()), ..Options::default() }
     }
 
     async fn server(&self) -> Running {
@@ -329,13 +329,56 @@ async fn refusals_and_admin_actions_are_written_down() {
     }
 }
 
+/// Goal: whoever has a page of somebody else's open lets it do nothing to a server on its machine, nor read it under a name of the page's;
+/// its own pages, its tools and the process itself go on as ever. With tokens it is they that decide.
+#[tokio::test]
+async fn pages_of_other_sites_are_kept_out_where_no_token_does() {
+    let server = Running::start(listen::Options::default()).await;
+    let lines = Lines::capture();
+    for path in ["/things/1", "/metrics", "/healthz", "/debug/pprof/", "/page"] {
+        assert_eq!(get(&server, path, &[("host", "evil.example:4100")]).await.status, 403, "{path}");
+        assert_eq!(get(&server, path, &[("host", "localhost:1")]).await.status, 200, "{path}");
+        assert_eq!(
+            get(&server, path, &[("sec-fetch-site", "cross-site")]).await.status,
+            200,
+            "{path}: it sees nothing"
+        );
+    }
+    let post = async |headers: &[(&str, &str)]| {
+        let request =
+            headers.iter().fold(Request::post("/tenant"), |request, (name, value)| request.header(*name, *value));
+        server.send(request, "").await
+    };
+    assert_eq!(post(&[("sec-fetch-site", "same-origin")]).await.status, 200);
+    assert_eq!(post(&[("origin", &format!("http://{}", server.address))]).await.status, 200);
+    for headers in [&[("sec-fetch-site", "cross-site")], &[("origin", "http://evil.example")]] {
+        assert_eq!(post(headers).await.status, 403, "{headers:?}");
+    }
+    let call = Request::post("/test.v1.Things/Echo").header("host", "evil.example");
+    assert!(server.send(call, "").await.text().starts_with("{\"code\":\"permission_denied\""), "as Connect says it");
+    server.ingest().await.push_profile(push("1")).await.expect("no browser");
+    server.metric("afterglow_access_refusals_total{reason=\"host\"} 6").await;
+    server.metric("afterglow_access_refusals_total{reason=\"other_site\"} 2").await;
+    let text = lines.text();
+    assert!(text.lines().any(|line| line.contains(" audit: ") && line.contains("reason=\"other_site\"")), "{text}");
+
+    let tokens = Tokens::usual();
+    let guarded = tokens.server().await;
+    let headers = [("host", "evil.example"), ("authorization", &*tokens.bearer("reader"))];
+    assert_eq!(get(&guarded, "/things/1", &headers).await.status, 200);
+    let named = Options { allowed_hosts: vec!["Profiles.example".to_owned()], ..Options::default() };
+    let named = Running::start(listen::Options { access: named, ..listen::Options::default() }).await;
+    assert_eq!(get(&named, "/things/1", &[("host", "profiles.example")]).await.status, 200);
+    assert_eq!(get(&named, "/things/1", &[("host", "evil.example")]).await.status, 403);
+}
+
 /// Goal: a server that others can reach does not start by oversight with everybody let in.
 #[test]
 fn an_open_address_needs_tokens_or_a_word() {
     let (tokens, none) = (Tokens::usual(), Options::default());
     let [loopback, loopback6, all, one] = ["127.0.0.1:4100", "[::1]:4100", "0.0.0.0:4100", "10.0.0.1:0"]
         .map(|address| address.parse::<SocketAddr>().expect("an address"));
-    let insecure = Options { insecure: true, tokens_file: None };
+    let insecure = Options { insecure: true, ..Options::default() };
     let plain = tls::Options::default();
     let mutual = tls::Options { client_ca_file: Some("ca.pem".into()), ..tls::Options::default() };
     for address in [loopback, loopback6] {

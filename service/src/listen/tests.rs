@@ -170,7 +170,10 @@ async fn who_has_no_answer_is_told_before_the_end() {
     let mut client = server.ingest().await;
     let waits = tokio::spawn(async move { client.push_profile(push("wait")).await });
     let mut http1 = TcpStream::connect(server.address).await.expect("a connection");
-    http1.write_all(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf").await.expect("written");
+    http1
+        .write_all(b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhalf")
+        .await
+        .expect("written");
     let http2 = server.try_send(Request::post("/echo").version(Version::HTTP_2), half(b"half"));
     let grpc = Request::post("/afterglow.v1.IngestService/PushProfile").version(Version::HTTP_2);
     let grpc = grpc.header("content-type", "application/grpc").header("te", "trailers");
@@ -290,7 +293,7 @@ async fn closes(mut stream: TcpStream) {
 #[tokio::test]
 async fn slow_beginnings_are_closed() {
     let server = Running::start(drain(|options| options.limits.header_timeout = Duration::from_millis(100))).await;
-    for beginning in ["", "PRI * HTT", "GET / HTTP/1.1\r\nhost: a\r\n"] {
+    for beginning in ["", "PRI * HTT", "GET / HTTP/1.1\r\nhost: localhost\r\n"] {
         let mut stream = TcpStream::connect(server.address).await.expect("a connection");
         stream.write_all(beginning.as_bytes()).await.expect("written");
         closes(stream).await;
@@ -303,10 +306,10 @@ async fn slow_beginnings_are_closed() {
 async fn connections_beyond_the_limit_wait() {
     let server = Running::start(drain(|options| options.limits.connections_max = 1)).await;
     let mut first = TcpStream::connect(server.address).await.expect("a connection");
-    first.write_all(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("written");
+    first.write_all(b"GET /wait HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("written");
     server.gate.arrival().await;
     let mut second = TcpStream::connect(server.address).await.expect("queued by the system");
-    second.write_all(b"GET /things/1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.expect("written");
+    second.write_all(b"GET /things/1 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.expect("written");
     let mut answer = String::new();
     let early = tokio::time::timeout(Duration::from_millis(100), second.read_to_string(&mut answer)).await;
     assert!(early.is_err(), "{answer}");
@@ -323,13 +326,16 @@ async fn silent_connections_make_room() {
     let server = Running::start(drain(|options| options.limits.connections_max = 3)).await;
     let connect = async || TcpStream::connect(server.address).await.expect("a connection");
     let mut busy = connect().await;
-    busy.write_all(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("written");
+    busy.write_all(b"GET /wait HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("written");
     server.gate.arrival().await;
     let _silent = [connect().await, connect().await];
     let mut answer = String::new();
     for _ in 0..3 {
         let mut probe = connect().await;
-        probe.write_all(b"GET /things/1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.expect("written");
+        probe
+            .write_all(b"GET /things/1 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .await
+            .expect("written");
         answer.clear();
         tokio::time::timeout(PATIENCE, probe.read_to_string(&mut answer)).await.expect("let in").expect("read");
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");

@@ -195,7 +195,7 @@ async fn a_refusal_reaches_who_is_still_sending() {
         let server = Running::start(limits(|limits| limits.body_bytes_max = max)).await;
         for length in [70_000, 8 << 20] {
             let mut stream = TcpStream::connect(server.address).await.expect("a connection");
-            let head = format!("POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n");
+            let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
             stream.write_all(head.as_bytes()).await.expect("a head");
             // In pieces and slowly enough for the answer to be on its way long before the last one.
             for piece in vec![b'a'; length].chunks(1 << 20) {

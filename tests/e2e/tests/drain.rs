@@ -54,7 +54,7 @@ fn sigterm_takes_ten_seconds_at_most_and_the_stuck_are_told() {
         .map(|_| {
             let mut stream = TcpStream::connect(ingester.address()).expect("a connection");
             let head =
-                "POST /api/v1/profiles?service=a&type=cpu HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\nhalf";
+                "POST /api/v1/profiles?service=a&type=cpu HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\nhalf";
             stream.write_all(head.as_bytes()).expect("written");
             stream
         })
@@ -134,7 +134,7 @@ fn what_is_in_flight_at_sigterm_is_acked_or_refused() {
     // All but the last byte of each before, and that after.
     let (before, after) = body.split_at(body.len() - 1);
     for stream in &mut over_http {
-        let head = "POST /api/v1/profiles?service=in-flight&type=cpu HTTP/1.1\r\nhost: a\r\ncontent-length:";
+        let head = "POST /api/v1/profiles?service=in-flight&type=cpu HTTP/1.1\r\nhost: localhost\r\ncontent-length:";
         let head = format!("{head} {}\r\n\r\n", body.len());
         stream.write_all(&[head.as_bytes(), before].concat()).expect("written");
     }

@@ -62,7 +62,7 @@ async fn plain_text_to_a_port_with_tls_is_told() {
     assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "this port speaks TLS: use https://"));
 
     let mut stream = TcpStream::connect(server.address).await.expect("a connection");
-    let twice = "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n".repeat(2);
+    let twice = "POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n".repeat(2);
     stream.write_all(twice.as_bytes()).await.expect("written");
     let mut answers = String::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answers)).await;
@@ -178,7 +178,7 @@ async fn with_tokens_both_are_needed() {
     let agents = secured.authority.issue("agents");
     let ask = async |own: Option<&Pair>, token: &str| {
         let mut stream = secured.client(own).connect(&[b"http/1.1"]).await.expect("a connection");
-        let head = format!("GET /tenant HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{token}\r\n");
+        let head = format!("GET /tenant HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{token}\r\n");
         stream.write_all(head.as_bytes()).await.expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("an answer");
@@ -240,7 +240,7 @@ async fn large_bodies_pass() {
         hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.expect("HTTP/1.1");
     tokio::spawn(connection);
     let body = Bytes::from((0..4_000_000_u32).map(|byte| byte as u8).collect::<Vec<_>>());
-    let request = Request::post("/echo").header("host", "a").body(Full::new(body.clone())).expect("a request");
+    let request = Request::post("/echo").header("host", "localhost").body(Full::new(body.clone())).expect("a request");
     let response = sender.send_request(request).await.expect("an answer");
     let echoed = http_body_util::BodyExt::collect(response.into_body()).await.expect("a body").to_bytes();
     assert!(echoed == body);
