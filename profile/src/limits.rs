@@ -41,6 +41,27 @@ pub struct Limits {
 /// How far a body may inflate whatever its ratio: small repetitive profiles compress very well.
 pub const INFLATE_RATIO_FREE_BYTES: u64 = 8 << 20;
 
+impl Limits {
+    /// Refuses nothing: for profiles that were taken already, under limits of whoever took them.
+    pub const UNLIMITED: Self = Self {
+        body_bytes_max: u64::MAX,
+        inflated_bytes_max: u64::MAX,
+        inflate_ratio_max: u64::MAX,
+        samples_max: u64::MAX,
+        stack_depth_max: u64::MAX,
+        stack_locations_max: u64::MAX,
+        string_bytes_max: u64::MAX,
+        sample_types_max: u64::MAX,
+        mappings_max: u64::MAX,
+        locations_max: u64::MAX,
+        lines_max: u64::MAX,
+        functions_max: u64::MAX,
+        strings_max: u64::MAX,
+        labels_max: u64::MAX,
+        comments_max: u64::MAX,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

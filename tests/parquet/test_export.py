@@ -1,11 +1,14 @@
 """What `afterglow export` writes answers in SQL what our own table answers."""
 
+import gzip
 import json
+import subprocess
+import time
 
 import duckdb
 import pytest
 
-from conftest import ANY_TIME
+from conftest import ANY_TIME, PROGRAM, PROFILES, run, serving
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +62,70 @@ def test_every_profile_is_there_with_its_labels_and_totals(stored, exported):
             if int(total.get("value", 0)) != 0:
                 want[(profile["id"], profile["labels"]["file"], total["type"])] = int(total["value"])
     assert {(profile, file, kind): int(value) for profile, file, kind, value in rows if value} == want
+
+
+def varint(number):
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def field(number, value):
+    """A field of a protobuf: a number, or bytes."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def twice_labelled():
+    """A profile of one sample that has the key k twice."""
+    strings = ["", "cpu", "nanoseconds", "main", "k", "one", "two"]
+    labels = b"".join(field(3, field(1, 4) + field(2, value)) for value in (5, 6))
+    out = field(1, field(1, 1) + field(2, 2)) + field(2, field(1, b"\x01") + field(2, b"\x07") + labels)
+    out += field(4, field(1, 1) + field(4, field(1, 1))) + field(5, field(1, 1) + field(2, 3))
+    out += b"".join(field(6, text.encode()) for text in strings)
+    return out + field(9, time.time_ns()) + field(10, 10**9)
+
+
+def export(server, folder, *more):
+    """What the command says, and how it ends."""
+    command = [PROGRAM, "export", *ANY_TIME, "-o", folder, "--server", server, *more]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_sample_label_that_comes_twice_is_two_keys(tmp_path):
+    with serving("ingester", tmp_path, "--roles", "ingest") as ingester, serving("querier", tmp_path) as querier:
+        profile = tmp_path / "twice.pb.gz"
+        profile.write_bytes(gzip.compress(twice_labelled()))
+        run("push", profile, "--service", "twice", "--type", "cpu", "--server", ingester)
+        time.sleep(1)  # what is acknowledged is visible within a second
+        assert export(querier, tmp_path / "tables").returncode == 0
+    rows = duckdb.sql(f"select sample_labels, value from read_parquet('{tmp_path}/tables/samples.parquet')").fetchall()
+    assert rows == [({"k": "one", "k#2": "two"}, 7)]
+
+
+def test_profiles_taken_under_raised_limits_are_exported(tmp_path):
+    raised = ("--limits.max-string", "200KiB")
+    with serving("ingester", tmp_path, "--roles", "ingest", *raised) as ingester, serving("querier", tmp_path) as querier:
+        profile = tmp_path / "long.pb.gz"
+        profile.write_bytes(gzip.compress(twice_labelled().replace(field(6, b"main"), field(6, b"m" * 100_000))))
+        run("push", profile, "--service", "long", "--type", "cpu", "--server", ingester)
+        time.sleep(1)  # what is acknowledged is visible within a second
+        done = export(querier, tmp_path / "tables")
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_a_limit_leaves_out_is_said(stored, tmp_path):
+    done = export(stored.server, tmp_path, "--limit", "3")
+    assert done.returncode == 0
+    assert "warning: there are more: raise --limit 3 or narrow the window" in done.stderr
+    assert "warning" not in export(stored.server, tmp_path, "--limit", str(len(PROFILES))).stderr
+
+
+def test_an_export_that_fails_leaves_the_earlier_one(stored, tmp_path):
+    assert export(stored.server, tmp_path, "--limit", "3").returncode == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert export("http://127.0.0.1:1", tmp_path).returncode != 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -1,7 +1,8 @@
 //! `afterglow export`: samples and stacks as plain Parquet tables, for questions that are asked in SQL.
 //!
 //! The profiles come from the server as they were sent, a page of a search at a time and a few at once, are decoded here, and go into two
-//! files: [`tables`] has their columns. A stack that occurs in many profiles is written once.
+//! files: [`tables`] has their columns. A stack that occurs in many profiles is written once. What retention deletes between the search and
+//! the fetch is counted and left out.
 
 mod parquet_table;
 mod tables;
@@ -37,7 +38,7 @@ const FETCHES_MAX: usize = 8;
 pub(crate) struct Args {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// The folder to write into; it is made if need be, and files of an earlier export are replaced.
+    /// The folder to write into; it is made if need be, and files of an earlier export are replaced once the new ones are whole.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
     /// The most profiles, the newest first.
@@ -58,16 +59,22 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut request =
         SearchRequest { selection: Some(args.selection.selection()), limit: PAGE, ..SearchRequest::default() };
     let mut left = args.limit;
+    let (mut gone, mut is_partial) = (0, false);
     loop {
         request.limit = left.min(PAGE);
         let page = client.search(request.clone()).await.map_err(refused)?.into_inner();
         warn_incomplete(page.completeness.as_ref());
+        is_partial |= page.completeness.is_some_and(|completeness| !completeness.problems.is_empty());
         left -= page.profiles.len() as u32;
         let mut fetched =
             stream::iter(page.profiles.into_iter().map(|info| fetch(client.clone(), info))).buffered(FETCHES_MAX);
         while let Some(profile) = fetched.next().await {
-            let (info, pprof) = profile?;
-            let profile = decode(&pprof, &Limits::default()).with_context(|| format!("profile {}", info.id))?;
+            let Some((info, pprof)) = profile? else {
+                gone += 1;
+                continue;
+            };
+            // It was taken under limits of the server's own.
+            let profile = decode(&pprof, &Limits::UNLIMITED).with_context(|| format!("profile {}", info.id))?;
             tables.add(&info, &profile)?;
         }
         request.cursor = page.next_cursor;
@@ -87,14 +94,27 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         written.stacks,
         args.output.join(tables::STACKS).display(),
     )?;
+    if gone > 0 {
+        writeln!(err, "warning: {gone} more were deleted by retention since they were found, and are left out")?;
+    }
+    if is_partial {
+        writeln!(err, "warning: the export is partial: the server could not read all there is, see above")?;
+    }
     if !request.cursor.is_empty() {
-        writeln!(err, "there are more: raise --limit {} or narrow the window", args.limit)?;
+        writeln!(err, "warning: there are more: raise --limit {} or narrow the window", args.limit)?;
     }
     Ok(())
 }
 
-async fn fetch(mut client: QueryServiceClient<Channel>, info: ProfileInfo) -> anyhow::Result<(ProfileInfo, Vec<u8>)> {
+/// Fetches a profile; none where it is not there any more.
+async fn fetch(
+    mut client: QueryServiceClient<Channel>,
+    info: ProfileInfo,
+) -> anyhow::Result<Option<(ProfileInfo, Vec<u8>)>> {
     let request = GetProfileRequest { id: info.id.clone(), ..GetProfileRequest::default() };
-    let answer = client.get_profile(request).await.map_err(refused).with_context(|| format!("profile {}", info.id))?;
-    Ok((info, answer.into_inner().pprof.into()))
+    match client.get_profile(request).await {
+        Ok(answer) => Ok(Some((info, answer.into_inner().pprof.into()))),
+        Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+        Err(status) => Err(refused(status)).with_context(|| format!("profile {}", info.id)),
+    }
 }

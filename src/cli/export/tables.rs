@@ -1,15 +1,18 @@
 //! The two tables of an export, and how profiles become their rows.
 //!
+//! Both files are written beside their names and take them in the end, so whatever an earlier export left stays until a new one is whole.
+//!
 //! Memory is bounded by a group of rows and by the distinct stacks. Text is UTF-8 here: what is not becomes U+FFFD. A frame is named as in
 //! our flame graphs and tables; it is shown even where the profile's `drop_frames` would hide it.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use afterglow_profile::Profile;
 use afterglow_profile::frames::frame_name;
 use afterglow_profile::model::NONE;
 use afterglow_proto::v1::ProfileInfo;
+use anyhow::Context as _;
 use parquet::data_type::ByteArray;
 use parquet::errors::Result;
 
@@ -54,10 +57,18 @@ const FRAME: &str = "message frame {
 pub(super) struct Tables {
     samples: Table,
     frames: Table,
+    samples_file: Unfinished,
+    frames_file: Unfinished,
     /// The number of each stack that was written.
     stacks: HashMap<Vec<Frame>, i64>,
     texts: Texts,
     profiles: u64,
+}
+
+/// A file that is written beside its name; deleted unless it takes that.
+struct Unfinished {
+    path: PathBuf,
+    to: PathBuf,
 }
 
 /// How much was written.
@@ -95,9 +106,12 @@ impl Tables {
     /// # Errors
     /// Says which cannot be made.
     pub(super) fn create(folder: &Path) -> anyhow::Result<Self> {
+        let (samples_file, frames_file) = (Unfinished::new(folder, SAMPLES), Unfinished::new(folder, STACKS));
         Ok(Self {
-            samples: Table::create(&folder.join(SAMPLES), SAMPLE)?,
-            frames: Table::create(&folder.join(STACKS), FRAME)?,
+            samples: Table::create(&samples_file.path, SAMPLE)?,
+            frames: Table::create(&frames_file.path, FRAME)?,
+            samples_file,
+            frames_file,
             stacks: HashMap::new(),
             texts: Texts::default(),
             profiles: 0,
@@ -121,15 +135,14 @@ impl Tables {
                 continue;
             }
             let stack = self.stack(profile, profile.samples.stack(sample))?;
-            let sample_labels: Vec<_> = profile
-                .samples
-                .labels(sample)
-                .iter()
-                .map(|label| {
-                    let value =
-                        if label.str == 0 { ByteArray::from(&label.num.to_string()[..]) } else { text(label.str) };
-                    (text(label.key), value)
-                })
+            let sample_labels = profile.samples.labels(sample).iter().map(|label| {
+                let lossy = |index| String::from_utf8_lossy(profile.string(index)).into_owned();
+                let value = if label.str == 0 { label.num.to_string() } else { lossy(label.str) };
+                (lossy(label.key), value)
+            });
+            let sample_labels: Vec<_> = distinct_keys(sample_labels)
+                .into_iter()
+                .map(|(key, value)| (ByteArray::from(&key[..]), ByteArray::from(&value[..])))
                 .collect();
             for (&value, (sample_type, unit)) in values.iter().zip(&types).filter(|&(&value, _)| value != 0) {
                 let row =
@@ -180,18 +193,59 @@ impl Tables {
         Ok(number)
     }
 
-    /// Ends both files.
+    /// Ends both files, and gives them their names.
     ///
     /// # Errors
     /// Says that one cannot be written.
-    pub(super) fn finish(self) -> Result<Written> {
-        Ok(Written {
+    pub(super) fn finish(self) -> anyhow::Result<Written> {
+        let written = Written {
             profiles: self.profiles,
             samples: self.samples.finish()?,
             frames: self.frames.finish()?,
             stacks: self.stacks.len(),
-        })
+        };
+        self.samples_file.take_name()?;
+        self.frames_file.take_name()?;
+        Ok(written)
     }
+}
+
+// === impl Unfinished ===
+
+impl Unfinished {
+    fn new(folder: &Path, name: &str) -> Self {
+        Self { path: folder.join(format!(".{name}.{}", std::process::id())), to: folder.join(name) }
+    }
+
+    fn take_name(&self) -> anyhow::Result<()> {
+        std::fs::rename(&self.path, &self.to).with_context(|| format!("cannot write {}", self.to.display()))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Once it has its name there is nothing to delete.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Returns labels of which no two have one key, as the keys of a map must be: of a key that comes again the second is `key#2`, and so on.
+fn distinct_keys(labels: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let labels: Vec<_> = labels.collect();
+    let mut taken: HashSet<String> = labels.iter().map(|(key, _)| key.clone()).collect();
+    let mut firsts = HashSet::new();
+    let mut distinct = Vec::with_capacity(labels.len());
+    for (key, value) in labels {
+        if firsts.insert(key.clone()) {
+            distinct.push((key, value));
+            continue;
+        }
+        let mut numbered = (2..).map(|n: u32| format!("{key}#{n}"));
+        let free = numbered.find(|key| !taken.contains(key)).expect("there are more numbers than labels");
+        taken.insert(free.clone());
+        distinct.push((free, value));
+    }
+    distinct
 }
 
 // === impl Texts ===
@@ -210,4 +264,38 @@ impl Texts {
 /// Returns nanoseconds, as far as they fit: those of stored profiles do.
 fn nanos(seconds: i64, nanos: i32) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_comes_again_is_numbered_and_nothing_is_lost() {
+        let labels =
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<Vec<_>>();
+        let distinct = |pairs: &[(&str, &str)]| distinct_keys(labels(pairs).into_iter());
+        assert_eq!(distinct(&[("a", "1"), ("b", "1")]), labels(&[("a", "1"), ("b", "1")]));
+        assert_eq!(
+            distinct(&[("a", "1"), ("a", "2"), ("b", "1"), ("a", "2")]),
+            labels(&[("a", "1"), ("a#2", "2"), ("b", "1"), ("a#3", "2")])
+        );
+        assert_eq!(
+            distinct(&[("a", "1"), ("a", "2"), ("a#2", "3")]),
+            labels(&[("a", "1"), ("a#3", "2"), ("a#2", "3")])
+        );
+    }
+
+    #[test]
+    fn what_an_earlier_export_left_stays_until_a_new_one_is_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let earlier = folder.path().join(SAMPLES);
+        std::fs::write(&earlier, "earlier").expect("it can be written");
+        drop(Tables::create(folder.path()).expect("it can be written"));
+        assert_eq!(std::fs::read(&earlier).expect("it is there"), b"earlier");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "what was not ended is deleted");
+        Tables::create(folder.path()).expect("it can be written").finish().expect("it can be written");
+        assert_ne!(std::fs::read(&earlier).expect("it is there"), b"earlier");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2);
+    }
 }

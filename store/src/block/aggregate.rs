@@ -46,27 +46,6 @@ enum Content {
     Whole(Vec<u8>),
 }
 
-/// Limits that refuse nothing: what is decoded here was accepted once, perhaps under other limits than today's.
-pub(super) fn no_limits() -> Limits {
-    Limits {
-        body_bytes_max: u64::MAX,
-        inflated_bytes_max: u64::MAX,
-        inflate_ratio_max: u64::MAX,
-        samples_max: u64::MAX,
-        stack_depth_max: u64::MAX,
-        stack_locations_max: u64::MAX,
-        string_bytes_max: u64::MAX,
-        sample_types_max: u64::MAX,
-        mappings_max: u64::MAX,
-        locations_max: u64::MAX,
-        lines_max: u64::MAX,
-        functions_max: u64::MAX,
-        strings_max: u64::MAX,
-        labels_max: u64::MAX,
-        comments_max: u64::MAX,
-    }
-}
-
 impl Aggregate {
     /// Returns how many profiles were summed.
     pub fn profiles(&self) -> usize {
@@ -87,7 +66,7 @@ impl Aggregate {
         match &self.content {
             Content::Sums(sums) => sums.profile(),
             Content::Whole(raw) => {
-                let mut profile = decode(raw, &no_limits()).expect("it was decoded when it was read");
+                let mut profile = decode(raw, &Limits::UNLIMITED).expect("it was decoded when it was read");
                 if let Some(t) = self.sample_type {
                     let types = profile.sample_types.len();
                     profile.samples.values = profile.samples.values.iter().skip(t).step_by(types).copied().collect();
@@ -247,7 +226,7 @@ fn sums(symbols: &Arc<Symbols>, header: &Header, sample_type: Option<usize>, sum
 
 impl Read<()> for Summing {
     fn add_blob(&mut self, raw: Vec<u8>, (): ()) -> Result<(), Damage> {
-        let profile = decode(&raw, &no_limits()).map_err(|_| Damage("is no profile"))?;
+        let profile = decode(&raw, &Limits::UNLIMITED).map_err(|_| Damage("is no profile"))?;
         let sample_type = self.types.of(profile.sample_types.len(), || profile.sample_type_named(None))?;
         drop(profile);
         self.apart.push(Aggregate { content: Content::Whole(raw), sample_type });

@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
+use afterglow_profile::Limits;
 use afterglow_profile::decode::decode;
 use afterglow_profile::functions::Stacks;
 use afterglow_profile::model::{NONE, Profile};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::aggregate::{LACKS_A_TYPE, no_limits};
+use super::aggregate::LACKS_A_TYPE;
 use super::chunk::{Needed, Profiles, Unpacked};
 use super::columns::Samples;
 use super::decoded::Tables;
@@ -66,7 +67,7 @@ impl Grouped {
     pub fn profile(&self) -> Profile<'_> {
         match &self.content {
             Content::Samples(samples) => numbered(samples.profile()),
-            Content::Whole(raw) => numbered(decode(raw, &no_limits()).expect("it was decoded when it was read")),
+            Content::Whole(raw) => numbered(decode(raw, &Limits::UNLIMITED).expect("it was decoded when it was read")),
         }
     }
 
@@ -149,7 +150,7 @@ impl Grouping {
 
 impl Read<Wanted> for Grouping {
     fn add_blob(&mut self, raw: Vec<u8>, wanted: Wanted) -> Result<(), Damage> {
-        let profile = decode(&raw, &no_limits()).map_err(|_| Damage("is no profile"))?;
+        let profile = decode(&raw, &Limits::UNLIMITED).map_err(|_| Damage("is no profile"))?;
         let mut part = Part { group: wanted.group, ..Part::default() };
         for sample in 0..profile.samples.len() {
             let value = profile.values(sample).get(wanted.column).ok_or(LACKS_A_TYPE)?;
