@@ -264,6 +264,25 @@ impl Block {
         self.filters.get_or_try_init(read).await.map(Option::as_ref)
     }
 
+    /// Reads the object whole, and compares every section with its checksum, whether anything else reads it or not: a GET a section, and one
+    /// of its beginning. The table of contents and the Parquet footer were compared when the block was opened.
+    ///
+    /// # Errors
+    /// The object cannot be read, or the first part of it that is damaged.
+    pub async fn check_sections(&self) -> Result<(), Error> {
+        if get(&self.store, &self.path, 0..MAGIC.len() as u64).await? != MAGIC[..] {
+            return Err(Error::corrupt(&self.path, "object", Damage("does not begin as it should")));
+        }
+        for (section, number) in self.toc.sections.iter().zip(0..) {
+            let bytes = get(&self.store, &self.path, section.range()).await?;
+            if crc32c::crc32c(&bytes) != section.crc {
+                let damage = Damage("has a wrong checksum");
+                return Err(Error::corrupt(&self.path, format!("section {number}"), damage));
+            }
+        }
+        Ok(())
+    }
+
     async fn read_rows(&self) -> Result<Arc<Vec<Row>>, Error> {
         let corrupt = |damage| Error::corrupt(&self.path, "rows", damage);
         let mut sections = self.toc.sections.iter().filter(|section| section.kind == kind::ROWS);

@@ -10,6 +10,7 @@
 //! replay    Commits::refresh: from the newest snapshot, then commit by commit until there is none
 //! append    Commits::commit: check, create the next number, or replay what won and check again
 //! boundary  the rule by which the boundary moves
+//! inspect   the log from outside: every object of it, for verification
 //! ```
 //!
 //! Invariants. Commit n exists only where commit n-1 did when it was made, and was valid in the state after it. Whoever replays the
@@ -17,6 +18,7 @@
 
 mod append;
 pub mod boundary;
+pub(crate) mod inspect;
 pub(crate) mod log;
 pub mod record;
 mod removed;

@@ -52,10 +52,10 @@ pub(crate) struct Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shard {
     /// The number of the commit as of which they are, which names the object.
-    number: u64,
+    pub(super) number: u64,
     /// The number of the last commit that changed them.
-    changed_in: u64,
-    blocks: u64,
+    pub(super) changed_in: u64,
+    pub(super) blocks: u64,
 }
 
 /// What a snapshot took to write.
@@ -156,11 +156,20 @@ fn encode_day(day: Day, number: u64, blocks: &DayBlocks) -> Vec<u8> {
 }
 
 fn decode_day(body: &[u8], day: Day, shard: Shard) -> Result<DayBlocks, Damage> {
-    let mut cursor = Cursor::new(body);
-    let (found, number, changed_in) = (take_day(&mut cursor)?, cursor.varint()?, cursor.varint()?);
-    let count = cursor.count(ENTRY_BYTES_MIN + 1)?;
-    if (found, number, changed_in, count as u64) != (day, shard.number, shard.changed_in, shard.blocks) {
+    let part = decode_part(body, day, shard.number)?;
+    if (part.changed_in, part.blocks.len() as u64) != (shard.changed_in, shard.blocks) {
         return Err(Damage("is not the part that the snapshot names"));
+    }
+    Ok(part)
+}
+
+/// Reads the part of a day as of commit `number`, whatever a head says of it.
+fn decode_part(body: &[u8], day: Day, number: u64) -> Result<DayBlocks, Damage> {
+    let mut cursor = Cursor::new(body);
+    let (found_day, found, changed_in) = (take_day(&mut cursor)?, cursor.varint()?, cursor.varint()?);
+    let count = cursor.count(ENTRY_BYTES_MIN + 1)?;
+    if (found_day, found) != (day, number) {
+        return Err(Damage("is not the part that its name says"));
     }
     let mut blocks = BTreeMap::new();
     for _ in 0..count {
@@ -168,7 +177,9 @@ fn decode_day(body: &[u8], day: Day, shard: Shard) -> Result<DayBlocks, Damage> 
         if entry.name.day() != day || !entry.is_sound() {
             return Err(Damage("has a block that cannot be"));
         }
-        blocks.insert(entry.name, Live { entry, added_in });
+        if blocks.insert(entry.name, Live { entry, added_in }).is_some() {
+            return Err(Damage("has a block twice"));
+        }
     }
     cursor.finish()?;
     Ok(DayBlocks { changed_in, blocks: Arc::new(blocks) })
@@ -183,6 +194,18 @@ pub(super) async fn read_head(store: &Store, tenant: &TenantId, number: u64) -> 
         return Err(Error::damaged(&key, Damage("has the number of another")));
     }
     Ok(Some((head, state)))
+}
+
+/// Reads the part of `day` as of commit `number`; none where there is none. Costs one GET.
+pub(super) async fn read_part(
+    store: &Store,
+    tenant: &TenantId,
+    day: Day,
+    number: u64,
+) -> Result<Option<DayBlocks>, Error> {
+    let key = tenant.day(day, number);
+    let Some(found) = fetch(&*store.objects(), Kind::Day, &key).await? else { return Ok(None) };
+    decode_part(&found.body, day, number).map(Some).map_err(|damage| Error::damaged(&key, damage))
 }
 
 /// Reads the state after commit `number` from its snapshot; none where there is none. Costs a GET, and one for each day.
@@ -247,4 +270,14 @@ pub(super) async fn list_after(store: &Store, tenant: &TenantId, number: u64) ->
     let mut numbers = numbers.map_err(|source| Error::read(&folder, source))?;
     numbers.sort_unstable_by(|a, b| b.cmp(a));
     Ok(numbers)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Returns the part of `day` that a snapshot of `state` would have, under another number.
+    pub(crate) fn sealed_part(state: &State, day: Day, number: u64) -> Vec<u8> {
+        seal(Kind::Day, &encode_day(day, number, &state.days[&day])).to_vec()
+    }
 }
