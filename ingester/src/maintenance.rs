@@ -49,7 +49,7 @@ pub struct Retention {
     /// Bytes in the bucket beyond which the oldest days are deleted, for each tenant
     #[arg(id = "retention.max-bytes", long = "retention.max-bytes", value_name = "SIZE")]
     pub bytes_max: Option<ByteSize>,
-    /// Another age for the profiles that a selector matches, such as {service="batch"}=7d; the first that matches counts
+    /// Another age for the profiles that a selector matches, such as {service="batch"}=7d; 0s for never; the first that matches counts
     #[arg(id = "retention.rule", long = "retention.rule", value_name = "SELECTOR=AGE")]
     pub rules: Vec<Rule>,
 }
@@ -59,7 +59,7 @@ pub struct Retention {
 impl Config {
     /// Returns what cannot work, one sentence each.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems = self.retention.problems();
         if self.memory < MEMORY_MIN {
             problems.push(format!(
                 "maintenance.memory {} is below {MEMORY_MIN}: no large block could be merged",
@@ -79,6 +79,11 @@ impl Config {
 }
 
 impl Retention {
+    /// Returns what cannot be meant, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        self.policy().problems()
+    }
+
     /// Returns the options of the store's part, with this retention and the defaults of the rest.
     pub fn options(&self) -> Options {
         Options { retention: self.policy(), ..Options::default() }
@@ -157,7 +162,8 @@ impl Metrics {
         self.profiles.inc_by(compaction.profiles);
         self.bytes_in.inc_by(compaction.bytes_in);
         self.bytes_out.inc_by(compaction.bytes_out);
-        self.quarantined.inc_by(compaction.quarantined.len() as u64);
+        let by_rules: usize = report.retention.values().map(|report| report.quarantined).sum();
+        self.quarantined.inc_by((compaction.quarantined.len() + by_rules) as u64);
         self.segments_left.set(i64::try_from(compaction.segments_left).unwrap_or(i64::MAX));
         self.oldest_left.set(i64::try_from(compaction.oldest_left.as_secs()).unwrap_or(i64::MAX));
         self.dropped.inc_by(report.retention.values().map(|report| report.profiles).sum());
@@ -245,16 +251,26 @@ mod tests {
             "--retention.max-bytes=10GiB",
             "--retention.rule={service=\"batch\"}=7d",
             "--retention.rule={dc=\"eu\"}=90d",
+            "--retention.rule={dc=\"us\"}=0s",
         ])
         .options()
         .retention;
         assert_eq!((policy.age_max, policy.bytes_max), (None, Some(10 << 30)));
-        assert_eq!(policy.rules.iter().map(|rule| rule.age_max).collect::<Vec<_>>(), [days(7), days(90)]);
+        assert_eq!(
+            policy.rules.iter().map(|rule| rule.age_max).collect::<Vec<_>>(),
+            [Some(days(7)), Some(days(90)), None]
+        );
     }
 
     #[test]
     fn a_merge_needs_memory() {
         assert_eq!(config(&[]).problems(), [""; 0]);
         assert_eq!(config(&["--maintenance.memory=1MiB"]).problems().len(), 1);
+    }
+
+    #[test]
+    fn two_ages_for_one_selector_are_refused() {
+        let rules = ["--retention.rule={dc=\"eu\"}=90d", "--retention.rule={dc=\"eu\"}=0s"];
+        assert_eq!(config(&rules).problems().len(), 1);
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use afterglow_service::Metrics;
 use afterglow_store::Store;
 use afterglow_store::catalog::Catalog;
-use afterglow_store::retention::Policy;
+use afterglow_store::retention::{Policy, Published};
 use axum::Router;
 
 pub use config::Config;
@@ -40,16 +40,18 @@ pub struct Querier {
 /// Builds a querier over `store`, whose clock it shares. Asks nothing of the store yet. Call it once for a registry of metrics.
 pub fn build(config: &Config, store: Store, metrics: &Metrics) -> Querier {
     let clock = Arc::clone(store.clock());
+    let published = Published::new(store.clone());
     let catalog = Catalog::new(store, config.catalog_options());
     let siblings = Siblings::new(config.siblings.clone(), config.siblings_token.as_ref(), config.siblings_tls());
     let metrics = metrics.register(query::Metrics::new);
-    Querier { engine: Engine::new(catalog, clock, config.limits(), siblings, metrics) }
+    Querier { engine: Engine::new(catalog, published, clock, config.limits(), siblings, metrics) }
 }
 
 // === impl Querier ===
 
 impl Querier {
-    /// Makes answers about what is stored say how long it is kept, in a process that deletes what is older. What was said first stays.
+    /// Makes answers about what is stored say how long it is kept, in a process that deletes what is older, besides what others say who do. What
+    /// was said first stays.
     pub fn set_retention(&self, policy: Policy) {
         self.engine.set_retention(policy);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use afterglow_ingester::maintenance::Retention;
 use afterglow_service::{Program, shutdown, telemetry};
 use afterglow_store::maintenance::{Maintainer, Report};
+use afterglow_store::paths::BlockName;
 use afterglow_store::{StorageUrl, StoreOptions};
 
 /// Merges small blocks into large ones, deletes what is too old, and collects garbage
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     /// Ends when nothing is left to do, instead of going on until it is stopped
     #[arg(long)]
     once: bool,
-    /// Only says what retention would delete
+    /// Only says what retention would delete once everything is merged; merges segments in memory for that
     #[arg(long)]
     dry_run: bool,
     /// How long what was removed stays in the bucket, for questions that began before
@@ -46,7 +47,7 @@ const PROGRAM: Program = Program::new("afterglow-maintainer");
 impl Args {
     /// Returns what cannot work, one sentence each.
     pub(crate) fn problems(&self) -> Vec<String> {
-        self.telemetry.problems()
+        [self.retention.problems(), self.telemetry.problems()].concat()
     }
 }
 
@@ -72,10 +73,20 @@ async fn maintain(args: Args) -> anyhow::Result<()> {
         for (tenant, report) in maintainer.dry_run().await? {
             let (dropped, rewritten) = (report.dropped.len(), report.rewritten.len());
             let (profiles, bytes) = (report.profiles, report.bytes);
+            let (about, in_segments) = match report.in_segments {
+                0 => ("", String::new()),
+                profiles => (
+                    "about ",
+                    format!("; {profiles} of them are not merged yet, so of blocks and bytes this is an estimate"),
+                ),
+            };
             writeln!(
                 out,
-                "{tenant}: would delete {profiles} profiles, dropping {dropped} blocks and rewriting {rewritten} ({bytes} bytes)"
+                "{tenant}: would delete {about}{profiles} profiles, dropping {dropped} blocks and rewriting {rewritten} ({bytes} bytes){in_segments}"
             )?;
+            for block in &report.damaged {
+                writeln!(out, "{}", left_alone(block))?;
+            }
         }
         return Ok(());
     }
@@ -114,7 +125,14 @@ fn describe(report: &Report) -> String {
     for block in &compaction.quarantined {
         text.push_str(&format!("\n{block} is damaged and was left alone"));
     }
+    for block in report.retention.values().flat_map(|report| &report.damaged) {
+        text.push_str(&format!("\n{}", left_alone(block)));
+    }
     text
+}
+
+fn left_alone(block: &BlockName) -> String {
+    format!("{block} is damaged: what rules would delete of it stays until all of it is too old")
 }
 
 fn failures(report: &Report) -> String {

@@ -13,12 +13,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
-use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
+use object_store::{ObjectMeta, ObjectStoreExt};
 
 use crate::Store;
 use crate::commit::{Commits, Draft, Outcome, Reason, State, boundary};
 use crate::compaction::{Error, list};
-use crate::paths::{self, BlockKey, BlockName, BlockRef, SegmentKey, SegmentName};
+use crate::now::now;
+use crate::paths::{BlockKey, BlockName, BlockRef, SegmentKey, SegmentName};
 
 /// How many deletes are under way at once.
 const DELETES_MAX: usize = 16;
@@ -99,7 +100,7 @@ impl Collector {
     pub async fn round(&self) -> Result<Report, Error> {
         let listed = self.list().await?;
         let state = self.commits.refresh().await?;
-        let now_millis = self.store_millis().await?;
+        let now_millis = now(&self.store).await?.millis;
         let mut report = Report::default();
         let garbage = self.garbage(&listed, &state, now_millis);
         let boundary = self.next_boundary(&listed, &state, now_millis);
@@ -138,17 +139,6 @@ impl Collector {
             segments: segments.into_iter().filter_map(segment).collect(),
             blocks: blocks.into_iter().filter_map(block).collect(),
         })
-    }
-
-    /// Returns the time by the store's own clock, in milliseconds since 1970: that of an object it has just taken.
-    async fn store_millis(&self) -> Result<u64, Error> {
-        let objects = self.store.objects();
-        let key = paths::probe(self.store.clock().unix_millis(), self.store.random().next_u64());
-        let failed = |source: object_store::Error| Error::Write { key: key.clone(), source: source.into() };
-        objects.put(&key, PutPayload::from_static(b"what time is it")).await.map_err(failed)?;
-        let meta = objects.head(&key).await.map_err(failed)?;
-        objects.delete(&key).await.map_err(failed)?;
-        Ok(millis(&meta))
     }
 
     /// Returns the blocks that no commit ever named, though they have been there for long.

@@ -14,7 +14,7 @@
 //! watch     finds out later whether it still answers
 //! bucket    prepares a store for its first use
 //! paths     every object key; location: every storage URL
-//! clock     time and chance, handed in; nothing else here asks the machine
+//! clock     time and chance, handed in; nothing else here asks the machine; now: what time it is by the store's own clock
 //! ```
 //!
 //! Objects are immutable and written once. Ingesters and queriers share nothing but what lies here.
@@ -33,6 +33,7 @@ mod hedge;
 pub mod location;
 pub mod maintenance;
 mod metrics;
+mod now;
 mod open;
 pub mod paths;
 pub mod patient;

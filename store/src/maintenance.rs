@@ -64,6 +64,8 @@ pub struct Maintainer {
     options: Options,
     tenants: BTreeMap<TenantId, Tenant>,
     swept: Option<Instant>,
+    /// When the bucket was told how long profiles are kept here.
+    published: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -76,7 +78,7 @@ struct Tenant {
 impl Maintainer {
     /// Makes it. Makes no request.
     pub fn new(store: Store, options: Options) -> Self {
-        Self { store, options, tenants: BTreeMap::new(), swept: None }
+        Self { store, options, tenants: BTreeMap::new(), swept: None, published: None }
     }
 
     /// Returns how long to wait between rounds.
@@ -94,6 +96,9 @@ impl Maintainer {
             self.swept = Some(Instant::now());
         }
         self.find_tenants().await?;
+        if sweeps {
+            self.publish().await;
+        }
         let mut report = Report::default();
         for (id, tenant) in &self.tenants {
             if let Err(error) = tenant.round(id, Due::WithAge, sweeps, &mut report).await {
@@ -109,6 +114,7 @@ impl Maintainer {
     /// Where the tenants could not be listed.
     pub async fn run_to_rest(&mut self) -> Result<Report, Error> {
         self.find_tenants().await?;
+        self.publish().await;
         let mut report = Report::default();
         for (id, tenant) in &self.tenants {
             if let Err(error) = tenant.run_to_rest(id, &mut report).await {
@@ -118,7 +124,7 @@ impl Maintainer {
         Ok(report)
     }
 
-    /// Says what retention would do, and does nothing.
+    /// Says what retention would do once everything is merged, and does nothing.
     ///
     /// # Errors
     /// Where the bucket could not be read.
@@ -126,9 +132,26 @@ impl Maintainer {
         self.find_tenants().await?;
         let mut reports = BTreeMap::new();
         for (id, tenant) in &self.tenants {
-            reports.insert(id.clone(), tenant.retention.round(&tenant.compactor, true).await?);
+            reports.insert(id.clone(), tenant.retention.dry_run(&tenant.compactor).await?);
         }
         Ok(reports)
+    }
+
+    /// Tells readers how long profiles are kept, where there are any.
+    async fn publish(&mut self) {
+        let is_due = self.published.is_none_or(|at| at.elapsed() >= retention::PUBLISH_INTERVAL);
+        if self.tenants.is_empty() || !is_due {
+            return;
+        }
+        match retention::publish(&self.store, &self.options.retention).await {
+            Ok(()) => self.published = Some(Instant::now()),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "readers cannot be told how long profiles are kept"
+                );
+            }
+        }
     }
 
     /// Takes up tenants that are new.
@@ -172,12 +195,14 @@ impl Tenant {
     }
 
     async fn sweep(&self, id: &TenantId, report: &mut Report) -> Result<(), Error> {
-        let dropped = self.retention.round(&self.compactor, false).await?;
-        if dropped.profiles > 0 {
+        let mut dropped = retention::Report::default();
+        let retained = self.retention.round(&self.compactor, &mut dropped).await;
+        if !dropped.is_empty() {
             report.retention.entry(id.clone()).or_default().add(dropped);
         }
+        // What was removed is to go, whatever retention cannot do.
         report.collection.add(self.collector.round().await?);
-        Ok(())
+        retained
     }
 
     async fn run_to_rest(&self, id: &TenantId, report: &mut Report) -> Result<(), Error> {

@@ -7,6 +7,7 @@
 //! v1/t/<tenant>/snap/<20 digits>                                the state after the commit of that number
 //! v1/t/<tenant>/day/<yyyymmdd>-<20 digits>                      a part of it: the live blocks of a day
 //! v1/t/<tenant>/quarantine/<name>                               a note that a block or segment is damaged
+//! v1/retention/<16 digits>                                      what a maintainer keeps, written again every hour
 //! v1/probe/<unix ms, 13 digits>-<nonce>                         lives for the time of a start-up probe
 //! ```
 //!
@@ -287,6 +288,16 @@ impl fmt::Display for SegmentKey {
 /// Returns the key of a probe of the store.
 pub(crate) fn probe(millis: u64, nonce: u64) -> Path {
     Path::from_iter([LAYOUT, "probe", &format!("{}-{nonce:016x}", millis_text(millis))])
+}
+
+/// Returns the folder of what maintainers say of their retention.
+pub(crate) fn retentions() -> Path {
+    Path::from_iter([LAYOUT, "retention"])
+}
+
+/// Returns where a policy of retention lies, by the digest of what it says.
+pub(crate) fn retention(digest: u64) -> Path {
+    retentions().join(format!("{digest:016x}"))
 }
 
 fn millis_text(millis: u64) -> String {

@@ -3,7 +3,8 @@
 //! ```text
 //! Policy   how long which profiles are kept, and how many bytes in all
 //! plan     which blocks are dropped, rewritten or looked into: a pure function of the state and the time
-//! run      looks into blocks, rewrites, and commits
+//! round    looks into blocks, rewrites, and commits; dry_run only says what a round would do
+//! published  what maintainers say of theirs, for readers to tell
 //! ```
 //!
 //! Blocks hold one day each, so nearly all of retention is a commit that removes whole blocks. Only where a selector keeps some profiles
@@ -12,7 +13,12 @@
 //!
 //! A compaction that is under way loses the race: its inputs are not live any more when it commits. So what was dropped stays so.
 //!
+//! *Now* is the store's (docs/decisions/0009), and where this machine's clock says something else, nothing goes. A damaged block into which
+//! rules would have to look is named, and holds up nobody; it goes with all others of its age.
+//!
 //! Each commit that deletes profiles writes a line for auditors, which says whose, how many, of which days, and by which setting.
+
+mod published;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -21,14 +27,26 @@ use std::time::Duration;
 
 use afterglow_profile::{Labels, ProfileType, Selector};
 
+pub use self::published::Published;
+pub(crate) use self::published::{PUBLISH_INTERVAL, publish};
 use crate::Store;
-use crate::block::{Block, Input, Row};
+use crate::block::{self, Block, Dataset, Input, Row};
 use crate::commit::{BlockEntry, Commits, Draft, Outcome, Reason, State};
+use crate::compaction::trial::Tried;
 use crate::compaction::{Compactor, Error};
-use crate::paths::{BlockKey, BlockName, BlockRef};
+use crate::now::{Now, now};
+use crate::paths::{BlockKey, BlockName, BlockRef, Day};
 
 /// The most blocks that one commit drops: some 20 KB.
 const DROPS_MAX: usize = 1_000;
+/// How far the clock of this machine may be from the store's for anything to be deleted by age: further than those of servers ever are that
+/// are kept right, and far less than any age.
+pub(crate) const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// What an age of a rule is that never comes.
+const FOR_EVER: &str = "0s";
+/// The shortest age of a rule: what is shorter was meant otherwise.
+const AGE_MIN: Duration = Duration::from_secs(1);
 
 /// How long profiles are kept.
 #[derive(Clone, Debug)]
@@ -51,7 +69,7 @@ impl Default for Policy {
 impl Policy {
     /// Returns how old a profile of this type with these labels becomes; none for ever.
     pub fn age_of(&self, labels: &Labels, profile_type: &ProfileType) -> Option<Duration> {
-        self.rule_of(labels, profile_type).map_or(self.age_max, |rule| Some(rule.age_max))
+        self.rule_of(labels, profile_type).map_or(self.age_max, |rule| rule.age_max)
     }
 
     /// Returns the rule that is about a profile of this type with these labels; none where it is as old as others become.
@@ -75,12 +93,28 @@ impl Policy {
         let of_all = self.age_max.map(|_| self.age_setting());
         self.rules.iter().map(Rule::setting).chain(of_all).collect()
     }
-}
 
-impl Rule {
-    /// Returns the setting, as one gives it.
-    fn setting(&self) -> String {
-        format!("--retention.rule={}={}", self.selector, humantime::format_duration(self.age_max))
+    /// Returns what cannot be meant, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (n, rule) in self.rules.iter().enumerate() {
+            let selector = rule.selector.to_string();
+            let is_other = |other: &&Rule| other.selector.to_string() == selector && other.age_max != rule.age_max;
+            if self.rules[..n].iter().any(|other| is_other(&other)) {
+                problems.push(format!("retention.rule says two ages for {selector}: leave one of them"));
+            }
+        }
+        problems
+    }
+
+    /// Whether anything goes because of its age.
+    fn has_ages(&self) -> bool {
+        self.ages().flatten().next().is_some()
+    }
+
+    /// Returns all ages; none is for ever.
+    fn ages(&self) -> impl Iterator<Item = Option<Duration>> {
+        self.rules.iter().map(|rule| rule.age_max).chain([self.age_max])
     }
 }
 
@@ -89,8 +123,16 @@ impl Rule {
 pub struct Rule {
     /// Which.
     pub selector: Selector,
-    /// How old they become.
-    pub age_max: Duration,
+    /// How old they become; none for ever.
+    pub age_max: Option<Duration>,
+}
+
+impl Rule {
+    /// Returns the setting, as one gives it.
+    fn setting(&self) -> String {
+        let age = self.age_max.unwrap_or_default();
+        format!("--retention.rule={}={}", self.selector, humantime::format_duration(age))
+    }
 }
 
 /// Says why a text is no rule.
@@ -104,14 +146,23 @@ pub struct NotARule {
 impl FromStr for Rule {
     type Err = NotARule;
 
-    /// Reads `{service="batch"}=7d`: a selector and an age in days, hours and so on.
+    /// Reads `{service="batch"}=7d`: a selector and an age in days, hours and so on; `0s` is for ever, as it is for all profiles.
     fn from_str(text: &str) -> Result<Self, NotARule> {
         let refused = |reason: String| NotARule { text: text.to_owned(), reason };
         // The selector holds equals signs too; the last one is the rule's own, as no age holds one.
         let (selector, age) = text.rsplit_once('=').ok_or_else(|| refused("it has no =".to_owned()))?;
         let selector = Selector::parse(selector).map_err(|error| refused(error.to_string()))?;
-        let age_max = humantime::parse_duration(age.trim()).map_err(|error| refused(error.to_string()))?;
-        Ok(Self { selector, age_max })
+        let age = age.trim();
+        let age_max = humantime::parse_duration(age).map_err(|error| refused(error.to_string()))?;
+        // A bare 0 could be meant either way.
+        if age_max.is_zero() && age != FOR_EVER {
+            return Err(refused(format!("{FOR_EVER} keeps for ever, and nothing else says so")));
+        }
+        if !age_max.is_zero() && age_max < AGE_MIN {
+            let text = format!("{age} is below {}; {FOR_EVER} keeps for ever", humantime::format_duration(AGE_MIN));
+            return Err(refused(text));
+        }
+        Ok(Self { selector, age_max: (!age_max.is_zero()).then_some(age_max) })
     }
 }
 
@@ -127,11 +178,10 @@ pub struct Plan {
 }
 
 /// Plans by the bounds of blocks alone.
-pub fn plan(state: &State, policy: &Policy, now_nanos: i64) -> Plan {
-    let ages = || policy.rules.iter().map(|rule| Some(rule.age_max)).chain([policy.age_max]);
+pub fn plan<'e>(blocks: impl IntoIterator<Item = &'e Arc<BlockEntry>>, policy: &Policy, now_nanos: i64) -> Plan {
     // None, that is for ever, is the longest.
-    let longest = if ages().any(|age| age.is_none()) { None } else { ages().flatten().max() };
-    let shortest = ages().flatten().min();
+    let longest = if policy.ages().any(|age| age.is_none()) { None } else { policy.ages().flatten().max() };
+    let shortest = policy.ages().flatten().min();
     let is_older = |entry: &BlockEntry, age: Option<Duration>| {
         age.is_some_and(|age| {
             let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
@@ -140,8 +190,7 @@ pub fn plan(state: &State, policy: &Policy, now_nanos: i64) -> Plan {
     };
     let mut plan = Plan::default();
     let mut kept = Vec::new();
-    for live in state.blocks() {
-        let entry = &live.entry;
+    for entry in blocks {
         if is_older(entry, longest) {
             plan.expired.push(Arc::clone(entry));
             continue;
@@ -176,6 +225,13 @@ pub struct Report {
     pub profiles: u64,
     /// How many bytes the blocks have that were dropped or written anew.
     pub bytes: u64,
+    /// Damaged blocks in which rules would keep some profiles longer than others: they are left as they are, until all of it is too old.
+    pub damaged: Vec<BlockName>,
+    /// How many of these were noted now for the first time.
+    pub quarantined: usize,
+    /// Of what a dry run says, how many profiles lie in segments: how many blocks these become, and with how many bytes, is about right, not
+    /// exact.
+    pub in_segments: u64,
 }
 
 impl Report {
@@ -185,6 +241,14 @@ impl Report {
         self.rewritten.extend(other.rewritten);
         self.profiles += other.profiles;
         self.bytes += other.bytes;
+        self.damaged.extend(other.damaged);
+        self.quarantined += other.quarantined;
+        self.in_segments += other.in_segments;
+    }
+
+    /// Whether there is nothing to tell.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.profiles == 0 && self.damaged.is_empty()
     }
 }
 
@@ -213,51 +277,60 @@ impl Retention {
         Self { store, commits, policy, sound_until: Mutex::default() }
     }
 
-    /// Drops and rewrites what the policy says; with `dry_run`, only says what it would do.
+    /// Drops and rewrites what the policy says. What it did stands in `report`, also where it fails in the end. Costs the refresh of the commits,
+    /// and three requests to learn the store's time; where rules are about a part of a block, a LIST, and what it takes to look into it and to
+    /// write it anew.
     ///
     /// # Errors
-    /// Where the bucket could not be read or written. What was committed before that stays.
-    pub async fn round(&self, compactor: &Compactor, dry_run: bool) -> Result<Report, Error> {
+    /// Where the bucket could not be read or written, of several blocks for the first; or [`Error::Clocks`].
+    pub async fn round(&self, compactor: &Compactor, report: &mut Report) -> Result<(), Error> {
         let state = self.commits.refresh().await?;
-        let now_nanos = self.store.clock().unix_nanos();
-        let plan = plan(&state, &self.policy, now_nanos);
-        let mut report = Report::default();
-        // The blocks that go whole, by the settings that say so.
-        let mut dropped: BTreeMap<BTreeSet<String>, Vec<Arc<BlockEntry>>> = BTreeMap::new();
-        dropped.insert(self.policy.age_settings(), plan.expired);
-        dropped.entry(BTreeSet::from([self.policy.bytes_setting()])).or_default().extend(plan.over_budget);
         self.forget(&state);
-        for entry in plan.mixed {
-            let Some(TooOld { block, skip, settings }) = self.too_old(&entry, now_nanos).await? else { continue };
-            if skip.len() as u64 == entry.rows {
-                dropped.entry(settings).or_default().push(entry);
-                continue;
-            }
-            let profiles = skip.len() as u64;
-            if dry_run || self.rewrite(compactor, &state, &entry, Input { block, skip }).await? {
-                report.rewritten.insert(entry.name, profiles);
-                report.profiles += profiles;
-                report.bytes += entry.bytes;
-                if !dry_run {
-                    self.audit(&settings, std::slice::from_ref(&entry), profiles);
-                }
-            }
+        if state.is_empty() {
+            return Ok(());
         }
-        for (settings, dropped) in dropped {
-            for dropped in dropped.chunks(DROPS_MAX) {
-                if !dry_run && !self.drop_all(&state, dropped).await? {
-                    continue;
-                }
-                let profiles = dropped.iter().map(|entry| entry.rows).sum::<u64>();
-                report.dropped.extend(dropped.iter().map(|entry| entry.name));
-                report.profiles += profiles;
-                report.bytes += dropped.iter().map(|entry| entry.bytes).sum::<u64>();
-                if !dry_run {
-                    self.audit(&settings, dropped, profiles);
-                }
-            }
+        let now_nanos = self.now_nanos().await?;
+        let plan = plan(state.blocks().map(|live| &live.entry), &self.policy, now_nanos);
+        let round = Round { retention: self, compactor, state: &state, now_nanos, tried: None };
+        round.carry_out(plan, report).await
+    }
+
+    /// Says what a round would do once segments are merged, and does nothing. Costs what a round costs that writes nothing, and the merge
+    /// of all segments.
+    ///
+    /// # Errors
+    /// As [`Retention::round`].
+    pub async fn dry_run(&self, compactor: &Compactor) -> Result<Report, Error> {
+        if !self.policy.has_ages() && self.policy.bytes_max.is_none() {
+            return Ok(Report::default());
         }
+        let now_nanos = self.now_nanos().await?;
+        let (state, mut trial) = compactor.trial().await?;
+        let (mut entries, mut tried) = (Vec::new(), BTreeMap::new());
+        while let Some(Tried { entry, block }) = trial.next().await? {
+            let rows = block.rows().await?;
+            let expired = self.expired(&block, &rows, entry.name.day(), now_nanos);
+            tried.insert(entry.name, expired.rows.len() as u64);
+            entries.push(entry);
+        }
+        let plan = plan(state.blocks().map(|live| &live.entry).chain(&entries), &self.policy, now_nanos);
+        let round = Round { retention: self, compactor, state: &state, now_nanos, tried: Some(&tried) };
+        let mut report = Report::default();
+        round.carry_out(plan, &mut report).await?;
         Ok(report)
+    }
+
+    /// Returns the time by the store's clock, in nanoseconds since 1970; 0 where nothing goes by its age.
+    async fn now_nanos(&self) -> Result<i64, Error> {
+        if !self.policy.has_ages() {
+            return Ok(0);
+        }
+        let Now { millis, ahead_millis } = now(&self.store).await?;
+        // One of the two is wrong, and what it would delete is gone for good.
+        if u128::from(ahead_millis.unsigned_abs()) > SKEW_MAX.as_millis() {
+            return Err(Error::Clocks { ahead_millis });
+        }
+        Ok(i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1_000_000))
     }
 
     /// Writes down, as `service::access::audit` writes what people do, that so many profiles of these blocks were deleted, and by which
@@ -279,22 +352,15 @@ impl Retention {
         );
     }
 
-    /// Returns what of a block is too old; nothing where nothing is. Costs a GET or two, once for each block until one
-    /// of its profiles becomes too old.
+    /// Returns what of a block is too old; nothing where nothing is. Costs a GET or two, once for each block until one of its profiles
+    /// becomes too old.
     async fn too_old(&self, entry: &BlockEntry, now_nanos: i64) -> Result<Option<TooOld>, Error> {
         if self.sound_until().get(&entry.name).is_some_and(|until| now_nanos < *until) {
             return Ok(None);
         }
         let block = self.open(entry).await?;
         let rows = block.rows().await?;
-        let ages: Vec<Vec<Option<i64>>> = block.toc().datasets().iter().map(|dataset| self.ages(dataset)).collect();
-        // A profile goes with its day, so that a block is not written anew again and again while it ages.
-        let expires = |row: &Row| {
-            let age = ages[row.dataset as usize][row.series as usize]?;
-            Some(entry.name.day().last_nanos().saturating_add(age))
-        };
-        let is_too_old = |row: &Row| expires(row).is_some_and(|at| at < now_nanos);
-        let skip: Arc<[u32]> = (0..).zip(rows.iter()).filter(|(_, row)| is_too_old(row)).map(|(n, _)| n).collect();
+        let Expired { rows: skip, until_nanos } = self.expired(&block, &rows, entry.name.day(), now_nanos);
         if !skip.is_empty() {
             let series: BTreeSet<(u32, u32)> =
                 skip.iter().map(|row| &rows[*row as usize]).map(|row| (row.dataset, row.series)).collect();
@@ -306,13 +372,25 @@ impl Retention {
             let settings = settings.collect();
             return Ok(Some(TooOld { block, skip, settings }));
         }
-        let until = rows.iter().filter_map(expires).min().unwrap_or(i64::MAX);
-        self.sound_until().insert(entry.name, until);
+        self.sound_until().insert(entry.name, until_nanos);
         Ok(None)
     }
 
+    /// Says which rows of a block are too old.
+    fn expired(&self, block: &Block, rows: &[Row], day: Day, now_nanos: i64) -> Expired {
+        let ages: Vec<Vec<Option<i64>>> = block.toc().datasets().iter().map(|dataset| self.ages(dataset)).collect();
+        // A profile goes with its day, so that a block is not written anew again and again while it ages.
+        let expires = |row: &Row| {
+            let age = ages[row.dataset as usize][row.series as usize]?;
+            Some(day.last_nanos().saturating_add(age))
+        };
+        let is_too_old = |row: &Row| expires(row).is_some_and(|at| at < now_nanos);
+        let expired = (0..).zip(rows).filter(|(_, row)| is_too_old(row)).map(|(n, _)| n).collect();
+        Expired { rows: expired, until_nanos: rows.iter().filter_map(expires).min().unwrap_or(i64::MAX) }
+    }
+
     /// Returns how old the profiles of each series become, in nanoseconds; none for ever.
-    fn ages(&self, dataset: &crate::block::Dataset) -> Vec<Option<i64>> {
+    fn ages(&self, dataset: &Dataset) -> Vec<Option<i64>> {
         let age = |labels| {
             let age = self.policy.age_of(labels, dataset.profile_type())?;
             Some(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX))
@@ -325,27 +403,164 @@ impl Retention {
         Ok(Arc::new(Block::open_sized(self.store.objects(), key.path(), entry.bytes).await?))
     }
 
-    /// Writes a block anew without the rows that `input` skips. Returns whether that was committed.
-    async fn rewrite(
+    fn sound_until(&self) -> std::sync::MutexGuard<'_, BTreeMap<BlockName, i64>> {
+        self.sound_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets blocks that are not live any more.
+    fn forget(&self, state: &State) {
+        self.sound_until().retain(|name, _| state.block(name).is_some());
+    }
+}
+
+/// What is too old of a block.
+struct Expired {
+    /// Its rows.
+    rows: Arc<[u32]>,
+    /// When the first of all its rows becomes too old.
+    until_nanos: i64,
+}
+
+/// The settings by which all of a block is too old, if it is.
+struct Whole(Option<BTreeSet<String>>);
+
+/// A round under way.
+struct Round<'a> {
+    retention: &'a Retention,
+    compactor: &'a Compactor,
+    state: &'a State,
+    now_nanos: i64,
+    /// The blocks that segments were merged into on trial, and how many of their profiles are too old, where nothing is to be done.
+    tried: Option<&'a BTreeMap<BlockName, u64>>,
+}
+
+impl Round<'_> {
+    /// Drops first, for that needs no look into any block.
+    async fn carry_out(&self, plan: Plan, report: &mut Report) -> Result<(), Error> {
+        self.drop_whole(&self.retention.policy.age_settings(), &plan.expired, report).await?;
+        self.drop_whole(&BTreeSet::from([self.retention.policy.bytes_setting()]), &plan.over_budget, report).await?;
+        if plan.mixed.is_empty() {
+            return Ok(());
+        }
+        let quarantined = self.compactor.quarantined().await?;
+        let (mut whole, mut failed) = (BTreeMap::<BTreeSet<String>, Vec<_>>::new(), None);
+        for entry in plan.mixed {
+            if quarantined.contains(&BlockRef::Block(entry.name)) {
+                report.damaged.push(entry.name);
+                continue;
+            }
+            match self.apply_rules(&entry, report).await {
+                Ok(Whole(Some(settings))) => whole.entry(settings).or_default().push(entry),
+                Ok(Whole(None)) => {}
+                Err(error) if failed.is_none() => failed = Some(error),
+                Err(error) => {
+                    tracing::warn!(block = %entry.name, error = &error as &dyn std::error::Error, "rules of retention could not be applied");
+                }
+            }
+        }
+        for (settings, entries) in whole {
+            self.drop_whole(&settings, &entries, report).await?;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn is_dry(&self) -> bool {
+        self.tried.is_some()
+    }
+
+    /// Returns how many profiles of a block are too old that is there on trial alone; none where it lies in the bucket.
+    fn tried(&self, name: &BlockName) -> Option<u64> {
+        self.tried?.get(name).copied()
+    }
+
+    /// Drops whole blocks, by these settings.
+    async fn drop_whole(
         &self,
-        compactor: &Compactor,
-        state: &State,
-        entry: &BlockEntry,
-        input: Input,
-    ) -> Result<bool, Error> {
-        let adds = compactor.merge(entry.name.level(), vec![input]).await?;
-        self.commit(state, adds, vec![BlockRef::Block(entry.name)]).await
+        settings: &BTreeSet<String>,
+        entries: &[Arc<BlockEntry>],
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        for dropped in entries.chunks(DROPS_MAX) {
+            let removes = dropped.iter().map(|entry| BlockRef::Block(entry.name)).collect();
+            if self.is_dry() || self.commit(Vec::new(), removes).await? {
+                report.dropped.extend(dropped.iter().map(|entry| entry.name));
+                let profiles = dropped.iter().map(|entry| entry.rows).sum::<u64>();
+                report.profiles += profiles;
+                report.bytes += dropped.iter().map(|entry| entry.bytes).sum::<u64>();
+                let tried = dropped.iter().filter(|entry| self.tried(&entry.name).is_some());
+                report.in_segments += tried.map(|entry| entry.rows).sum::<u64>();
+                if !self.is_dry() {
+                    self.retention.audit(settings, dropped, profiles);
+                }
+            }
+        }
+        Ok(())
     }
 
-    async fn drop_all(&self, state: &State, entries: &[Arc<BlockEntry>]) -> Result<bool, Error> {
-        let removes = entries.iter().map(|entry| BlockRef::Block(entry.name)).collect();
-        self.commit(state, Vec::new(), removes).await
+    /// Applies the rules to a block, and once more where it looks damaged, which may have happened on the way here. What is damaged
+    /// indeed is noted, as an input of a merge is.
+    async fn apply_rules(&self, entry: &Arc<BlockEntry>, report: &mut Report) -> Result<Whole, Error> {
+        let path = BlockKey { tenant: self.retention.commits.tenant().clone(), name: entry.name }.path();
+        let applied = match self.apply_rules_once(entry, report).await {
+            Err(error) if error.is_damage_of(&path) => self.apply_rules_once(entry, report).await,
+            applied => applied,
+        };
+        match applied {
+            Err(error) if error.is_damage_of(&path) => {
+                report.damaged.push(entry.name);
+                if !self.is_dry() {
+                    self.compactor.quarantine(&BlockRef::Block(entry.name), &error).await?;
+                    report.quarantined += 1;
+                }
+                Ok(Whole(None))
+            }
+            // Others have merged or dropped it.
+            Err(Error::Block(block::Error::Read { source: object_store::Error::NotFound { .. }, .. })) => {
+                Ok(Whole(None))
+            }
+            applied => applied,
+        }
     }
 
-    async fn commit(&self, state: &State, adds: Vec<BlockEntry>, removes: Vec<BlockRef>) -> Result<bool, Error> {
-        let draft = Draft { base: state.number(), reason: Reason::Retention, adds, removes, boundary: None };
+    async fn apply_rules_once(&self, entry: &Arc<BlockEntry>, report: &mut Report) -> Result<Whole, Error> {
+        if let Some(profiles) = self.tried(&entry.name) {
+            if profiles > 0 && profiles < entry.rows {
+                report.rewritten.insert(entry.name, profiles);
+                report.profiles += profiles;
+                report.bytes += entry.bytes;
+                report.in_segments += profiles;
+            }
+            // By which settings does not matter to a trial.
+            return Ok(Whole((profiles == entry.rows).then(BTreeSet::new)));
+        }
+        let Some(TooOld { block, skip, settings }) = self.retention.too_old(entry, self.now_nanos).await? else {
+            return Ok(Whole(None));
+        };
+        if skip.len() as u64 == entry.rows {
+            return Ok(Whole(Some(settings)));
+        }
+        let profiles = skip.len() as u64;
+        if self.is_dry() || self.rewrite(entry, Input { block, skip }).await? {
+            report.rewritten.insert(entry.name, profiles);
+            report.profiles += profiles;
+            report.bytes += entry.bytes;
+            if !self.is_dry() {
+                self.retention.audit(&settings, std::slice::from_ref(entry), profiles);
+            }
+        }
+        Ok(Whole(None))
+    }
+
+    /// Writes a block anew without the rows that `input` skips. Returns whether that was committed.
+    async fn rewrite(&self, entry: &BlockEntry, input: Input) -> Result<bool, Error> {
+        let adds = self.compactor.merge(entry.name.level(), vec![input]).await?;
+        self.commit(adds, vec![BlockRef::Block(entry.name)]).await
+    }
+
+    async fn commit(&self, adds: Vec<BlockEntry>, removes: Vec<BlockRef>) -> Result<bool, Error> {
+        let draft = Draft { base: self.state.number(), reason: Reason::Retention, adds, removes, boundary: None };
         // What comes in has no id that the block it replaces had not, so others' blocks are no concern.
-        match self.commits.commit(draft, async |_, _| true).await? {
+        match self.retention.commits.commit(draft, async |_, _| true).await? {
             Outcome::Committed { .. } => Ok(true),
             Outcome::Rejected(rejection) => {
                 tracing::debug!(%rejection, "retention was overtaken; the next round looks again");
@@ -360,15 +575,6 @@ impl Retention {
                 Ok(false)
             }
         }
-    }
-
-    fn sound_until(&self) -> std::sync::MutexGuard<'_, BTreeMap<BlockName, i64>> {
-        self.sound_until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets blocks that are not live any more.
-    fn forget(&self, state: &State) {
-        self.sound_until().retain(|name, _| state.block(name).is_some());
     }
 }
 
@@ -408,7 +614,7 @@ mod tests {
         let mut state = State::default();
         let commit = Commit { reason: Reason::Compaction, adds: blocks, removes: Vec::new(), boundary: None };
         state.apply(&commit, 1).expect("the blocks are sound");
-        let plan = plan(&state, policy, NOW);
+        let plan = plan(state.blocks().map(|live| &live.entry), policy, NOW);
         (days_ago(&plan.expired), days_ago(&plan.over_budget), days_ago(&plan.mixed))
     }
 
@@ -444,11 +650,41 @@ mod tests {
     #[test]
     fn a_rule_is_read_and_refused_with_its_reason() {
         let rule: Rule = "{service=\"a=b\", dc!=\"x\"}=36h".parse().expect("valid");
-        assert_eq!(rule.age_max, days(1) + days(1) / 2);
-        for (text, reason) in [("7d", "it has no ="), ("{service=\"a\"}=soon", "expected number at 0")] {
+        assert_eq!(rule.age_max, Some(days(1) + days(1) / 2));
+        for (text, reason) in [
+            ("7d", "it has no ="),
+            ("{service=\"a\"}=soon", "expected number at 0"),
+            ("{service=\"a\"}=0", "0s keeps for ever, and nothing else says so"),
+            ("{service=\"a\"}=0d", "0s keeps for ever, and nothing else says so"),
+            ("{service=\"a\"}=1ns", "1ns is below 1s; 0s keeps for ever"),
+        ] {
             let error = text.parse::<Rule>().expect_err(text);
             assert!(error.to_string().contains(reason), "{error}");
         }
         assert!("{service}=7d".parse::<Rule>().is_err());
+    }
+
+    /// Goal: 0s is never in a rule as it is for all, where it once deleted everything at once.
+    #[test]
+    fn a_rule_of_0s_keeps_for_ever() {
+        let rules = vec!["{service=\"keep\"}=0s".parse::<Rule>().expect("valid")];
+        assert_eq!(rules[0].age_max, None);
+        let policy = Policy { rules, ..Policy::default() };
+        assert_eq!(planned(&policy), (vec![], vec![], vec![400, 60, 31]));
+        let cpu: ProfileType = "cpu".parse().expect("valid");
+        let labels = |service: &str| Labels::new([("service", service)]).expect("valid");
+        let age = |service| policy.age_of(&labels(service), &cpu);
+        assert_eq!((age("keep"), age("api")), (None, Some(days(30))));
+    }
+
+    #[test]
+    fn two_ages_for_one_selector_are_refused() {
+        let policy = |texts: &[&str]| {
+            let rules = texts.iter().map(|text| text.parse().expect("valid")).collect();
+            Policy { rules, ..Policy::default() }
+        };
+        assert_eq!(policy(&["{dc=\"a\"}=1d", "{dc=\"b\"}=2d", "{dc=\"a\"}=1d"]).problems(), [""; 0]);
+        let problems = policy(&["{dc=\"a\"}=1d", "{dc=\"a\"}=0s"]).problems();
+        assert_eq!(problems, ["retention.rule says two ages for {dc=\"a\"}: leave one of them"]);
     }
 }

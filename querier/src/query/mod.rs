@@ -57,7 +57,7 @@ use afterglow_store::block::Block;
 use afterglow_store::catalog::{self, Catalog, Freshness, Match, Problem, Summary, View};
 use afterglow_store::clock::Clock;
 use afterglow_store::paths::TenantId;
-use afterglow_store::retention::Policy;
+use afterglow_store::retention::{Policy, Published};
 use tokio::time::Instant;
 
 pub(crate) use error::Error;
@@ -112,6 +112,8 @@ struct Parts {
     siblings: Siblings,
     /// How long profiles are kept, where this process is what deletes them.
     retention: OnceLock<Policy>,
+    /// How long others keep them.
+    published: Published,
 }
 
 // === impl Engine ===
@@ -120,6 +122,7 @@ impl Engine {
     /// Puts the parts together.
     pub(crate) fn new(
         catalog: Catalog,
+        published: Published,
         clock: Arc<dyn Clock>,
         limits: Limits,
         siblings: Siblings,
@@ -130,7 +133,8 @@ impl Engine {
         let gate = Gate::new(lane::places(), metrics.large.clone(), metrics.large_waiting.clone());
         metrics.set_limits(limits.memory_bytes, lane::places(), gate::WAITING_MAX);
         let (threads, retention) = (Threads::new(), OnceLock::new());
-        let parts = Parts { catalog, clock, limits, budget, places, gate, threads, metrics, siblings, retention };
+        let parts =
+            Parts { catalog, clock, limits, budget, places, gate, threads, metrics, siblings, retention, published };
         Self(Arc::new(parts), Explaining::default(), Lane::Small, None)
     }
 

@@ -39,8 +39,21 @@ pub(super) async fn answer(
         commit,
         services: holdings.into_iter().map(service).collect(),
         completeness: Some(completeness(&problems)),
-        retention: engine.0.retention.get().map(retention).unwrap_or_default(),
+        retention: policies(engine).await,
     })
+}
+
+/// Returns the rules of this process, if it deletes, then those of others who say that they do.
+async fn policies(engine: &Engine) -> Vec<v1::RetentionRule> {
+    let mut rules: Vec<Vec<v1::RetentionRule>> = engine.0.retention.get().map(retention).into_iter().collect();
+    match engine.0.published.policies().await {
+        Ok(published) => rules.extend(published.iter().map(retention)),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "how long profiles are kept cannot be read");
+        }
+    }
+    let is_first = |n: usize| !rules[..n].contains(&rules[n]);
+    (0..rules.len()).filter(|n| is_first(*n)).flat_map(|n| rules[n].clone()).collect()
 }
 
 fn service(holding: Holding) -> v1::ServiceStats {
@@ -61,7 +74,7 @@ fn retention(policy: &Policy) -> Vec<v1::RetentionRule> {
     let age = |age: std::time::Duration| window::duration(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
     let rules = policy.rules.iter().map(|rule| v1::RetentionRule {
         selector: rule.selector.to_string(),
-        max_age: Some(age(rule.age_max)),
+        max_age: rule.age_max.map(age),
         max_bytes: 0,
     });
     let rest = v1::RetentionRule {

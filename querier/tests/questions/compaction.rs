@@ -132,6 +132,8 @@ async fn answers_stay_the_same_while_blocks_are_merged() {
         let mut options = Options::default();
         // Small steps: many commits for questions to fall between.
         options.compaction.plan.inputs_max = 4;
+        // The clock of this world stands; nothing is to go by age.
+        options.retention.age_max = None;
         let mut maintainer = Maintainer::new(world.store.clone(), options);
         let rests = Cell::new(false);
         let maintain = async {

@@ -71,3 +71,31 @@ async fn nothing_is_counted_as_nothing() {
         "400 INVALID_ARGUMENT unknown parameter \"type\"; known are none"
     );
 }
+
+/// Goal: a querier that deletes nothing says how long profiles are kept, as whoever maintains the bucket does; where two differ, both.
+#[tokio::test]
+async fn stats_say_what_maintainers_keep() {
+    use afterglow_store::maintenance::{Maintainer, Options};
+    use afterglow_store::retention::Policy;
+    let objects: std::sync::Arc<dyn object_store::ObjectStore> =
+        std::sync::Arc::new(object_store::memory::InMemory::new());
+    let world = World::over(std::sync::Arc::clone(&objects), &[]).await;
+    world.put(&[cpu(1, &[("service", "api")], 20)]).await;
+    let rules = vec!["{service=\"keep\"}=0s".parse().unwrap(), "{service=\"batch\"}=7d".parse().unwrap()];
+    let by_rules = Policy { age_max: None, rules, bytes_max: Some(5) };
+    let by_bytes = Policy { age_max: None, rules: Vec::new(), bytes_max: Some(1 << 40) };
+    for retention in [by_rules, by_bytes] {
+        let options = Options { retention, ..Options::default() };
+        // Only to say so: what it would do is the concern of others.
+        let _ = Maintainer::new(world.store.clone(), options).round().await.unwrap();
+    }
+    let said = |rules: Vec<v1::RetentionRule>| {
+        let text = |rule: v1::RetentionRule| {
+            format!("{} {:?} {}", rule.selector, rule.max_age.map(|age| age.seconds), rule.max_bytes)
+        };
+        rules.into_iter().map(text).collect::<std::collections::BTreeSet<_>>()
+    };
+    let expected =
+        ["{service=\"batch\"} Some(604800) 0", "{service=\"keep\"} None 0", "{} None 5", "{} None 1099511627776"];
+    assert_eq!(said(ask(&world).await.retention), expected.map(str::to_owned).into());
+}

@@ -3,6 +3,7 @@
 //! ```text
 //! plan   which blocks to merge next: a pure function of what lies in the bucket
 //! run    carries a job out: open, merge, write, read back, commit
+//! trial  what segments would become, for whoever only asks
 //! known  the ids of live blocks, for profiles that were sent twice
 //! ```
 //!
@@ -13,6 +14,7 @@
 mod known;
 pub mod plan;
 mod run;
+pub(crate) mod trial;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -78,6 +80,24 @@ pub enum Error {
         /// What went wrong last.
         source: commit::Cause,
     },
+    /// This machine and the store differ about what time it is, so nobody knows how old anything is.
+    #[error(
+        "nothing is deleted by age: the clock of this machine is {} {} that of the storage, more than {}; set it right",
+        humantime::format_duration(Duration::from_secs(ahead_millis.unsigned_abs() / 1_000)),
+        if *ahead_millis > 0 { "ahead of" } else { "behind" },
+        humantime::format_duration(crate::retention::SKEW_MAX)
+    )]
+    Clocks {
+        /// How far the machine's is ahead, in milliseconds; negative where it is behind.
+        ahead_millis: i64,
+    },
+}
+
+impl Error {
+    /// Whether this block itself is at fault, so that reading it again will not help.
+    pub(crate) fn is_damage_of(&self, path: &Path) -> bool {
+        matches!(self, Self::Block(block::Error::Corrupt { block, .. }) if block == path)
+    }
 }
 
 /// Lists a folder. Costs a request for each thousand keys.

@@ -42,7 +42,7 @@ enum Ended {
 }
 
 /// An input that was opened.
-struct Opened {
+pub(super) struct Opened {
     input: BlockRef,
     bytes: u64,
     block: Arc<Block>,
@@ -94,7 +94,7 @@ impl Compactor {
     }
 
     /// Returns what was found damaged before. Costs one LIST.
-    async fn quarantined(&self) -> Result<BTreeSet<BlockRef>, Error> {
+    pub(crate) async fn quarantined(&self) -> Result<BTreeSet<BlockRef>, Error> {
         let listed = list(&self.store, self.commits.tenant().quarantined()).await?;
         Ok(listed.iter().filter_map(|meta| self.commits.tenant().parse_quarantine(&meta.location)).collect())
     }
@@ -180,7 +180,7 @@ impl Compactor {
     }
 
     /// Opens the first inputs of a job with their rows, as many as a merge has memory for; one at least.
-    async fn open(&self, inputs: Vec<(BlockRef, u64)>, memory_max: u64) -> Result<Vec<Opened>, Failure> {
+    pub(super) async fn open(&self, inputs: Vec<(BlockRef, u64)>, memory_max: u64) -> Result<Vec<Opened>, Failure> {
         let open = async |(input, bytes): (BlockRef, u64)| {
             let path = input.path(self.commits.tenant());
             let opened = async {
@@ -191,7 +191,9 @@ impl Compactor {
             };
             match opened.await {
                 Ok(block) => Ok(Opened { input, bytes, block: Arc::new(block) }),
-                Err(block::Error::Read { source: object_store::Error::NotFound { .. }, .. }) => Err(Failure::Gone),
+                Err(block::Error::Read { source: object_store::Error::NotFound { .. }, .. }) => {
+                    Err(Failure::Gone(input))
+                }
                 Err(error) => Err(Failure::of(input, error)),
             }
         };
@@ -209,7 +211,7 @@ impl Compactor {
     }
 
     /// Says of each input what stays behind: of segments, the profiles that a live block has.
-    async fn inputs(&self, state: &State, level: u8, opened: &[Opened]) -> Result<Vec<Input>, block::Error> {
+    pub(super) async fn inputs(&self, state: &State, level: u8, opened: &[Opened]) -> Result<Vec<Input>, block::Error> {
         let rows = futures::stream::iter(opened.iter().map(|opened| opened.block.rows())).buffered(OPENS_MAX);
         let rows: Vec<_> = rows.try_collect().await?;
         let mut known = BTreeSet::new();
@@ -265,7 +267,7 @@ impl Compactor {
     /// Ends a job that cannot go on. An input that was damaged twice is noted, so that the next round leaves it out.
     async fn failed(&self, failure: Failure) -> Result<Ended, Error> {
         match failure {
-            Failure::Gone => Ok(Ended::Lost),
+            Failure::Gone(_) => Ok(Ended::Lost),
             Failure::Other(error @ block::Error::Memory { .. }) => {
                 tracing::warn!(%error, "blocks are left as they are");
                 Ok(Ended::Lost)
@@ -276,14 +278,25 @@ impl Compactor {
                 Ok(Ended::Unknown)
             }
             Failure::Damaged(input, error) => {
-                tracing::error!(block = %input, %error, "a block is damaged; it is left out of compaction and stays where it is");
-                let note =
-                    format!("{input} was found damaged at unix ms {}: {error}\n", self.store.clock().unix_millis());
-                let path = self.commits.tenant().quarantine(&input);
-                self.put(&path, PutPayload::from(note.into_bytes())).await?;
+                self.quarantine(&input, &error).await?;
                 Ok(Ended::Damaged(input))
             }
         }
+    }
+
+    /// Notes that an input is damaged, so that nobody merges it any more.
+    ///
+    /// # Errors
+    /// Where the note could not be written.
+    pub(crate) async fn quarantine(
+        &self,
+        input: &BlockRef,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Result<(), Error> {
+        tracing::error!(block = %input, error, "a block is damaged; it is left out of compaction and stays where it is");
+        let note = format!("{input} was found damaged at unix ms {}: {error}\n", self.store.clock().unix_millis());
+        let path = self.commits.tenant().quarantine(input);
+        self.put(&path, PutPayload::from(note.into_bytes())).await
     }
 }
 
@@ -296,7 +309,7 @@ struct Made {
 }
 
 /// Finds the input that an error is about.
-fn blame(opened: &[Opened], error: block::Error) -> Failure {
+pub(super) fn blame(opened: &[Opened], error: block::Error) -> Failure {
     let block::Error::Corrupt { block, .. } = &error else { return Failure::Other(error) };
     match opened.iter().find(|opened| opened.block.path() == block) {
         Some(opened) => Failure::Damaged(opened.input.clone(), error),
@@ -305,9 +318,9 @@ fn blame(opened: &[Opened], error: block::Error) -> Failure {
 }
 
 /// Why a job cannot go on.
-enum Failure {
+pub(super) enum Failure {
     /// An input is not there any more: others compacted it.
-    Gone,
+    Gone(BlockRef),
     /// An input is damaged.
     Damaged(BlockRef, block::Error),
     Other(block::Error),

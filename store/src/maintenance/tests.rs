@@ -240,6 +240,7 @@ async fn retention_drops_what_it_says() {
 
     let report = to_rest(&world, policy.clone()).await;
     assert_eq!(&report.retention[&World::tenant()], planned);
+    assert_eq!(planned.in_segments, 0);
     let left: Vec<u128> = world.ask().await.0.keys().map(|id| u128::from(*id)).collect();
     assert_eq!(left, [1, 2, 3]);
     let again = to_rest(&world, policy).await;
@@ -247,6 +248,136 @@ async fn retention_drops_what_it_says() {
     assert_eq!(world.count(World::tenant().blocks()).await, 2, "what was dropped is deleted");
     let verified = verify(&world.store, &World::tenant(), true).await.expect("it is in memory");
     assert_eq!((verified.findings, verified.profiles), (vec![], 3));
+}
+
+/// Goal: a dry run says the same of what lies in segments, by age, by selector and by bytes: the run after it merges them first. A retry, in
+/// another segment or of what is compacted already, counts once.
+#[tokio::test]
+async fn a_dry_run_counts_what_lies_in_segments() {
+    let of_days_ago = |n: u128, service: &str, days: i64| Sent::new(n, service, &[], now_nanos() - days * DAY);
+    let day = Duration::from_secs(86_400);
+    let by_age = Policy { age_max: Some(5 * day), ..Policy::default() };
+    let rules = vec!["{service=\"batch\"}=1d".parse().expect("valid"), "{service=\"keep\"}=0s".parse().expect("valid")];
+    let by_rules = Policy { rules, ..by_age.clone() };
+    let by_bytes = Policy { age_max: None, bytes_max: Some(8_000), ..Policy::default() };
+    for (policy, profiles, merged) in [(by_age, Some(60), 20), (by_rules, Some(50), 20), (by_bytes, None, 0)] {
+        let world = World::new();
+        let sent = |n: u128| of_days_ago(n, ["api", "batch", "keep"][n as usize % 3], [0, 3, 10, 12][n as usize % 4]);
+        let mut keep = options();
+        keep.retention.age_max = None;
+        world.push(&(0..20).map(sent).collect::<Vec<_>>()).await;
+        if merged > 0 {
+            to_rest(&world, keep).await;
+        }
+        for n in 1..6 {
+            world.push(&(n * 20 - 5..n * 20 + 20).map(sent).collect::<Vec<_>>()).await;
+        }
+        world.push(&(100..120).map(sent).collect::<Vec<_>>()).await;
+        let mut options = options();
+        options.retention = policy.clone();
+        let dry = Maintainer::new(world.store.clone(), options.clone()).dry_run().await.expect("it is in memory");
+        let dry = dry[&World::tenant()].clone();
+        assert_eq!(world.ask().await.0.len(), 120, "a dry run does nothing");
+        let report = to_rest(&world, options).await;
+        let real = report.retention.get(&World::tenant()).cloned().unwrap_or_default();
+        assert_eq!(dry.profiles, real.profiles, "{policy:?}: {dry:?} {real:?}");
+        assert_eq!(dry.profiles, profiles.unwrap_or(dry.profiles));
+        assert!(dry.profiles > 0 && dry.profiles < 120, "{dry:?}");
+        assert_eq!(dry.in_segments == dry.profiles, merged == 0, "{dry:?}");
+    }
+}
+
+/// Goal: a damaged block that a rule is about is named, and neither keeps days that are too old nor the rules from other blocks; wherever the
+/// damage lies.
+#[tokio::test]
+async fn a_damaged_block_that_a_rule_is_about_holds_up_nobody() {
+    use futures::TryStreamExt;
+    for damage_at in [|len: usize| len - 40, |len: usize| len / 8] {
+        let world = World::new();
+        let of_days_ago = |n: u128, service: &str, days: i64| Sent::new(n, service, &[], now_nanos() - days * DAY);
+        let days = [2, 3, 10, 12];
+        let sent = |(n, days): (u128, &i64)| [of_days_ago(2 * n, "api", *days), of_days_ago(2 * n + 1, "batch", *days)];
+        world.push(&(1..).zip(&days).flat_map(sent).collect::<Vec<_>>()).await;
+        let mut keep = options();
+        keep.retention.age_max = None;
+        to_rest(&world, keep).await;
+        let tenant = World::tenant();
+        let blocks: Vec<_> = world.objects.list(Some(&tenant.blocks())).try_collect().await.expect("it is in memory");
+        let day = crate::paths::Day::of_nanos(now_nanos() - 3 * DAY);
+        let of_day = |key: &Path| crate::paths::BlockKey::parse(&tenant, key).expect("a block").name;
+        let damaged =
+            blocks.iter().map(|meta| &meta.location).find(|key| of_day(key).day() == day).expect("a block a day");
+        let good = world.objects.get(damaged).await.expect("it is there").bytes().await.expect("it is there");
+        let mut bytes = good.to_vec();
+        bytes[damage_at(good.len())] ^= 0xff;
+        world.objects.put(damaged, bytes.into()).await.expect("it is in memory");
+
+        let mut policy = options();
+        policy.retention.age_max = Some(Duration::from_secs(5 * 86_400));
+        policy.retention.rules = vec!["{service=\"batch\"}=1d".parse().expect("valid")];
+        for round in 0..2 {
+            let report = to_rest(&world, policy.clone()).await;
+            let report = &report.retention[&tenant];
+            assert_eq!((&report.damaged[..], report.quarantined), (&[of_day(damaged)][..], 1 - round), "{report:?}");
+            let done = (report.dropped.len(), report.rewritten.len(), report.profiles);
+            assert_eq!(done, if round == 0 { (2, 1, 5) } else { (0, 0, 0) });
+        }
+        assert_eq!(world.count(tenant.quarantined()).await, 1);
+        assert_eq!(world.count(tenant.blocks()).await, 2, "what was dropped is deleted");
+        let dry = Maintainer::new(world.store.clone(), policy.clone()).dry_run().await.expect("it is in memory");
+        assert_eq!(dry[&tenant].damaged, [of_day(damaged)]);
+
+        // Restored, as the runbook says, it is treated as any other.
+        world.objects.put(damaged, good.into()).await.expect("it is in memory");
+        world.objects.delete(&tenant.quarantine(&of_day(damaged).into())).await.expect("it is in memory");
+        let report = to_rest(&world, policy).await;
+        assert_eq!(report.retention[&tenant].rewritten.values().sum::<u64>(), 1, "{report:?}");
+    }
+}
+
+/// A clock that differs from the machine's.
+#[derive(Debug)]
+struct Ahead(i64);
+
+impl crate::clock::Clock for Ahead {
+    fn now(&self) -> std::time::SystemTime {
+        let now = crate::clock::SystemClock.now();
+        let by = Duration::from_secs(self.0.unsigned_abs());
+        if self.0 < 0 { now - by } else { now + by }
+    }
+}
+
+/// Goal: a maintainer whose clock is a month ahead deletes nothing, and says why; minutes change nothing, for ages are measured by the
+/// clock of the store.
+#[tokio::test]
+async fn a_wrong_clock_deletes_nothing() {
+    let world = World::new();
+    let age = |days: i64| now_nanos() - days * DAY;
+    world.push(&[Sent::new(1, "api", &[], age(1)), Sent::new(2, "api", &[], age(40))]).await;
+    let mut keep = options();
+    keep.retention.age_max = None;
+    to_rest(&world, keep).await;
+    let maintain = async |seconds: i64| {
+        let options = StoreOptions { clock: Arc::new(Ahead(seconds)), ..StoreOptions::default() };
+        let store = Store::new(Arc::clone(&world.objects), "memory://".to_owned(), options);
+        Maintainer::new(store, self::options()).run_to_rest().await.expect("it is in memory")
+    };
+    for (seconds, text) in [(32 * 86_400, "ahead of"), (-32 * 86_400, "behind"), (3_600, "ahead of")] {
+        let report = maintain(seconds).await;
+        let [(_, failed)] = &report.failed[..] else { panic!("{seconds}: {report:?}") };
+        assert!(failed.contains(&format!("{text} that of the storage, more than 15m")), "{failed}");
+        assert_eq!((report.retention, world.ask().await.0.len()), (BTreeMap::new(), 2), "{seconds}");
+    }
+    let report = maintain(600).await;
+    assert_eq!((report.failed, world.ask().await.0.len()), (vec![], 1));
+
+    // What no age is about needs no clock.
+    let options = StoreOptions { clock: Arc::new(Ahead(32 * 86_400)), ..StoreOptions::default() };
+    let store = Store::new(Arc::clone(&world.objects), "memory://".to_owned(), options);
+    let mut by_bytes = self::options();
+    by_bytes.retention = Policy { age_max: None, bytes_max: Some(1), ..Policy::default() };
+    let report = Maintainer::new(store, by_bytes).run_to_rest().await.expect("it is in memory");
+    assert_eq!((report.failed, world.ask().await.0.len()), (vec![], 0));
 }
 
 /// Goal: what verification is for: each kind of trouble is found and named.
