@@ -126,7 +126,8 @@ async fn start(args: &Args) -> Result<Started, Error> {
 
 async fn serve(args: Args, started: Started, stop: CancellationToken) -> Result<(), Error> {
     let Started { store, metrics, health, storage } = started;
-    let store_options = StoreOptions { metrics: store.metrics().clone(), ..StoreOptions::default() };
+    let (metrics_of_store, boundaries) = (store.metrics().clone(), store.boundaries().clone());
+    let store_options = StoreOptions { metrics: metrics_of_store, boundaries, ..StoreOptions::default() };
     let writer = Some(store.writer().clone());
     maintenance::spawn(args.storage.clone(), store_options, writer, &args.maintenance, &metrics, stop.clone());
     let retention = args.maintenance.retention.policy();

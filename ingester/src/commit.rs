@@ -32,7 +32,7 @@ use afterglow_service::health::Part;
 use afterglow_service::telemetry::Place;
 use afterglow_store::Store;
 use afterglow_store::block::{self, ProfileMeta, SegmentWriter};
-use afterglow_store::clock::Random;
+use afterglow_store::clock::{Random, Skew};
 use afterglow_store::paths::{SegmentName, TenantId};
 use afterglow_store::put::PutError;
 use afterglow_store::watch::Need;
@@ -244,8 +244,11 @@ impl Handle {
     /// # Errors
     /// [`Kind::Unavailable`](afterglow_service::Kind::Unavailable) with a delay while the store is taken for down.
     pub(crate) fn admit(&self) -> Result<(), Failure> {
-        let Some(since) = self.shared.outage.refuses() else { return Ok(()) };
-        let text = format!("not stored: the object store has been failing for {} s", since.elapsed().as_secs());
+        let Some((since, skew)) = self.shared.outage.refuses() else { return Ok(()) };
+        let text = match skew {
+            Some(skew) => format!("not stored: {skew}"),
+            None => format!("not stored: the object store has been failing for {} s", since.elapsed().as_secs()),
+        };
         Err(Failure::unavailable(text, self.shared.spread(RETRY_DELAY)))
     }
 
@@ -383,7 +386,10 @@ impl Shared {
         self.metrics.ended(&written, count, began.elapsed());
         match &written {
             Ok(_) => self.outage.learn(true),
-            Err(FlushError::Put(_)) => self.outage.learn(false),
+            Err(FlushError::Put(error)) => match error.skew() {
+                Some(skew) => self.outage.learn_skew(skew),
+                None => self.outage.learn(false),
+            },
             // Our own failure says nothing about the store.
             Err(FlushError::Build(_) | FlushError::Panic(_)) => {}
         }
@@ -422,8 +428,12 @@ impl Shared {
             Err(FlushError::Put(error)) => {
                 let may_be_stored = matches!(error, PutError::Unknown { .. });
                 tracing::warn!(error = %Causes(&error), "segment was not acknowledged");
-                let failure = if may_be_stored { outcome_unknown } else { not_stored };
-                Box::new(move |id| failure(id, self.spread(RETRY_DELAY)))
+                if let Some(skew) = error.skew() {
+                    Box::new(move |id| wrong_clock(skew, id, self.spread(RETRY_DELAY)))
+                } else {
+                    let failure = if may_be_stored { outcome_unknown } else { not_stored };
+                    Box::new(move |id| failure(id, self.spread(RETRY_DELAY)))
+                }
             }
             Err(error) => {
                 let failure = Failure::internal(error);
@@ -460,6 +470,11 @@ fn trace(flush: &Span, profiles: &[Added]) {
 /// Says that a profile may or may not be stored, and what to do about it.
 pub(crate) fn outcome_unknown(id: Ulid, delay: Duration) -> Failure {
     Failure::unavailable(format!("outcome unknown: retry with the same id {id}"), delay)
+}
+
+/// Says that nothing is acknowledged while the clock is wrong.
+fn wrong_clock(skew: Skew, id: Ulid, delay: Duration) -> Failure {
+    Failure::unavailable(format!("not acknowledged: {skew}; retry with the same id {id}"), delay)
 }
 
 /// Says that a profile is not stored, through no fault of its own.

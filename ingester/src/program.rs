@@ -168,7 +168,11 @@ async fn serve(
     let Started { store, metrics, health, storage } = started;
     let ingests = settings.roles.contains(&Role::Ingest);
     if settings.roles.contains(&Role::Maintain) {
-        let options = StoreOptions { metrics: store.metrics().clone(), ..StoreOptions::default() };
+        let options = StoreOptions {
+            metrics: store.metrics().clone(),
+            boundaries: store.boundaries().clone(),
+            ..StoreOptions::default()
+        };
         let writer = ingests.then(|| store.writer().clone());
         let url = settings.storage.clone();
         maintenance::spawn(url, options, writer, &settings.maintenance, &metrics, stop.clone());

@@ -6,7 +6,7 @@ use afterglow_profile::encode::encode;
 use afterglow_profile::model::{Layout, Profile, Samples, ValueType};
 use afterglow_service::listen::Drain;
 use afterglow_service::{Health, Metrics, Program};
-use afterglow_store::clock::{Clock, SeededRandom};
+use afterglow_store::clock::SeededRandom;
 use afterglow_store::paths::TenantId;
 use afterglow_store::testing::faults::Faulty;
 use afterglow_store::testing::time::PausedClock;
@@ -29,7 +29,7 @@ use crate::pool::Pool;
 pub(crate) struct Harness {
     pub(crate) ingest: Ingest,
     pub(crate) store: Faulty,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<PausedClock>,
     pub(crate) health: Health,
     /// Keeps `health` told; for who spawns it.
     pub(crate) watch: Option<BoxFuture<'static, std::convert::Infallible>>,
@@ -47,9 +47,11 @@ impl Harness {
         let arguments = [&["afterglow-ingester", "--storage=memory://"], arguments].concat();
         let settings = Settings::try_parse_from(arguments).expect("arguments of the test");
         let faulty = Faulty::new(Arc::new(InMemory::new()));
-        let clock: Arc<dyn Clock> = Arc::new(PausedClock::new());
+        let clock = Arc::new(PausedClock::new());
+        // The store has a clock of its own, which is right.
+        faulty.tells_time_of(Arc::new(PausedClock::new()));
         let options = StoreOptions {
-            clock: Arc::clone(&clock),
+            clock: clock.clone(),
             random: Arc::new(SeededRandom::new(1)),
             put: Some(put::Policy::local()),
             ..StoreOptions::default()

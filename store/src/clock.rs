@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -30,6 +30,42 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
         i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
     }
 }
+
+/// The furthest that the clocks of a machine and of its store may be apart for the machine to write. The boundary stays a day behind the
+/// store's clock and what writers know of it, and names lie where writers' clocks say: an hour is far from both, and far more than
+/// any clock that is kept is wrong by.
+pub const SKEW_MAX: Duration = Duration::from_secs(3_600);
+
+/// How far the clock of this machine is from the store's: further than [`SKEW_MAX`], where one is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skew {
+    /// How far it is ahead, in milliseconds; below zero behind.
+    pub ahead_millis: i64,
+}
+
+impl Skew {
+    /// Returns the skew of a clock that says this while the store's says that, in milliseconds since 1970; none where it is tolerable.
+    pub fn of(own_millis: u64, store_millis: u64) -> Option<Self> {
+        let apart = Duration::from_millis(own_millis.abs_diff(store_millis));
+        let ahead_millis = i64::try_from(i128::from(own_millis) - i128::from(store_millis)).unwrap_or(i64::MAX);
+        (apart > SKEW_MAX).then_some(Self { ahead_millis })
+    }
+}
+
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Minutes will do for what is an hour at least.
+        let minutes = self.ahead_millis.unsigned_abs() / 60_000;
+        let apart = humantime::format_duration(Duration::from_secs(60 * minutes));
+        let side = if self.ahead_millis < 0 { "behind" } else { "ahead of" };
+        write!(f, "the clock of this machine is {apart} {side} that of the object store")
+    }
+}
+
+/// When a store took what was put, in milliseconds since 1970 by its own clock. Stores that know it attach it to their answer, as an
+/// extension of [`object_store::PutResult`].
+#[derive(Clone, Copy, Debug)]
+pub struct TakenAt(pub u64);
 
 /// The clock of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,8 +126,6 @@ pub fn mint_ulid(clock: &dyn Clock, random: &dyn Random) -> Ulid {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[derive(Debug)]
@@ -109,6 +143,22 @@ mod tests {
         assert_eq!((clock.unix_millis(), clock.unix_nanos()), (0, 0));
         let clock = Fixed(UNIX_EPOCH + Duration::new(1, 2_000_003));
         assert_eq!((clock.unix_millis(), clock.unix_nanos()), (1_002, 1_002_000_003));
+    }
+
+    #[test]
+    fn a_skew_says_which_clock_is_where() {
+        const HOUR: u64 = 3_600_000;
+        assert_eq!((Skew::of(5 * HOUR, 6 * HOUR), Skew::of(6 * HOUR, 5 * HOUR)), (None, None));
+        let told = |own, store| Skew::of(own, store).expect("too far apart").to_string();
+        assert_eq!(
+            told(2 * HOUR, 50 * HOUR + 59_000),
+            "the clock of this machine is 2days behind that of the object store"
+        );
+        assert_eq!(
+            told(4 * HOUR + 60_000, 2 * HOUR),
+            "the clock of this machine is 2h 1m ahead of that of the object store"
+        );
+        assert_eq!(Skew::of(u64::MAX, 0).map(|skew| skew.ahead_millis), Some(i64::MAX));
     }
 
     #[test]

@@ -98,9 +98,11 @@ impl Collector {
     /// # Errors
     /// Where the bucket could not be read or written. What was deleted before that stays deleted.
     pub async fn round(&self) -> Result<Report, Error> {
+        // Asked first: so the boundary stays a day behind the listing, however long a collector sleeps in between, and above it lies
+        // whatever the listing may have missed.
+        let now_millis = now(&self.store).await?.millis;
         let listed = self.list().await?;
         let state = self.commits.refresh().await?;
-        let now_millis = now(&self.store).await?.millis;
         let mut report = Report::default();
         let garbage = self.garbage(&listed, &state, now_millis);
         let boundary = self.next_boundary(&listed, &state, now_millis);

@@ -1,5 +1,6 @@
 //! What can go wrong above a single put (see `put::PutError`) and within a single block (see `block`).
 
+use crate::clock::Skew;
 use crate::location::UrlError;
 
 /// Why the store could not do what it was asked.
@@ -35,6 +36,14 @@ pub enum Error {
         /// Its URL.
         url: String,
     },
+    /// The clocks of this machine and of the store are too far apart: names of what would be written, and what is too old, would be wrong.
+    #[error("storage {url} cannot be written from here: {skew}; set the clock (at most an hour is tolerated)")]
+    Clock {
+        /// Its URL.
+        url: String,
+        /// How far.
+        skew: Skew,
+    },
     /// The store could not be written, read or emptied as the probe did: correct permissions, or look whether it is up.
     #[error("storage {url} failed the start-up probe: it could not {step}; {advice}")]
     Probe {
@@ -54,6 +63,8 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Url(_) | Self::Open { .. } | Self::Bucket { .. } | Self::ConditionalWrites { .. } => false,
+            // The system may set its clock any moment, as it does after a boot.
+            Self::Clock { .. } => true,
             // Whoever owns the store may grant what is denied, and make the bucket.
             Self::Probe { source, .. } => crate::fault::Fault::of(source) != crate::fault::Fault::Refused,
         }

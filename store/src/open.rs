@@ -30,10 +30,11 @@ pub(crate) use self::http::StatusError;
 pub(crate) use self::s3::{is_aws, load_chain};
 
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
+use crate::commit::Boundaries;
 use crate::error::Error;
 use crate::location::StorageUrl;
 use crate::metrics::{Metered, Metrics};
-use crate::paths::{TenantId, WriterId};
+use crate::paths::WriterId;
 use crate::patient::{self, Patient};
 use crate::put;
 
@@ -57,6 +58,8 @@ pub struct StoreOptions {
     pub put: Option<put::Policy>,
     /// How reads are retried, and hedged.
     pub read: patient::Policy,
+    /// What is known of the boundaries of tenants: that of another store over the same bucket, where this process has one.
+    pub boundaries: Boundaries,
 }
 
 impl Default for StoreOptions {
@@ -69,6 +72,7 @@ impl Default for StoreOptions {
             metrics: Metrics::default(),
             put: None,
             read: patient::Policy::default(),
+            boundaries: Boundaries::default(),
         }
     }
 }
@@ -90,8 +94,7 @@ pub(crate) struct Inner {
     pub(crate) pace: put::Pace,
     /// The latest time in the name of a segment of this writer.
     pub(crate) last_millis: AtomicU64,
-    /// What is known of each tenant's boundary, in milliseconds.
-    pub(crate) boundaries: Mutex<HashMap<TenantId, u64>>,
+    pub(crate) boundaries: Boundaries,
 }
 
 /// Opens the store at `url`; a local folder is made if need be.
@@ -184,7 +187,7 @@ fn client_options() -> ClientOptions {
 impl Store {
     /// Makes a store of any other kind: tests and simulations bring their own, which must keep what `testing::conformance` asks.
     pub fn new(objects: Arc<dyn ObjectStore>, name: String, options: StoreOptions) -> Self {
-        let StoreOptions { environment: _, clock, random, metrics, put, read } = options;
+        let StoreOptions { environment: _, clock, random, metrics, put, read, boundaries } = options;
         let metered = Metered::new(objects, metrics.clone());
         let objects = Arc::new(Patient::new(metered, read, Arc::clone(&random), metrics.clone()));
         let writer = WriterId::draw(&*random);
@@ -199,7 +202,7 @@ impl Store {
                 writer,
                 pace,
                 last_millis: AtomicU64::new(0),
-                boundaries: Mutex::default(),
+                boundaries,
             }),
         }
     }
@@ -227,6 +230,11 @@ impl Store {
     /// Returns the metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// Returns what is known of the boundaries of tenants.
+    pub fn boundaries(&self) -> &Boundaries {
+        &self.inner.boundaries
     }
 
     /// Returns the name under which this store writes segments.

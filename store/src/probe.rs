@@ -2,7 +2,7 @@
 //!
 //! The one that small clones of S3 break in silence is the conditional write: they accept `If-None-Match: *` and overwrite. So the
 //! probe creates one object twice under a key of its own; the second must fail. It also reads the object back, which finds
-//! missing permissions and a wrong region before the first profile does, and removes it. Costs two PUTs, a GET and a DELETE.
+//! missing permissions and a wrong region before the first profile does, compares the clocks, and removes it. Costs two PUTs, a GET and a DELETE.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::time::{sleep, timeout};
 
+use crate::clock::Skew;
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::patient::NoAnswer;
@@ -43,7 +44,7 @@ impl Store {
     /// Checks that objects can be created, read and deleted, and that of two creations the second fails.
     ///
     /// # Errors
-    /// [`Error::ConditionalWrites`] where both succeed; [`Error::Probe`] where a request fails, at last after three tries
+    /// [`Error::ConditionalWrites`] where both succeed; [`Error::Clock`] where the clocks are too far apart; [`Error::Probe`] where a request fails, at last after three tries
     /// if it might pass.
     pub async fn probe(&self) -> Result<Probe, Error> {
         let mut tries = 1;
@@ -105,6 +106,9 @@ impl Store {
             let source =
                 object_store::Error::Generic { store: "probe", source: "the content is not what was written".into() };
             return Err(self.failed(READ, source));
+        }
+        if let Some(skew) = Skew::of(now, u64::try_from(modified).unwrap_or(0)) {
+            return Err(Error::Clock { url: self.name().to_owned(), skew });
         }
         let clock_ahead_millis = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(modified);
         if clock_ahead_millis.unsigned_abs() > SKEW_MILLIS_WARNED {

@@ -5,10 +5,12 @@
 //! Up to three attempts share five seconds; a second one starts beside the first when that is slower than nearly all before it.
 //! A retry budget keeps a store in trouble from being asked thrice as often. Three outcomes: durable, [`PutError::Unknown`]
 //! (an attempt may have happened or may yet), [`PutError::Failed`] (no attempt can have happened). The retries of `object_store`
-//! itself are off, for they would hide time. A writer that slept for a minute in between, by either clock, acknowledges nothing: what
-//! it wrote may be compacted and deleted by then, or lie below the boundary.
+//! itself are off, for they would hide time.
+//!
+//! What is acknowledged must not lie below the boundary, or nobody would see it. Three rules see to that, each where another may fail:
+//! a name lies well above the boundary as it was minutes ago (`commit::boundaries`); a writer that slept for a minute in between, by either
+//! clock, acknowledges nothing; nor does one whose clock is an hour from the store's, as the answer to the put says.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::Store;
+use crate::clock::{SKEW_MAX, Skew, TakenAt};
+use crate::commit;
 use crate::commit::boundary::NAMES_ABOVE;
 use crate::fault::Fault;
 use crate::hedge::{Budget, Latencies};
@@ -103,6 +107,17 @@ pub enum PutError {
     },
 }
 
+impl PutError {
+    /// Returns how wrong the clock of this machine is, where that is why.
+    pub fn skew(&self) -> Option<Skew> {
+        let (Self::Unknown { source, .. } | Self::Failed { source, .. }) = self;
+        match source {
+            Cause::Clock(skew) => Some(*skew),
+            _ => None,
+        }
+    }
+}
+
 /// What went wrong with an attempt.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
@@ -124,6 +139,12 @@ pub enum Cause {
     /// There was no time left for any attempt.
     #[error("the deadline had passed")]
     TooLate,
+    /// The clock of this machine is so far from the store's that what was named by it may count as removed.
+    #[error("{0}")]
+    Clock(Skew),
+    /// The boundary, above which a segment is to be named, could not be read.
+    #[error("the commits, which say where names of segments begin, could not be read")]
+    Boundary(#[source] Box<commit::Error>),
 }
 
 /// What the puts of one store learn from each other.
@@ -188,7 +209,8 @@ impl Store {
 
     /// Writes a segment of `tenant` and returns its key once it is durable: on the provider's word, or with file and folder synced.
     ///
-    /// It gives up at `deadline`, or earlier by the [`Policy`]. Costs one PUT; up to three where the store is slow or fails.
+    /// It gives up at `deadline`, or earlier by the [`Policy`]. Costs one PUT; up to three where the store is slow or fails. Every few
+    /// minutes, and at first, it costs what it takes to read the tenant's boundary besides, unless others of this process do that.
     /// Dropping the future leaves the outcome unknown.
     ///
     /// # Errors
@@ -200,14 +222,24 @@ impl Store {
         deadline: Instant,
     ) -> Result<SegmentKey, PutError> {
         let pace = &self.inner.pace;
-        let named_millis = self.inner.clock.unix_millis();
-        let key = SegmentKey { tenant: tenant.clone(), name: self.next_segment_name(tenant, named_millis) };
-        let path = key.path();
+        let named = |boundary| {
+            let named_millis = self.inner.clock.unix_millis();
+            (named_millis, SegmentKey { tenant: tenant.clone(), name: self.next_segment_name(boundary, named_millis) })
+        };
+        let not_named = |source| PutError::Failed { key: named(0).1, attempts: 0, source };
         let began = Instant::now();
         let deadline = deadline.min(began + pace.policy.timeout);
         if began >= deadline {
-            return Err(PutError::Failed { key, attempts: 0, source: Cause::TooLate });
+            return Err(not_named(Cause::TooLate));
         }
+        let boundary = match timeout_at(deadline, self.boundary(tenant)).await {
+            Ok(Ok(boundary)) => boundary,
+            Ok(Err(error)) => return Err(not_named(Cause::Boundary(Box::new(error)))),
+            Err(_) => return Err(not_named(Cause::TooLate)),
+        };
+        let began = Instant::now();
+        let (named_millis, key) = named(boundary);
+        let path = key.path();
         pace.budget.earn();
         let mut in_flight = FuturesUnordered::new();
         let mut attempts = 0;
@@ -220,8 +252,11 @@ impl Store {
                 biased;
                 Some(result) = in_flight.next(), if !in_flight.is_empty() => {
                     let (fault, cause) = match result {
-                        Ok(latency) => {
+                        Ok((latency, taken)) => {
                             pace.latencies.record(latency);
+                            if let Some(skew) = self.skew(taken) {
+                                return Err(PutError::Unknown { key, attempts, source: Cause::Clock(skew) });
+                            }
                             let passed = self.inner.clock.unix_millis().saturating_sub(named_millis);
                             let after = began.elapsed().max(Duration::from_millis(passed));
                             if after < ACKNOWLEDGED_AGE_MAX {
@@ -270,10 +305,20 @@ impl Store {
         })
     }
 
-    async fn attempt(&self, path: &Path, bytes: Bytes, until: Instant) -> Result<Duration, Cause> {
+    /// Compares the clock with what the answer to a put says of the store's, if it says anything.
+    fn skew(&self, taken: Option<TakenAt>) -> Option<Skew> {
+        let TakenAt(taken_millis) = taken?;
+        let skew = Skew::of(self.inner.clock.unix_millis(), taken_millis)?;
+        // Names never go back, but what had this one is not acknowledged: once the clock is right, they are to be right soon.
+        let furthest = taken_millis.saturating_add(SKEW_MAX.as_millis() as u64);
+        self.inner.last_millis.fetch_min(furthest, Ordering::Relaxed);
+        Some(skew)
+    }
+
+    async fn attempt(&self, path: &Path, bytes: Bytes, until: Instant) -> Result<(Duration, Option<TakenAt>), Cause> {
         let began = Instant::now();
         match timeout_at(until, self.inner.objects.put(path, PutPayload::from_bytes(bytes))).await {
-            Ok(result) => Ok(result.map(|_| began.elapsed())?),
+            Ok(result) => Ok(result.map(|result| (began.elapsed(), result.extensions.get().copied()))?),
             Err(_) => Err(Cause::NoAnswer { after: began.elapsed() }),
         }
     }
@@ -285,23 +330,16 @@ impl Store {
     }
 
     /// The time in the names of one writer never goes back, whatever its clock does: listings rely on it. And it lies well above the
-    /// boundary, as far as that is known.
-    fn next_segment_name(&self, tenant: &TenantId, now_millis: u64) -> SegmentName {
+    /// boundary.
+    fn next_segment_name(&self, boundary: u64, now_millis: u64) -> SegmentName {
         let inner = &self.inner;
-        let boundary = inner.boundaries.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).copied();
-        let least = boundary.map_or(0, |boundary| boundary.saturating_add(NAMES_ABOVE.as_millis() as u64));
+        let least = match boundary {
+            0 => 0,
+            boundary => boundary.saturating_add(NAMES_ABOVE.as_millis() as u64),
+        };
         let millis = now_millis.max(least);
         let millis = inner.last_millis.fetch_max(millis, Ordering::Relaxed).max(millis);
         SegmentName::new(millis, &inner.writer, inner.random.next_u64())
-    }
-
-    /// Notes where a tenant's boundary is, so that segments are named above it.
-    pub(crate) fn note_boundary(&self, tenant: &TenantId, millis: u64) {
-        if millis > 0 {
-            let mut boundaries = self.inner.boundaries.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = boundaries.entry(tenant.clone()).or_default();
-            *known = millis.max(*known);
-        }
     }
 }
 

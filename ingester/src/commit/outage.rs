@@ -8,6 +8,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use afterglow_store::clock::Skew;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -31,11 +32,13 @@ struct State {
     failures: u32,
     since: Option<Instant>,
     last_try: Option<Instant>,
+    /// How wrong our clock is, where that is why.
+    skew: Option<Skew>,
 }
 
 impl Outage {
-    /// Returns since when the store is taken for down, unless it is not or this profile may try.
-    pub(super) fn refuses(&self) -> Option<Instant> {
+    /// Returns since when the store is taken for down, and whether our own clock is why, unless it is not or this profile may try.
+    pub(super) fn refuses(&self) -> Option<(Instant, Option<Skew>)> {
         let now = Instant::now();
         let mut state = self.lock();
         let since = state.since.filter(|_| state.failures >= FAILURES_MIN)?;
@@ -43,7 +46,13 @@ impl Outage {
             state.last_try = Some(now);
             return None;
         }
-        Some(since)
+        Some((since, state.skew))
+    }
+
+    /// Learns from a flush that our clock is wrong: which is no hiccup.
+    pub(super) fn learn_skew(&self, skew: Skew) {
+        self.lock().skew = Some(skew);
+        (0..FAILURES_MIN).for_each(|_| self.learn(false));
     }
 
     /// Learns from a flush.
@@ -63,13 +72,26 @@ impl Outage {
         if state.failures == FAILURES_MIN {
             state.last_try = Some(now);
             self.down.send_replace(true);
-            tracing::error!(flushes = FAILURES_MIN, "the store is taken for down, profiles are refused at once");
+            match state.skew {
+                Some(skew) => tracing::error!(%skew, "profiles are refused until the clock is set"),
+                None => {
+                    tracing::error!(
+                        flushes = FAILURES_MIN,
+                        "the store is taken for down, profiles are refused at once"
+                    );
+                }
+            }
         }
     }
 
     /// Follows whether the store is taken for down.
     pub(super) fn follow(&self) -> watch::Receiver<bool> {
         self.down.subscribe()
+    }
+
+    /// Returns how wrong our clock is, where that is why the store is taken for down.
+    pub(super) fn skew(&self) -> Option<Skew> {
+        self.lock().skew
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -101,14 +123,28 @@ mod tests {
         }
         assert!(*down.borrow());
         for _ in 0..10 {
-            assert_eq!(outage.refuses(), Some(since));
+            assert_eq!(outage.refuses(), Some((since, None)));
             advance(TRY_INTERVAL).await;
             assert_eq!(outage.refuses(), None, "one may try");
-            assert_eq!(outage.refuses(), Some(since), "the next may not");
+            assert_eq!(outage.refuses(), Some((since, None)), "the next may not");
             outage.learn(false);
         }
         outage.learn(true);
         assert_eq!(outage.refuses(), None);
         assert!(!*down.borrow());
+    }
+
+    /// Goal: a wrong clock is said to be one from the first flush on that shows it, and until one shows that it is right.
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_clock_is_named() {
+        let outage = Outage::default();
+        let skew = Skew { ahead_millis: -7_200_000 };
+        outage.learn_skew(skew);
+        assert_eq!(outage.refuses(), Some((Instant::now(), Some(skew))));
+        outage.learn(true);
+        for _ in 0..FAILURES_MIN {
+            outage.learn(false);
+        }
+        assert_eq!(outage.refuses(), Some((Instant::now(), None)));
     }
 }

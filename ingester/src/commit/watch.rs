@@ -26,7 +26,10 @@ pub(super) async fn watch(shared: Arc<Shared>, need: Need, part: Part) -> Infall
         loop {
             let answers = reach.borrow_and_update().clone();
             match answers {
-                _ if *down.borrow_and_update() => part.not_ready("writes to the object store fail"),
+                _ if *down.borrow_and_update() => match shared.outage.skew() {
+                    Some(skew) => part.not_ready(skew.to_string()),
+                    None => part.not_ready("writes to the object store fail"),
+                },
                 Ok(()) => part.ready(),
                 Err(reason) => part.not_ready(reason),
             }
@@ -97,6 +100,32 @@ mod tests {
         sleep(PROBE_INTERVAL * 2).await;
         assert_eq!(reasons(&harness), [""; 0]);
         harness.push("", pprof(3)).await.expect("the store works");
+    }
+
+    /// Goal: an ingester whose clock leaps acknowledges nothing, says by how much it is wrong, and goes on once it is right.
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_clock_is_named_and_nothing_is_acknowledged() {
+        let mut harness = Harness::new(&["--limits.max-future=1000h"]);
+        tokio::spawn(harness.watch.take().expect("taken once"));
+        harness.push("", pprof(0)).await.expect("the clock is right");
+        harness.clock.leap(-48 * 3_600_000);
+        let behind = "the clock of this machine is 2days behind that of the object store";
+        let refused = harness.push("", pprof(1)).await.expect_err("the clock is wrong").failure.message().to_owned();
+        assert!(refused.starts_with(&format!("not acknowledged: {behind}; retry with the same id ")), "{refused}");
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(reasons(&harness), [format!("storage: {behind}")]);
+        let puts = harness.store.count(Operation::Put);
+        assert_eq!(
+            harness.push("", pprof(2)).await.expect_err("still").failure.message(),
+            format!("not stored: {behind}")
+        );
+        assert_eq!(harness.store.count(Operation::Put), puts, "at once");
+        sleep(PROBE_INTERVAL * 3).await;
+        assert_eq!(reasons(&harness), [format!("storage: {behind}")], "a probe finds the same");
+        harness.clock.leap(0);
+        sleep(PROBE_INTERVAL * 2).await;
+        assert_eq!(reasons(&harness), [""; 0]);
+        harness.push("", pprof(3)).await.expect("the clock is right again");
     }
 
     /// Goal: an idle ingester whose store is silent is not ready within half a minute, and ready again when it answers.

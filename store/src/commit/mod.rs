@@ -9,7 +9,7 @@
 //! snapshot  a state written down, by days, so that nobody replays from the first commit
 //! replay    Commits::refresh: from the newest snapshot, then commit by commit until there is none
 //! append    Commits::commit: check, create the next number, or replay what won and check again
-//! boundary  the rule by which the boundary moves
+//! boundary  the rule by which the boundary moves; boundaries: what writers of segments know of it
 //! inspect   the log from outside: every object of it, for verification
 //! ```
 //!
@@ -17,6 +17,7 @@
 //! same commits has the same state. Of a commit's blocks and what they replace nothing is ever seen by half: they are one object.
 
 mod append;
+mod boundaries;
 pub mod boundary;
 pub(crate) mod inspect;
 pub(crate) mod log;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use object_store::path::Path;
 
 pub use self::append::{Draft, Outcome, Rejection};
+pub use self::boundaries::Boundaries;
 use self::log::Log;
 pub use self::record::{BlockEntry, Commit, Reason};
 use self::replay::Held;

@@ -51,7 +51,12 @@ impl Moment {
     /// Whether by either clock more time has passed than this; a wall clock that went back has leapt.
     pub(super) fn is_older_than(self, age: Duration, clock: &dyn Clock) -> bool {
         let passed = clock.unix_millis().checked_sub(self.millis).map(Duration::from_millis);
-        self.at.elapsed() > age || passed.is_none_or(|passed| passed > age)
+        self.is_past(age) || passed.is_none_or(|passed| passed > age)
+    }
+
+    /// Whether more time has passed than this by the clock that does not leap.
+    pub(super) fn is_past(self, age: Duration) -> bool {
+        self.at.elapsed() > age
     }
 }
 
@@ -65,8 +70,10 @@ impl Commits {
     /// Where the store does not answer, or a commit that no readable snapshot has is damaged.
     pub async fn refresh(&self) -> Result<Arc<State>, Error> {
         let mut held = self.inner.held.lock().await;
+        let Inner { store, tenant, .. } = &*self.inner;
+        let began = Moment::now(&**store.clock());
         self.replay(&mut held).await?;
-        self.inner.store.note_boundary(&self.inner.tenant, held.state.boundary());
+        store.boundaries().note(tenant, held.state.number(), held.state.boundary(), began);
         Ok(Arc::clone(&held.state))
     }
 

@@ -1,10 +1,12 @@
-//! The HTTP client below the cloud stores, with one thing added: the status of a refusal stays readable.
+//! The HTTP client below the cloud stores, with two things added: the status of a refusal stays readable, and an answer tells what time
+//! it is for the store, by its header `Date`, as [`TakenAt`].
 //!
 //! `object_store` gives the statuses that have a meaning of their own their own errors (404, 412, 409 ...) and folds the rest into
 //! one whose status cannot be asked for. But whether a write may have happened hangs on it: a 400 proves that it did not, a 500
 //! proves nothing. So every such answer becomes a [`StatusError`] here, which `fault` finds among the causes.
 
 use std::fmt;
+use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -12,6 +14,8 @@ use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
 };
+
+use crate::clock::TakenAt;
 
 /// How much of the body of a refusal is kept for the error's text.
 const BODY_BYTES_MAX: usize = 2 << 10;
@@ -53,8 +57,11 @@ struct Service(HttpClient);
 #[async_trait]
 impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let response = self.0.execute(request).await?;
+        let mut response = self.0.execute(request).await?;
         let status = response.status();
+        if let Some(at) = date(response.headers()) {
+            response.extensions_mut().insert(at);
+        }
         if !(status.is_client_error() || status.is_server_error()) || KNOWN.contains(&status.as_u16()) {
             return Ok(response);
         }
@@ -69,6 +76,13 @@ impl HttpService for Service {
         let message = explain(&String::from_utf8_lossy(&text));
         Err(HttpError::new(HttpErrorKind::Unknown, StatusError { status, message }))
     }
+}
+
+/// Returns what time it was for the store when it answered; to the second.
+fn date(headers: &http::HeaderMap) -> Option<TakenAt> {
+    let date = httpdate::parse_http_date(headers.get(http::header::DATE)?.to_str().ok()?).ok()?;
+    let since = date.duration_since(UNIX_EPOCH).ok()?;
+    Some(TakenAt(u64::try_from(since.as_millis()).ok()?))
 }
 
 /// Takes code and message out of the XML that S3, GCS and Azure answer with; other bodies stay as they are.
@@ -87,6 +101,16 @@ fn explain(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_tells_the_time_of_the_store() {
+        let mut headers = http::HeaderMap::new();
+        assert!(date(&headers).is_none());
+        headers.insert(http::header::DATE, http::HeaderValue::from_static("Tue, 14 Nov 2023 22:13:20 GMT"));
+        assert_eq!(date(&headers).map(|at| at.0), Some(1_700_000_000_000));
+        headers.insert(http::header::DATE, http::HeaderValue::from_static("some day"));
+        assert!(date(&headers).is_none());
+    }
 
     #[test]
     fn the_text_of_a_refusal_is_its_code_and_message() {

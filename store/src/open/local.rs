@@ -16,7 +16,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path as FolderPath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
@@ -27,6 +27,8 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, RenameOptions,
 };
+
+use crate::clock::TakenAt;
 
 /// Opens the store in `folder`, which is made if need be, durably.
 pub(super) fn open(folder: &FolderPath) -> io::Result<Folder> {
@@ -178,8 +180,15 @@ impl ObjectStore for Folder {
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
         self.check().await?;
-        let result = self.inner.put_opts(location, payload, options).await?;
+        let mut result = self.inner.put_opts(location, payload, options).await?;
         self.sync_above(location).await?;
+        // The folder may lie on another machine, whose clock stamps its files.
+        if let Ok(file) = self.inner.path_to_filesystem(location)
+            && let Ok(modified) = tokio::fs::metadata(file).await.and_then(|metadata| metadata.modified())
+            && let Ok(since) = modified.duration_since(UNIX_EPOCH)
+        {
+            result.extensions.insert(TakenAt(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)));
+        }
         Ok(result)
     }
 

@@ -96,13 +96,25 @@ async fn a_probe_object_that_stays_is_no_reason_to_refuse() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_differs_from_the_stores_is_measured() {
+async fn a_clock_that_is_far_from_the_stores_is_refused_by_how_far() {
     // Memory stamps objects by the machine's clock, which is years ahead of the test's.
     let clock = Arc::new(PausedClock::new());
     let options = StoreOptions { clock: clock.clone(), ..StoreOptions::default() };
     let store = Store::new(Arc::new(InMemory::new()), "memory".to_owned(), options);
+    let error = store.probe().await.expect_err("the clock is years behind");
+    assert!(matches!(error, Error::Clock { skew, .. } if skew.ahead_millis < -24 * 3_600 * 1_000), "{error}");
+    assert!(error.is_passing() && text(&error).contains("years") && text(&error).contains("set the clock"), "{error}");
+    clock.leap(error_of(&error));
     let found = store.probe().await.expect("memory keeps the rules");
-    assert!(found.clock_ahead_millis < -24 * 3_600 * 1_000, "{found:?}");
+    assert!(found.clock_ahead_millis.abs() < 60_000, "{found:?}");
+}
+
+/// How far a clock must leap to be right.
+fn error_of(error: &Error) -> i64 {
+    match error {
+        Error::Clock { skew, .. } => -skew.ahead_millis,
+        error => panic!("{error}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]

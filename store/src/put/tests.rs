@@ -6,7 +6,7 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::StoreOptions;
-use crate::clock::SeededRandom;
+use crate::clock::{Clock, SeededRandom};
 use crate::testing::faults::{Faulty, Operation, Trouble};
 use crate::testing::time::PausedClock;
 use std::sync::Arc;
@@ -252,25 +252,40 @@ async fn a_put_that_is_dropped_counts_its_request() {
     let tenant = TenantId::anonymous();
     let put = world.store.put_segment(&tenant, Bytes::new(), Instant::now() + Duration::from_secs(9));
     assert!(timeout(Duration::from_millis(100), put).await.is_err());
-    assert_eq!(world.store.metrics().requests(), 1);
+    assert_eq!(world.store.metrics().requests(), 3, "two before it, to learn the boundary");
 }
 
+/// The answers of a store say what time it is there: a clock days off is found out by the first put, and no name stays wrong once it is right.
 #[tokio::test(start_paused = true)]
-async fn names_lie_well_above_the_boundary_though_the_clock_does_not() {
-    let world = world([]);
+async fn a_writer_whose_clock_is_far_from_the_stores_acknowledges_nothing() {
+    const HOUR: i64 = 3_600_000;
+    let faulty = Faulty::new(Arc::new(InMemory::new()));
+    let (own, of_store) = (Arc::new(PausedClock::new()), Arc::new(PausedClock::new()));
+    faulty.tells_time_of(of_store.clone());
+    let options = StoreOptions { clock: own.clone(), ..StoreOptions::default() };
+    let store = Store::new(Arc::new(faulty), "faulty".to_owned(), options);
     let tenant = TenantId::anonymous();
-    let put = async |tenant: &TenantId| {
-        let deadline = Instant::now() + Duration::from_secs(1);
-        world.store.put_segment(tenant, Bytes::new(), deadline).await.expect("the store works").name.millis()
+    let put = async || {
+        store.put_segment(&tenant, Bytes::from_static(b"segment"), Instant::now() + Duration::from_secs(5)).await
     };
-    let before = put(&tenant).await;
-    let half_a_day = NAMES_ABOVE.as_millis() as u64;
-    world.store.note_boundary(&tenant, before - 2 * half_a_day);
-    assert!(put(&tenant).await < before + 1_000, "a clock that is right is above it");
-    world.clock.leap(-100 * 3_600_000);
-    world.store.note_boundary(&tenant, before);
-    world.store.note_boundary(&tenant, 7);
-    assert_eq!(put(&tenant).await, before + half_a_day);
+    for ahead in [-48 * HOUR, 48 * HOUR, -HOUR - 1, HOUR + 1] {
+        own.leap(ahead);
+        let error = put().await.expect_err("the clock is wrong");
+        assert!(
+            matches!(&error, PutError::Unknown { source: Cause::Clock(skew), .. } if skew.ahead_millis == ahead),
+            "{error:?}"
+        );
+        own.leap(0);
+        let name = put().await.expect("the clock is right").name;
+        let right = of_store.unix_millis();
+        assert!((right..=right + HOUR as u64).contains(&name.millis()), "{name} at {right}");
+    }
+    own.leap(-HOUR);
+    put().await.expect("an hour is tolerated");
+    // It stood still with the machine, between the naming and the answer.
+    own.leap(0);
+    of_store.leap(48 * HOUR);
+    put().await.expect_err("the store knows better");
 }
 
 /// A machine sleeps during a put: its own clock stands still, that on the wall tells.

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use object_store::{
 };
 use tokio::time::Instant;
 
+use crate::clock::{Clock, TakenAt};
 use crate::open::StatusError;
 
 /// What a request wants.
@@ -80,6 +81,10 @@ struct Script {
     /// When each read began.
     begun: Vec<Instant>,
     bytes_in_ranges: u64,
+    /// Whose time the answers tell, if they do.
+    clock: Option<Arc<dyn Clock>>,
+    /// When what was written since was, by this clock.
+    taken: HashMap<Path, SystemTime>,
 }
 
 /// A store that fails as it is told; clones share the script and the record of requests.
@@ -108,6 +113,11 @@ impl Faulty {
     /// Sets what happens to all reads of an object.
     pub fn on_key(&self, key: &Path, trouble: Trouble) {
         self.lock().on_key.insert(key.to_string(), trouble);
+    }
+
+    /// Has the answers to writes tell the time of this clock, as clouds do, and objects that are written from now on have it.
+    pub fn tells_time_of(&self, clock: Arc<dyn Clock>) {
+        self.lock().clock = Some(clock);
     }
 
     /// Returns how many requests of a kind were made.
@@ -199,7 +209,16 @@ impl ObjectStore for Faulty {
     ) -> object_store::Result<PutResult> {
         let operation = if options.mode == PutMode::Overwrite { Operation::Put } else { Operation::Create };
         let trouble = self.next(operation, location);
-        let apply = || self.inner.put_opts(location, payload.clone(), options.clone());
+        let apply = async || {
+            let mut written = self.inner.put_opts(location, payload.clone(), options.clone()).await?;
+            let mut script = self.lock();
+            if let Some(clock) = &script.clock {
+                let (now, millis) = (clock.now(), clock.unix_millis());
+                written.extensions.insert(TakenAt(millis));
+                script.taken.insert(location.clone(), now);
+            }
+            Ok(written)
+        };
         match trouble {
             Trouble::None | Trouble::CutBody(_) | Trouble::FlipBit(_) | Trouble::Panic => apply().await,
             Trouble::Refuse(status) => Err(refusal(status, location)),
@@ -249,7 +268,10 @@ impl ObjectStore for Faulty {
             Trouble::None | Trouble::IgnoreCondition | Trouble::CutBody(_) | Trouble::FlipBit(_) | Trouble::Panic => {}
         }
         let result = self.inner.get_opts(location, options).await?;
-        let (meta, range) = (result.meta.clone(), result.range.clone());
+        let (mut meta, range) = (result.meta.clone(), result.range.clone());
+        if let Some(taken) = self.lock().taken.get(&meta.location) {
+            meta.last_modified = (*taken).into();
+        }
         let (attributes, extensions) = (result.attributes.clone(), result.extensions.clone());
         let payload = match trouble {
             Trouble::CutBody(bytes) => {

@@ -267,6 +267,10 @@ fn judge(status: Status) -> Outcome {
         Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => {
             Outcome::Again { after: None }
         }
+        // An ingester takes what is right for wrong where its own clock is days off; another may know better.
+        Code::InvalidArgument if status.message().contains("check the clock of the host") => {
+            Outcome::Again { after: None }
+        }
         _ => Outcome::Refused(status),
     }
 }

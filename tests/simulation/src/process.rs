@@ -24,6 +24,10 @@ use crate::world::{Calm, Chance, World, WrongClock};
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// F13: how wrong a clock is at most.
 const SKEW_MAX: Duration = Duration::from_secs(600);
+/// Likewise, where clocks are days off: far beyond where the boundary lies.
+const SKEW_OF_DAYS_MAX: Duration = Duration::from_secs(100 * 3_600);
+/// How likely a clock is so, where any is.
+const DAYS_OFF: f64 = 0.3;
 /// How long it takes at most until a process that ended is started again.
 const RESTART_MAX: Duration = Duration::from_secs(20);
 /// How many times as long processes wait when nothing fails any more.
@@ -35,6 +39,11 @@ const STEPS_BEFORE_KILL_MAX: u64 = 40;
 pub trait Process: Send + Sync + 'static {
     /// Returns its name, which no other has.
     fn name(&self) -> &str;
+
+    /// Whether it writes or deletes, so that the bucket depends upon its clock; who only reads is merely wrong about what is new.
+    fn writes(&self) -> bool {
+        true
+    }
 
     /// Runs from its start until it ends of itself, which it does soon after `life.stop` is cancelled.
     fn live(&self, life: Life) -> LocalBoxFuture<'static, ()>;
@@ -68,13 +77,16 @@ pub struct Chaos {
     pub every: Option<Duration>,
     /// How likely each of them is a kill; the rest are divided among pauses, leaps of its clock and requests to end.
     pub kills: f64,
+    /// Whether clocks of who writes may be days off, not minutes.
+    pub is_days_off: bool,
 }
 
 impl Chaos {
     /// Draws how rough a run is.
     pub fn draw(chance: &mut Chance) -> Self {
         let every = *chance.choose(&[None, Some(10), Some(30), Some(120)]);
-        Self { every: every.map(Duration::from_secs), kills: *chance.choose(&[0.2, 0.5, 0.9]) }
+        let kills = *chance.choose(&[0.2, 0.5, 0.9]);
+        Self { every: every.map(Duration::from_secs), kills, is_days_off: chance.is(0.25) }
     }
 }
 
@@ -91,7 +103,8 @@ pub async fn supervise(
     let name = process.name().to_owned();
     let mut chance = world.chance(&name);
     let clock = world.clock();
-    clock.leap(skew(&mut chance));
+    let is_days_off = chaos.is_days_off && process.writes();
+    clock.leap(skew(&mut chance, is_days_off));
     for start in 0u64.. {
         let store = open(&world, &objects, &clock, &format!("{name}.{start}"));
         let (control, stop) = (Control::default(), CancellationToken::new());
@@ -127,7 +140,7 @@ pub async fn supervise(
                 }
                 () = calm.begun(), if !is_calm => {}
                 () = sleep(next.unwrap_or_default()), if next.is_some() && !is_calm => {
-                    strike(&mut chance, &chaos, &world, &name, &control, &clock, &stop);
+                    strike(&mut chance, &chaos, is_days_off, &world, &name, &control, &clock, &stop);
                 }
             }
         }
@@ -150,15 +163,18 @@ pub fn open(world: &World, objects: &SimStore, clock: &Arc<WrongClock>, name: &s
     Store::new(Arc::new(objects.of(name)), "simulated".to_owned(), options)
 }
 
-fn skew(chance: &mut Chance) -> i64 {
-    let most = SKEW_MAX.as_millis() as i64;
+fn skew(chance: &mut Chance, is_days_off: bool) -> i64 {
+    let most = if is_days_off && chance.is(DAYS_OFF) { SKEW_OF_DAYS_MAX } else { SKEW_MAX };
+    let most = most.as_millis() as i64;
     chance.number(0..2 * most as u64) as i64 - most
 }
 
 /// Does something to a process.
+#[expect(clippy::too_many_arguments, reason = "all that it may be done by")]
 fn strike(
     chance: &mut Chance,
     chaos: &Chaos,
+    is_days_off: bool,
     world: &World,
     name: &str,
     control: &Control,
@@ -183,7 +199,7 @@ fn strike(
             });
         }
         2 => {
-            let ahead = skew(chance);
+            let ahead = skew(chance, is_days_off);
             world.note(format_args!("{name} has a clock {ahead} ms ahead"));
             clock.leap(ahead);
         }

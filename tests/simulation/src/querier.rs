@@ -31,6 +31,10 @@ impl Process for Querier {
         &self.name
     }
 
+    fn writes(&self) -> bool {
+        false
+    }
+
     fn live(&self, mut life: Life) -> LocalBoxFuture<'static, ()> {
         let (name, oracle) = (self.name.clone(), self.oracle.clone());
         Box::pin(async move {

@@ -105,7 +105,7 @@ fn chaos_alone_does_no_harm() {
     for seed in SEEDS_OF_FAULT {
         let report = run(seed, false, |plan| {
             plan.faults = Faults { orphan_lives: 0.5, ..Faults::none() };
-            plan.chaos = Chaos { every: Some(Duration::from_secs(5)), kills: 0.6 };
+            plan.chaos = Chaos { every: Some(Duration::from_secs(5)), kills: 0.6, is_days_off: false };
         });
         assert!(report.wrongs.is_empty(), "{report}");
     }

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use afterglow_store::clock::TakenAt;
 use afterglow_store::testing::faults::refusal;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -207,7 +208,10 @@ impl SimStore {
                         let version = state.version;
                         state.objects.insert(key.clone(), Object { bytes: bytes.clone(), modified: now, version });
                         state.written.insert(key.clone());
-                        Ok(written(version))
+                        let mut written = written(version);
+                        let since = now.duration_since(UNIX_EPOCH).expect("the run begins long after 1970");
+                        written.extensions.insert(TakenAt(since.as_millis() as u64));
+                        Ok(written)
                     }
                 }
             }
