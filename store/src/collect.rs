@@ -8,7 +8,7 @@
 //! clock: questions that began before it are done by then. That holds for garbage as well: a block that nobody names is removed by a
 //! commit first, so a compactor that slept since it wrote the block loses the race for that number, and finds its block removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,10 @@ const FENCED_MAX: usize = 1_000;
 /// How far below the boundary a segment lies that no commit removed before it is deleted: more than the boundary moves in one step, so
 /// that the move that made it invisible is a grace ago.
 const BELOW_BOUNDARY_MIN: Duration = Duration::from_secs(5 * 3_600);
+
+/// How long a damaged segment holds the boundary, by its name, and with it all names that commits removed since: long enough to put
+/// back what it was, over a weekend. Then views have it no more; it stays where it is, with its note.
+const DAMAGED_KEPT: Duration = Duration::from_secs(3 * 24 * 3_600);
 
 /// When objects are deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +86,8 @@ pub struct Collector {
 
 /// What lies in the bucket.
 struct Listed {
+    /// Notes of what is damaged.
+    quarantined: BTreeSet<BlockRef>,
     segments: BTreeMap<SegmentName, ObjectMeta>,
     blocks: BTreeMap<BlockName, ObjectMeta>,
 }
@@ -92,7 +98,7 @@ impl Collector {
         Self { store, commits, options, moved: Mutex::default() }
     }
 
-    /// Makes one round. Costs two LISTs, the refresh of the commits, three requests to learn the store's time, at most one commit, and
+    /// Makes one round. Costs three LISTs, the refresh of the commits, three requests to learn the store's time, at most one commit, and
     /// a DELETE for each object.
     ///
     /// # Errors
@@ -135,9 +141,11 @@ impl Collector {
         let tenant = self.commits.tenant();
         let segments = list(&self.store, tenant.segments()).await?;
         let blocks = list(&self.store, tenant.blocks()).await?;
+        let quarantined = list(&self.store, tenant.quarantined()).await?;
         let segment = |meta: ObjectMeta| Some((SegmentKey::parse(tenant, &meta.location).ok()?.name, meta));
         let block = |meta: ObjectMeta| Some((BlockKey::parse(tenant, &meta.location).ok()?.name, meta));
         Ok(Listed {
+            quarantined: quarantined.iter().filter_map(|meta| tenant.parse_quarantine(&meta.location)).collect(),
             segments: segments.into_iter().filter_map(segment).collect(),
             blocks: blocks.into_iter().filter_map(block).collect(),
         })
@@ -159,7 +167,12 @@ impl Collector {
             *moved = Some((state.boundary(), now_millis));
         }
         let moved_at = moved.filter(|(boundary, _)| *boundary > 0).map(|(_, at)| at);
-        let oldest = listed.segments.keys().find(|name| !state.is_removed(name)).map(SegmentName::millis);
+        let given_up = |name: &SegmentName| {
+            let is_old = now_millis >= name.millis().saturating_add(DAMAGED_KEPT.as_millis() as u64);
+            is_old && listed.quarantined.contains(&BlockRef::Segment(name.clone()))
+        };
+        let mut live = listed.segments.keys().filter(|name| !state.is_removed(name));
+        let oldest = live.find(|name| !given_up(name)).map(SegmentName::millis);
         boundary::next(now_millis, oldest, state.boundary(), moved_at)
     }
 
@@ -177,7 +190,10 @@ impl Collector {
             let below = state.boundary().saturating_sub(BELOW_BOUNDARY_MIN.as_millis() as u64);
             // What landed below the boundary was never acknowledged, and no view has it.
             let landed = (name.millis() < below).then(|| millis(&meta));
-            let removed_at = state.removed_at(&BlockRef::Segment(name)).or(landed);
+            let name = BlockRef::Segment(name);
+            // But what is damaged was; no commit removes it, so it stays.
+            let landed = landed.filter(|_| !listed.quarantined.contains(&name));
+            let removed_at = state.removed_at(&name).or(landed);
             sort(removed_at, meta, false);
         }
         for (name, meta) in listed.blocks {

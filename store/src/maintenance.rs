@@ -187,11 +187,24 @@ impl Tenant {
     }
 
     async fn round(&self, id: &TenantId, due: Due, sweeps: bool, report: &mut Report) -> Result<(), Error> {
-        report.compaction.add(self.compactor.round(due).await?);
-        if sweeps {
-            self.sweep(id, report).await?;
+        let compacted = self.compact(id, due, report).await.map(drop);
+        // Whatever stops the one, the other goes on.
+        let swept = if sweeps { self.sweep(id, report).await } else { Ok(()) };
+        compacted.and(swept)
+    }
+
+    /// Makes a round of compaction, and returns whether it rests.
+    async fn compact(&self, id: &TenantId, due: Due, report: &mut Report) -> Result<bool, Error> {
+        let mut round = self.compactor.round(due).await?;
+        for failure in round.failures.drain(..) {
+            let failure = (id.clone(), failure);
+            if !report.failed.contains(&failure) {
+                report.failed.push(failure);
+            }
         }
-        Ok(())
+        let rests = round.rests();
+        report.compaction.add(round);
+        Ok(rests)
     }
 
     async fn sweep(&self, id: &TenantId, report: &mut Report) -> Result<(), Error> {
@@ -201,20 +214,19 @@ impl Tenant {
             report.retention.entry(id.clone()).or_default().add(dropped);
         }
         // What was removed is to go, whatever retention cannot do.
-        report.collection.add(self.collector.round().await?);
-        retained
+        let collected = self.collector.round().await.map(|collected| report.collection.add(collected));
+        retained.and(collected)
     }
 
     async fn run_to_rest(&self, id: &TenantId, report: &mut Report) -> Result<(), Error> {
-        loop {
-            let round = self.compactor.round(Due::Now).await?;
-            let rests = round.rests();
-            report.compaction.add(round);
-            if rests {
-                break;
+        let compacted = loop {
+            match self.compact(id, Due::Now, report).await {
+                Ok(true) => break Ok(()),
+                Ok(false) => {}
+                Err(error) => break Err(error),
             }
-        }
-        self.sweep(id, report).await
+        };
+        compacted.and(self.sweep(id, report).await)
     }
 }
 

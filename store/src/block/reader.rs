@@ -154,6 +154,10 @@ impl Block {
     /// # Errors
     /// The object cannot be read, is damaged or too new.
     pub async fn open_sized(store: Arc<dyn ObjectStore>, path: Path, size: u64) -> Result<Self, Error> {
+        if size < TRAILER_BYTES as u64 {
+            // Stores differ about what they answer to who asks for nothing.
+            return Err(Error::corrupt(&path, "object", Damage("is too short to be a block")));
+        }
         let start = size.saturating_sub(TAIL_BYTES);
         let bytes = get(&store, &path, start..size).await?;
         Self::open_from(store, path, size, Window { bytes, start }).await
@@ -667,7 +671,17 @@ const SHORT: Damage = Damage("was not read in full");
 
 async fn get(store: &Arc<dyn ObjectStore>, path: &Path, range: Range<u64>) -> Result<Bytes, Error> {
     let length = range.end - range.start;
-    let bytes = store.get_range(path, range).await.map_err(|source| Error::Read { block: path.clone(), source })?;
+    let bytes = match store.get_range(path, range.clone()).await {
+        Ok(bytes) => bytes,
+        Err(source) => {
+            // Where an object ends before the range, some stores say nothing but that this failed.
+            let is_gone = matches!(source, object_store::Error::NotFound { .. });
+            return match store.head(path).await {
+                Ok(found) if !is_gone && found.size < range.end => Err(Error::corrupt(path, "object", SHORT)),
+                _ => Err(Error::Read { block: path.clone(), source }),
+            };
+        }
+    };
     if bytes.len() as u64 == length { Ok(bytes) } else { Err(Error::corrupt(path, "object", SHORT)) }
 }
 

@@ -42,16 +42,22 @@ impl Known {
 
     /// Returns which of `ids` (sorted) some of `blocks` has. Blocks whose bounds hold none of them are not read; each other costs two
     /// GETs at most, or nothing where its ids are kept.
+    ///
+    /// # Errors
+    /// The first block that cannot be read, and why.
     pub(super) async fn of(
         &self,
         ids: &[u128],
         blocks: impl Iterator<Item = &Arc<BlockEntry>>,
-    ) -> Result<BTreeSet<Ulid>, block::Error> {
+    ) -> Result<BTreeSet<Ulid>, (BlockName, block::Error)> {
         let may_hold = |entry: &&Arc<BlockEntry>| {
             let first = ids.partition_point(|id| *id < u128::from(entry.first_id));
             ids.get(first).is_some_and(|id| *id <= u128::from(entry.last_id))
         };
-        let asked: Vec<_> = blocks.filter(may_hold).map(|entry| self.ids_of(entry)).collect();
+        let asked: Vec<_> = blocks
+            .filter(may_hold)
+            .map(async |entry| self.ids_of(entry).await.map_err(|error| (entry.name, error)))
+            .collect();
         let of_blocks: Vec<_> = futures::stream::iter(asked).buffered(OPENS_MAX).try_collect().await?;
         let is_known = |id: &&u128| of_blocks.iter().any(|block: &Arc<[u128]>| block.binary_search(id).is_ok());
         Ok(ids.iter().filter(is_known).map(|id| Ulid::from(*id)).collect())

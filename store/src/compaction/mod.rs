@@ -118,13 +118,15 @@ pub struct Round {
     pub unknown: usize,
     /// What was found damaged, and noted.
     pub quarantined: Vec<BlockRef>,
+    /// Jobs that failed for another reason, and why; the others went on.
+    pub failures: Vec<String>,
     /// How many profiles came along in jobs that were committed.
     pub profiles: u64,
     /// How many bytes went into jobs that were committed, and came out.
     pub bytes_in: u64,
     /// How many bytes came out.
     pub bytes_out: u64,
-    /// How many segments no commit has removed yet.
+    /// How many segments no commit has removed yet; those that are damaged, and so wait for nothing, left out.
     pub segments_left: usize,
     /// How old the oldest of these is.
     pub oldest_left: Duration,
@@ -142,6 +144,7 @@ impl Round {
         self.lost += other.lost;
         self.unknown += other.unknown;
         self.quarantined.extend(other.quarantined);
+        self.failures.extend(other.failures);
         self.profiles += other.profiles;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
@@ -160,6 +163,8 @@ pub struct Compactor {
     known: Arc<Known>,
     /// What was found damaged once: the damage may have happened on the way here.
     suspects: Mutex<BTreeSet<BlockRef>>,
+    /// What this process leaves as it is, for merging it would take more memory than it may, or come to nothing.
+    aside: Mutex<BTreeSet<BlockRef>>,
 }
 
 impl Compactor {
@@ -168,6 +173,6 @@ impl Compactor {
         let writer = options.writer.clone().unwrap_or_else(|| store.writer().clone());
         let worker = plan::Worker { writer, seed: store.random().next_u64() };
         let known = Arc::new(Known::new(store.clone(), commits.tenant().clone(), options.known_bytes_max));
-        Self { store, commits, options, worker, known, suspects: Mutex::default() }
+        Self { store, commits, options, worker, known, suspects: Mutex::default(), aside: Mutex::default() }
     }
 }

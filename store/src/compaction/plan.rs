@@ -1,7 +1,8 @@
 //! What to merge next: a pure function of what lies in the bucket and of the time.
 //!
 //! A block moves up one level at a time and at most thrice, so planning and running come to an end: segments become a block of level
-//! 1, the blocks of level 1 of a day one of level 2, and once a day is over its blocks of level 2 become one of level 3.
+//! 1, the blocks of level 1 of a day one of level 2, and once a day is over its blocks of level 2 become one of level 3. What comes later
+//! gives further blocks of level 3: of small ones, eight at a time become one.
 //!
 //! Any number of workers may plan from the same bucket. Two that run the same job cost work, never data, so it is enough that they
 //! rarely do: a segment is its writer's own at first, and what is anybody's is due for each worker after a delay of its own.
@@ -15,6 +16,13 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::block;
 use crate::commit::{BlockEntry, State};
 use crate::paths::{BlockRef, Day, SegmentName, WriterId};
+
+/// How many small blocks of level 3 a day has before they become one. Fewer would be written anew too often.
+const LATE_BLOCKS: usize = 8;
+/// The most rows of a small one: eight together are within what a dataset takes in one block, so that one comes out.
+const LATE_ROWS_MAX: u64 = 1_250;
+/// The most bytes of a small one, likewise.
+const LATE_BYTES_MAX: u64 = 8 << 20;
 
 /// When blocks are merged, and how many at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +115,7 @@ pub struct Job {
 pub fn plan(inventory: &Inventory<'_>, worker: &Worker, due: Due, options: &Options) -> Vec<Job> {
     let planner = Planner { inventory, worker, due, options };
     let mut jobs = planner.segments();
-    let mut days: BTreeMap<Day, [Vec<&BlockEntry>; 2]> = BTreeMap::new();
+    let mut days: BTreeMap<Day, [Vec<&BlockEntry>; 3]> = BTreeMap::new();
     for live in inventory.state.blocks() {
         let name = live.entry.name;
         let levels = days.entry(name.day()).or_default();
@@ -117,12 +125,13 @@ pub fn plan(inventory: &Inventory<'_>, worker: &Worker, due: Due, options: &Opti
             of_level.push(&live.entry);
         }
     }
-    for (day, [first, second]) in days {
+    for (day, [first, second, third]) in days {
         jobs.extend(planner.hours(day, &first));
         // What is still to come up from level 1 had better come along.
         if first.is_empty() {
             jobs.extend(planner.day(day, &second));
         }
+        jobs.extend(planner.late(&third));
     }
     jobs
 }
@@ -179,6 +188,20 @@ impl Planner<'_> {
         };
         let runs = self.runs(blocks.iter().map(|entry| (BlockRef::Block(entry.name), Size::of(entry))));
         runs.into_iter().filter(due).map(|run| run.job(3)).collect()
+    }
+
+    /// The small blocks of level 3 of a day: what came when it was over.
+    fn late(&self, blocks: &[&BlockEntry]) -> Vec<Job> {
+        let is_small = |entry: &&&BlockEntry| entry.rows <= LATE_ROWS_MAX && entry.bytes <= LATE_BYTES_MAX;
+        let small: Vec<_> = blocks.iter().filter(is_small).collect();
+        let run = |entries: &[&&BlockEntry]| Run {
+            inputs: entries.iter().map(|entry| (BlockRef::Block(entry.name), entry.bytes)).collect(),
+            size: Size { bytes: 0, rows: 0 },
+            is_full: true,
+        };
+        let due = |run: &Run| self.due == Due::Now || self.age(run.newest_millis()) >= self.delay(run);
+        // What does not make a job is left for the next one.
+        small.chunks_exact(LATE_BLOCKS).map(run).filter(due).map(|run| run.job(3)).collect()
     }
 
     /// Splits what could be merged into what one job takes.
@@ -383,6 +406,21 @@ mod tests {
         assert_eq!(at(&state_of(&[2, 2, 2]), 13), [(3, 3)]);
         assert_eq!(at(&state_of(&[2, 2, 1]), 13), [(2, 1)], "level 1 comes up first");
         assert_eq!(at(&state_of(&[2, 3]), 13), [], "one alone would only be written again");
+    }
+
+    /// Goal: of small blocks that came late there are seven a day at most, and large ones are not written anew for them.
+    #[test]
+    fn late_blocks_of_a_day_become_one() {
+        let of = |small: u64, large: u64| {
+            let small = (0..small).map(|n| block(3, NOON + n * 1_000, 1_000));
+            let large = (0..large)
+                .map(|n| BlockEntry { rows: LATE_ROWS_MAX + 1, ..block(3, NOON + 500 + n * 1_000, LATE_BYTES_MAX) });
+            state(&small.chain(large).collect::<Vec<_>>())
+        };
+        let at = |state: &State, due| planned(&[], state, NOON + 40 * HOUR, &worker("a", 1), due);
+        assert_eq!(at(&of(7, 20), Due::Now), []);
+        assert_eq!(at(&of(8, 1), Due::Now), [(3, 8)]);
+        assert_eq!(at(&of(17, 0), Due::WithAge), [(3, 8), (3, 8)]);
     }
 
     #[test]

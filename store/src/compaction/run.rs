@@ -4,7 +4,7 @@
 //! whose outcome is unknown is left alone: the next round sees in the commits what came of it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -13,15 +13,17 @@ use object_store::{PutMode, PutPayload};
 
 use super::plan::{self, Due, Inventory, Job, Segment};
 use super::{Compactor, Error, Round, list};
-use crate::block::{self, Block, Footprint, Input, Merge, MergeOptions, Merged, Stats};
+use crate::block::{self, Block, Footprint, Input, Merge, MergeOptions, Merged, Stats, Summary};
 use crate::catalog::listing::{self, Scope};
 use crate::clock::mint_ulid;
 use crate::commit::{BlockEntry, Draft, Outcome, Reason, State};
-use crate::paths::{BlockKey, BlockName, BlockRef};
+use crate::paths::{BlockKey, BlockName, BlockRef, Day, SegmentName};
 use crate::put::Tries;
 
 /// How many inputs are opened at once.
 const OPENS_MAX: usize = 16;
+/// How many times as much memory as it should the merge of one block alone may take, where its tables are so large.
+pub(super) const ALONE_FACTOR: u64 = 4;
 /// How an object is written: an attempt has time for the largest block at 2 MiB a second.
 const TRIES: Tries =
     Tries { attempts_max: 4, attempt_timeout: Duration::from_secs(60), backoff: Duration::from_millis(200) };
@@ -37,13 +39,15 @@ enum Ended {
     /// Others had been faster.
     Lost,
     Unknown,
-    /// An input is damaged.
+    /// An input, or a live block that had to be read beside the inputs, is damaged.
     Damaged(BlockRef),
+    /// An input is left as it is.
+    Aside,
 }
 
 /// An input that was opened.
 pub(super) struct Opened {
-    input: BlockRef,
+    pub(super) input: BlockRef,
     bytes: u64,
     block: Arc<Block>,
 }
@@ -58,7 +62,7 @@ impl Compactor {
         let tenant = self.commits.tenant();
         let listed = listing::list(&*self.store.objects(), tenant, Scope::All).await;
         let listed = listed.map_err(|source| Error::List { key: tenant.segments(), source })?;
-        let quarantined = self.quarantined().await?;
+        let mut damaged = self.quarantined().await?;
         // Only now: what was listed and is not removed by these commits was live when they were read.
         let state = self.commits.refresh().await?;
         let segments: Vec<Segment> = listed
@@ -68,25 +72,40 @@ impl Compactor {
             .map(|(name, location)| Segment { name, bytes: location.bytes })
             .collect();
         let now_millis = self.store.clock().unix_millis();
-        let inventory = Inventory { segments: &segments, state: &state, quarantined: &quarantined, now_millis };
+        let left_alone: BTreeSet<BlockRef> = damaged.iter().cloned().chain(self.aside().iter().cloned()).collect();
+        let inventory = Inventory { segments: &segments, state: &state, quarantined: &left_alone, now_millis };
         let jobs = plan::plan(&inventory, &self.worker, due, &self.options.plan);
         let mut round = Round::default();
         let mut done = BTreeSet::new();
         for job in jobs {
-            let job = self.run(&state, job, &mut done).await?;
-            match job {
-                Ended::Committed { profiles, bytes_in, bytes_out } => {
+            match self.run(&state, &damaged, job, &mut done).await {
+                Ok(Ended::Committed { profiles, bytes_in, bytes_out }) => {
                     round.committed += 1;
                     round.profiles += profiles;
                     round.bytes_in += bytes_in;
                     round.bytes_out += bytes_out;
                 }
-                Ended::Lost => round.lost += 1,
-                Ended::Unknown => round.unknown += 1,
-                Ended::Damaged(block) => round.quarantined.push(block),
+                Ok(Ended::Lost) => round.lost += 1,
+                Ok(Ended::Unknown) => round.unknown += 1,
+                Ok(Ended::Damaged(block)) => {
+                    damaged.insert(block.clone());
+                    round.quarantined.push(block);
+                }
+                Ok(Ended::Aside) => {}
+                // Without commits there is nothing more to do; else what stops one job need not stop the next.
+                Err(error @ Error::Commit(_)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%tenant, error = &error as &dyn std::error::Error, "blocks could not be merged");
+                    round.failures.push(told(&error));
+                }
             }
         }
-        let left = || segments.iter().filter(|segment| !done.contains(&BlockRef::Segment(segment.name.clone())));
+        // What is damaged waits for nothing.
+        let is_left = |name: &SegmentName| {
+            let name = BlockRef::Segment(name.clone());
+            !done.contains(&name) && !damaged.contains(&name)
+        };
+        let left = || segments.iter().filter(|segment| is_left(&segment.name));
         round.segments_left = left().count();
         let oldest = left().map(|segment| segment.name.millis()).min();
         round.oldest_left = Duration::from_millis(oldest.map_or(0, |oldest| now_millis.saturating_sub(oldest)));
@@ -99,21 +118,44 @@ impl Compactor {
         Ok(listed.iter().filter_map(|meta| self.commits.tenant().parse_quarantine(&meta.location)).collect())
     }
 
-    /// Carries out a job that was planned by `state`; what it has removed is added to `done`.
-    async fn run(&self, state: &State, job: Job, done: &mut BTreeSet<BlockRef>) -> Result<Ended, Error> {
+    /// Carries out a job that was planned by `state`, in which these are `damaged`; what it has removed is added to `done`.
+    async fn run(
+        &self,
+        state: &State,
+        damaged: &BTreeSet<BlockRef>,
+        job: Job,
+        done: &mut BTreeSet<BlockRef>,
+    ) -> Result<Ended, Error> {
         let opened = match self.open(job.inputs, self.options.memory_max).await {
             Ok(opened) => opened,
             Err(failure) => return self.failed(failure).await,
         };
-        let made = match self.inputs(state, job.level, &opened).await {
-            Ok(inputs) => self.make(job.level, inputs).await,
-            Err(error) => Err(error.into()),
+        let stays_at_level = opened.iter().all(|opened| opened.input.level() == job.level);
+        if stays_at_level && opened.len() < 2 {
+            return Ok(self.leave(&opened));
+        }
+        let inputs = match self.inputs(state, damaged, job.level, &opened).await {
+            Ok(inputs) => inputs,
+            Err(failure) => return self.failed(failure).await,
+        };
+        let made = match &inputs[..] {
+            [alone] if Footprint::of([&*alone.block].into_iter()).tables() > self.options.memory_max => {
+                self.carry(job.level, alone).await
+            }
+            _ => self.make(job.level, inputs, self.options.memory_max).await,
         };
         let Made { adds, ids, stats } = match made {
             Ok(made) => made,
+            Err(Error::Block(error @ block::Error::Memory { .. })) => {
+                let block = &opened[0].input;
+                tracing::warn!(%block, %error, "a block is too large to be merged with this memory, and stays as it is");
+                return Ok(self.leave(&opened));
+            }
             Err(Error::Block(error)) => return self.failed(blame(&opened, error)).await,
             Err(error) => return Err(error),
         };
+        let came_to_nothing = stays_at_level && adds.len() >= opened.len();
+        let outputs: Vec<BlockRef> = adds.iter().map(|entry| entry.name.into()).collect();
         let removes: Vec<BlockRef> = opened.iter().map(|opened| opened.input.clone()).collect();
         let draft =
             Draft { base: state.number(), reason: Reason::Compaction, adds, removes: removes.clone(), boundary: None };
@@ -140,6 +182,10 @@ impl Compactor {
                     "compacted"
                 );
                 done.extend(removes);
+                if came_to_nothing {
+                    // The same again would come of the same.
+                    self.aside().extend(outputs);
+                }
                 Ok(Ended::Committed { profiles, bytes_in, bytes_out })
             }
             Outcome::Rejected(rejection) => {
@@ -163,11 +209,40 @@ impl Compactor {
     /// # Errors
     /// Where an input cannot be read or is damaged, or an output cannot be written.
     pub(crate) async fn merge(&self, level: u8, inputs: Vec<Input>) -> Result<Vec<BlockEntry>, Error> {
-        Ok(self.make(level, inputs).await?.adds)
+        Ok(self.make(level, inputs, self.options.memory_max).await?.adds)
     }
 
-    async fn make(&self, level: u8, inputs: Vec<Input>) -> Result<Made, Error> {
-        let options = MergeOptions { memory_max: self.options.memory_max, ..MergeOptions::of_level(level) };
+    /// Carries a block over to a level whose tables are too large to be merged: as it is, where nothing has to be left out. Else it is
+    /// merged all the same, with as much memory as that takes, if it is not [`ALONE_FACTOR`] times as much as it should.
+    async fn carry(&self, level: u8, input: &Input) -> Result<Made, Error> {
+        let block = &input.block;
+        let rows = block.rows().await?;
+        let day = |row: &block::Row| Day::of_nanos(row.time_nanos);
+        let first = rows.first().filter(|first| input.skip.is_empty() && rows.iter().all(|row| day(row) == day(first)));
+        let Some(first) = first else {
+            return self.make(level, vec![input.clone()], ALONE_FACTOR * self.options.memory_max).await;
+        };
+        let times = || rows.iter().map(|row| row.time_nanos);
+        let ids = || rows.iter().map(|row| row.id);
+        let summary = Summary {
+            rows: rows.len() as u64,
+            columns: rows.iter().filter(|row| row.columns).count() as u64,
+            raw_bytes: rows.iter().map(|row| row.raw_bytes).sum(),
+            first_nanos: times().min().unwrap_or(first.time_nanos),
+            last_nanos: times().max().unwrap_or(first.time_nanos),
+            first_id: ids().min().unwrap_or(first.id),
+            last_id: ids().max().unwrap_or(first.id),
+            day: day(first),
+        };
+        let bytes = block.read(0..block.size()).await?;
+        let stats = Stats { rows: summary.rows, bytes_written: block.size(), ..Stats::default() };
+        let (entry, mut ids) = self.write(level, Merged { bytes, summary }).await?;
+        ids.sort_unstable();
+        Ok(Made { adds: vec![entry], ids: ids.into(), stats })
+    }
+
+    async fn make(&self, level: u8, inputs: Vec<Input>, memory_max: u64) -> Result<Made, Error> {
+        let options = MergeOptions { memory_max, ..MergeOptions::of_level(level) };
         let mut merge = Merge::begin(inputs, options).await?;
         let (mut adds, mut ids) = (Vec::new(), Vec::new());
         while let Some(merged) = merge.next().await? {
@@ -191,9 +266,6 @@ impl Compactor {
             };
             match opened.await {
                 Ok(block) => Ok(Opened { input, bytes, block: Arc::new(block) }),
-                Err(block::Error::Read { source: object_store::Error::NotFound { .. }, .. }) => {
-                    Err(Failure::Gone(input))
-                }
                 Err(error) => Err(Failure::of(input, error)),
             }
         };
@@ -210,15 +282,25 @@ impl Compactor {
         Ok(opened)
     }
 
-    /// Says of each input what stays behind: of segments, the profiles that a live block has.
-    pub(super) async fn inputs(&self, state: &State, level: u8, opened: &[Opened]) -> Result<Vec<Input>, block::Error> {
+    /// Says of each input what stays behind: of segments, the profiles that a live block has. Of one that is damaged nobody knows what
+    /// it has, and nobody sees it either.
+    pub(super) async fn inputs(
+        &self,
+        state: &State,
+        damaged: &BTreeSet<BlockRef>,
+        level: u8,
+        opened: &[Opened],
+    ) -> Result<Vec<Input>, Failure> {
         let rows = futures::stream::iter(opened.iter().map(|opened| opened.block.rows())).buffered(OPENS_MAX);
-        let rows: Vec<_> = rows.try_collect().await?;
+        let rows: Vec<_> = rows.try_collect().await.map_err(|error| blame(opened, error))?;
         let mut known = BTreeSet::new();
         if level == 1 {
             let mut ids: Vec<u128> = rows.iter().flat_map(|rows| rows.iter().map(|row| row.id.into())).collect();
             ids.sort_unstable();
-            known = self.known.of(&ids, state.blocks().map(|live| &live.entry)).await?;
+            let live = state.blocks().map(|live| &live.entry);
+            let sound = live.filter(|entry| !damaged.contains(&BlockRef::Block(entry.name)));
+            let found = self.known.of(&ids, sound).await;
+            known = found.map_err(|(name, error)| Failure::of(BlockRef::Block(name), error))?;
         }
         let skipped = |rows: &Vec<block::Row>| {
             (0..).zip(rows).filter(|(_, row)| known.contains(&row.id)).map(|(number, _)| number).collect()
@@ -264,14 +346,30 @@ impl Compactor {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).insert(input.clone())
     }
 
-    /// Ends a job that cannot go on. An input that was damaged twice is noted, so that the next round leaves it out.
+    fn aside(&self) -> MutexGuard<'_, BTreeSet<BlockRef>> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves the inputs of a job as they are from now on.
+    fn leave(&self, opened: &[Opened]) -> Ended {
+        self.aside().extend(opened.iter().map(|opened| opened.input.clone()));
+        Ended::Aside
+    }
+
+    /// Ends a job that cannot go on. What was damaged twice is noted, so that the next round leaves it out.
     async fn failed(&self, failure: Failure) -> Result<Ended, Error> {
+        let failure = match failure {
+            Failure::Gone(input, error) => match input {
+                // By now others compacted and collected it, or it is missing.
+                BlockRef::Block(name) if self.commits.refresh().await?.block(&name).is_some() => {
+                    Failure::Damaged(input, error)
+                }
+                _ => return Ok(Ended::Lost),
+            },
+            failure => failure,
+        };
         match failure {
-            Failure::Gone(_) => Ok(Ended::Lost),
-            Failure::Other(error @ block::Error::Memory { .. }) => {
-                tracing::warn!(%error, "blocks are left as they are");
-                Ok(Ended::Lost)
-            }
+            Failure::Gone(..) => Ok(Ended::Lost),
             Failure::Other(error) => Err(error.into()),
             Failure::Damaged(input, error) if self.suspect(&input) => {
                 tracing::warn!(block = %input, %error, "a block looks damaged; it is read again in the next round");
@@ -308,26 +406,38 @@ struct Made {
     stats: Stats,
 }
 
+/// Tells an error with its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Finds the input that an error is about.
 pub(super) fn blame(opened: &[Opened], error: block::Error) -> Failure {
-    let block::Error::Corrupt { block, .. } = &error else { return Failure::Other(error) };
+    let (block::Error::Corrupt { block, .. } | block::Error::Read { block, .. }) = &error else {
+        return Failure::Other(error);
+    };
     match opened.iter().find(|opened| opened.block.path() == block) {
-        Some(opened) => Failure::Damaged(opened.input.clone(), error),
+        Some(opened) => Failure::of(opened.input.clone(), error),
         None => Failure::Other(error),
     }
 }
 
 /// Why a job cannot go on.
 pub(super) enum Failure {
-    /// An input is not there any more: others compacted it.
-    Gone(BlockRef),
-    /// An input is damaged.
+    /// An input, or a live block beside them, is not there.
+    Gone(BlockRef, block::Error),
+    /// Likewise, it is damaged.
     Damaged(BlockRef, block::Error),
     Other(block::Error),
 }
 
 impl Failure {
     fn of(input: BlockRef, error: block::Error) -> Self {
-        if error.is_corrupt() { Self::Damaged(input, error) } else { Self::Other(error) }
+        match error {
+            block::Error::Read { source: object_store::Error::NotFound { .. }, .. } => Self::Gone(input, error),
+            error if error.is_corrupt() => Self::Damaged(input, error),
+            error => Self::Other(error),
+        }
     }
 }

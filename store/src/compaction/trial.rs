@@ -13,7 +13,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use ulid::Ulid;
 
 use super::plan::{self, Due, Inventory};
-use super::run::{Failure, blame};
+use super::run::{ALONE_FACTOR, Failure, blame};
 use super::{Compactor, Error, Job};
 use crate::block::{Block, Input, Merge, MergeOptions, Merged};
 use crate::catalog::listing::{self, Scope};
@@ -29,6 +29,8 @@ pub(crate) struct Trial<'a> {
     state: Arc<State>,
     jobs: Vec<Job>,
     merge: Option<Merge>,
+    /// What is damaged, and so left out.
+    damaged: BTreeSet<BlockRef>,
     /// The ids of segments that were merged.
     seen: BTreeSet<u128>,
     /// How many blocks came out.
@@ -65,8 +67,15 @@ impl Compactor {
         let inventory = Inventory { segments: &segments, state: &nothing, quarantined: &quarantined, now_millis };
         let mut jobs = plan::plan(&inventory, &self.worker, Due::Now, &self.options.plan);
         jobs.reverse();
-        let trial =
-            Trial { compactor: self, state: Arc::clone(&state), jobs, merge: None, seen: BTreeSet::new(), made: 0 };
+        let trial = Trial {
+            compactor: self,
+            state: Arc::clone(&state),
+            jobs,
+            merge: None,
+            damaged: quarantined,
+            seen: BTreeSet::new(),
+            made: 0,
+        };
         Ok((state, trial))
     }
 }
@@ -96,9 +105,9 @@ impl Trial<'_> {
             Ok(opened) => opened,
             Err(failure) => return self.leave_out(job, failure),
         };
-        let inputs = match compactor.inputs(&self.state, job.level, &opened).await {
+        let inputs = match compactor.inputs(&self.state, &self.damaged, job.level, &opened).await {
             Ok(inputs) => inputs,
-            Err(error) => return self.leave_out(job, blame(&opened, error)),
+            Err(failure) => return self.leave_out(job, failure),
         };
         let mut unseen = Vec::with_capacity(inputs.len());
         let mut ids = Vec::new();
@@ -115,9 +124,13 @@ impl Trial<'_> {
         if !rest.is_empty() {
             self.jobs.push(Job { level: job.level, inputs: rest });
         }
-        let options = MergeOptions { memory_max: compactor.options.memory_max, ..MergeOptions::of_level(LEVEL) };
-        match Merge::begin(unseen, options).await {
+        let factor = if unseen.len() == 1 { ALONE_FACTOR } else { 1 };
+        let memory_max = factor * compactor.options.memory_max;
+        match Merge::begin(unseen, MergeOptions { memory_max, ..MergeOptions::of_level(LEVEL) }).await {
             Ok(merge) => self.merge = Some(merge),
+            Err(error @ crate::block::Error::Memory { .. }) => {
+                tracing::warn!(block = %opened[0].input, %error, "a block is too large to be merged on trial");
+            }
             Err(error) => return self.leave_out(job, blame(&opened, error)),
         }
         Ok(())
@@ -125,13 +138,15 @@ impl Trial<'_> {
 
     fn leave_out(&mut self, mut job: Job, failure: Failure) -> Result<(), Error> {
         let left_out: BlockRef = match failure {
-            Failure::Gone(input) | Failure::Damaged(input, _) => input,
+            Failure::Gone(input, _) | Failure::Damaged(input, _) => input,
             Failure::Other(error) => return Err(error.into()),
         };
         job.inputs.retain(|(input, _)| *input != left_out);
         if !job.inputs.is_empty() {
             self.jobs.push(job);
         }
+        // It may be a live block beside them.
+        self.damaged.insert(left_out);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use ulid::Ulid;
 use super::*;
 use crate::StoreOptions;
 use crate::catalog::{Catalog, Freshness, Query};
+use crate::paths::{BlockRef, SegmentKey, SegmentName};
 use crate::retention::Rule;
 use crate::testing::segments::{Sent, segment};
 use crate::verify::verify;
@@ -209,6 +210,157 @@ async fn a_damaged_segment_holds_up_nobody() {
     assert_eq!(verified.profiles, 9);
     let again = to_rest(&world, options()).await;
     assert_eq!((again.compaction.quarantined.len(), again.compaction.committed), (0, 0));
+}
+
+/// Goal: a live block that is damaged or gone is named, as an input is; segments that might have its ids are merged, and retention and
+/// collection go on.
+#[tokio::test]
+async fn a_damaged_or_missing_live_block_holds_up_nobody() {
+    for is_gone in [false, true] {
+        let world = World::new();
+        let now = now_nanos();
+        let of_days_ago = |n: u128, days: i64| Sent::new(n, "api", &[], now - days * DAY);
+        world.push(&[of_days_ago(1, 2), of_days_ago(9, 2)]).await;
+        world.push(&[of_days_ago(20, 10)]).await;
+        let mut keep = options();
+        keep.retention.rules = vec!["{service=\"api\",dc=\"eu\"}=1d".parse::<Rule>().expect("valid")];
+        to_rest(&world, keep.clone()).await;
+        let commits = Commits::new(world.store.clone(), World::tenant());
+        let state = commits.refresh().await.expect("it is in memory");
+        let entry = state.blocks().find(|live| live.entry.rows == 2).expect("it was merged").entry.clone();
+        let live = BlockRef::Block(entry.name);
+        let path = live.path(&World::tenant());
+        if is_gone {
+            world.objects.delete(&path).await.expect("it is in memory");
+        } else {
+            let bytes = world.objects.get(&path).await.expect("it is there").bytes().await.expect("it is there");
+            let mut bytes = bytes.to_vec();
+            let place = bytes.len() - 40;
+            bytes[place] ^= 0xff;
+            world.objects.put(&path, bytes.into()).await.expect("it is in memory");
+        }
+        world.push(&[of_days_ago(5, 2)]).await;
+        world.push(&[of_days_ago(6, 2)]).await;
+        keep.retention.age_max = Some(Duration::from_secs(7 * 24 * 3_600));
+        let report = to_rest(&world, keep.clone()).await;
+        assert_eq!(report.compaction.quarantined, [live]);
+        assert_eq!((report.compaction.segments_left, world.count(World::tenant().segments()).await), (0, 0));
+        assert_eq!(report.retention[&World::tenant()].profiles, 1, "the tenth day is dropped");
+        assert_eq!(world.count(World::tenant().quarantined()).await, 1);
+        let again = to_rest(&world, keep).await;
+        assert_eq!((again.compaction.quarantined.len(), again.compaction.committed), (0, 0));
+    }
+}
+
+/// Goal: a block of level 1 that is missing is named, and the others of its day come up.
+#[tokio::test]
+async fn a_missing_block_holds_up_no_day() {
+    let world = World::new();
+    let commits = Commits::new(world.store.clone(), World::tenant());
+    let compactor = Compactor::new(world.store.clone(), commits.clone(), compaction::Options::default());
+    let at = now_nanos() - 2 * DAY;
+    let round = async || compactor.round(Due::Now).await.expect("it is in memory");
+    world.push(&[Sent::new(1, "api", &[], at)]).await;
+    assert_eq!(round().await.committed, 1);
+    let state = commits.refresh().await.expect("it is in memory");
+    let first = state.blocks().next().expect("it was merged").entry.name;
+    world.objects.delete(&BlockRef::Block(first).path(&World::tenant())).await.expect("it is in memory");
+    world.push(&[Sent::new(2, "api", &[], at)]).await;
+    let mut all = compaction::Round::default();
+    for _ in 0..5 {
+        all.add(round().await);
+    }
+    assert_eq!((all.quarantined, all.lost), (vec![BlockRef::Block(first)], 0));
+    let state = commits.refresh().await.expect("it is in memory");
+    let levels: Vec<u8> = state.blocks().map(|live| live.entry.name.level()).collect();
+    assert_eq!(levels, [1, 2], "the missing one, and the one that came up");
+}
+
+/// Goal: a segment whose tables take more memory than a merge may is carried over as it is; where it cannot be, it alone is left. No such
+/// thing counts as a race lost, and all else goes on.
+#[tokio::test]
+async fn what_is_too_large_to_be_merged_holds_up_nobody() {
+    let world = World::new();
+    let at = now_nanos() - 3 * DAY;
+    let profile = |n: u128, time| Sent::new(n, "api", &[], time).with_value(n as i64);
+    for n in 1..6 {
+        world.push(&[profile(2 * n, at), profile(2 * n + 1, at)]).await;
+    }
+    let two_days = world.push(&[profile(20, at), profile(21, at - DAY)]).await;
+    // What was sent before stays behind, and so that one is not carried over as it is either.
+    world.push(&[profile(2, at)]).await;
+    let (before, _) = world.ask().await;
+    let mut options = options();
+    options.compaction.memory_max = 1;
+    let report = to_rest(&world, options).await;
+    assert_eq!((report.compaction.lost, report.compaction.quarantined.len()), (0, 0), "{report:?}");
+    assert!(report.compaction.segments_left <= 2, "{report:?}");
+    world.objects.head(&two_days).await.expect("it is left where it is");
+    let (after, problems) = world.ask().await;
+    assert_eq!((before == after, problems), (true, vec![]));
+    let verified = verify(&world.store, &World::tenant(), true).await.expect("it is in memory");
+    assert_eq!(verified.findings, []);
+
+    // With some more memory it is merged all the same, for it is alone.
+    let mut options = self::options();
+    options.compaction.memory_max = 700;
+    let report = to_rest(&world, options).await;
+    assert_eq!(report.compaction.segments_left, 0, "{report:?}");
+    assert!(before == world.ask().await.0, "the answers differ");
+}
+
+/// Goal: an empty object under the name of a segment, or one that ends too early, is damage like any other.
+#[tokio::test]
+async fn an_empty_segment_holds_up_nobody() {
+    let world = World::new();
+    for (n, keeps) in [(1, 0), (2, 3), (3, 200)] {
+        let key = world.push(&[profile(n)]).await;
+        let bytes = world.objects.get(&key).await.expect("it is there").bytes().await.expect("it is there");
+        world.objects.put(&key, bytes.slice(..keeps).into()).await.expect("it is in memory");
+    }
+    world.push(&[profile(4)]).await;
+    let report = to_rest(&world, options()).await;
+    assert_eq!((report.compaction.quarantined.len(), report.compaction.segments_left), (3, 0));
+    assert_eq!(world.count(World::tenant().quarantined()).await, 3);
+    assert_eq!(world.count(World::tenant().segments()).await, 3, "nothing damaged is deleted");
+}
+
+/// Goal: a damaged segment holds the boundary for three days, so that names are forgotten after that; it is never deleted.
+#[tokio::test]
+async fn a_damaged_segment_does_not_hold_the_boundary_for_ever() {
+    const HOUR: u64 = 3_600_000;
+    let now = now_nanos() as u64 / 1_000_000;
+    for (hours, is_held) in [(30, true), (80, false)] {
+        let world = World::new();
+        let name = SegmentName::new(now - hours * HOUR, &"w".parse().expect("valid"), 1);
+        let key = SegmentKey { tenant: World::tenant(), name }.path();
+        world.objects.put(&key, PutPayload::from_static(b"damaged")).await.expect("it is in memory");
+        world.push(&[profile(1)]).await;
+        let report = to_rest(&world, options()).await;
+        assert_eq!((report.compaction.quarantined.len(), report.compaction.segments_left), (1, 0));
+        let state = Commits::new(world.store.clone(), World::tenant()).refresh().await.expect("it is in memory");
+        let expected = if is_held { now - hours * HOUR } else { now - 24 * HOUR };
+        assert!(state.boundary().abs_diff(expected) < HOUR / 10, "{hours} {} {expected}", state.boundary());
+        to_rest(&world, options()).await;
+        world.objects.head(&key).await.expect("what is damaged is never deleted");
+    }
+}
+
+/// Goal: profiles that come late, one by one, do not pile up as blocks of their day.
+#[tokio::test]
+async fn late_profiles_do_not_pile_up_as_blocks() {
+    let world = World::new();
+    let at = now_nanos() - 5 * DAY;
+    let mut most = 0;
+    for n in 1..=40 {
+        world.push(&[Sent::new(n, "api", &[], at).with_value(n as i64)]).await;
+        to_rest(&world, options()).await;
+        most = most.max(world.count(World::tenant().blocks()).await);
+    }
+    assert!(most <= 9, "{most} blocks");
+    assert_eq!(world.ask().await.0.len(), 40);
+    let verified = verify(&world.store, &World::tenant(), true).await.expect("it is in memory");
+    assert_eq!((verified.findings, verified.profiles), (vec![], 40));
 }
 
 /// Goal: retention by age and by selector drops exactly what it says, for good, and says it beforehand when asked.
