@@ -19,7 +19,10 @@ mod sketch;
 type Meaning = BTreeMap<String, Vec<i64>>;
 
 fn merge<'a>(profiles: impl IntoIterator<Item = &'a Profile<'a>>) -> Merged {
-    let mut merger = Merger::new();
+    merge_with(Merger::new(), profiles)
+}
+
+fn merge_with<'a>(mut merger: Merger, profiles: impl IntoIterator<Item = &'a Profile<'a>>) -> Merged {
     for profile in profiles {
         merger.add(profile).expect("profiles of one list merge");
     }
@@ -78,6 +81,16 @@ fn describe(profile: &Profile<'_>, sample: usize) -> String {
     description + &format!("{labels:?}")
 }
 
+/// Returns what only one profile can decide, in words.
+fn decided(profile: &Profile<'_>) -> impl PartialEq + std::fmt::Debug + use<> {
+    let text = |index| String::from_utf8_lossy(profile.string(index)).into_owned();
+    let types: Vec<_> = profile.sample_types.iter().map(|t| [t.kind, t.unit].map(text)).collect();
+    let texts = [profile.default_sample_type, profile.drop_frames, profile.keep_frames, profile.doc_url].map(text);
+    let comments: Vec<_> = profile.comments.iter().map(|&comment| text(comment)).collect();
+    let main = profile.mappings.first().map(|main| [main.file, main.build_id].map(text));
+    (types, texts, comments, main)
+}
+
 /// Returns those samples of `profile` that are to be kept, with all its tables.
 fn part<'a>(profile: &Profile<'a>, keep: impl Fn(usize) -> bool) -> Profile<'a> {
     let mut samples = Samples::default();
@@ -124,6 +137,27 @@ proptest! {
             prop_assert_eq!(FlameGraph::new(&one, sample_type, Some(9)), FlameGraph::new(&other, sample_type, Some(9)));
             prop_assert_eq!(Top::new(&one, sample_type, None), Top::new(&other, sample_type, None));
         }
+    }
+
+    #[test]
+    fn by_time_the_order_in_which_profiles_are_added_decides_nothing(
+        (mut profiles, shuffled) in sketch::profiles(SampleTypes::Different)
+            .prop_flat_map(|profiles| (Just(profiles.clone()), Just(profiles).prop_shuffle())),
+        (times, drops) in (proptest::collection::vec(0..3i64, 6), proptest::collection::vec(any::<bool>(), 6)),
+    ) {
+        // What decides is said by few, and many are of one time or of none.
+        let set = |profile: &mut Profile<'_>| {
+            let i = (profile.duration_nanos.unsigned_abs() as usize + profile.samples.len()) % times.len();
+            profile.time_nanos = times[i];
+            profile.drop_frames = if drops[i] { profile.sample_types[0].kind } else { 0 };
+        };
+        let mut shuffled = shuffled;
+        profiles.iter_mut().chain(&mut shuffled).for_each(set);
+        let one = merge_with(Merger::by_time(), &profiles);
+        let other = merge_with(Merger::by_time(), &shuffled);
+        let (one, other) = (one.profile(), other.profile());
+        prop_assert_eq!(decided(&one), decided(&other));
+        prop_assert_eq!(meaning([&one]), meaning([&other]));
     }
 
     #[test]

@@ -13,7 +13,6 @@ const ENTRY_BYTES: usize = 3 * size_of::<Growing>();
 pub struct Calls {
     name: String,
     file: String,
-    is_found: bool,
     callers: Rows,
     callees: Rows,
 }
@@ -36,13 +35,7 @@ struct Growing {
 impl Calls {
     /// Starts with nothing known of the function called `name`.
     pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            file: String::new(),
-            is_found: false,
-            callers: Rows::default(),
-            callees: Rows::default(),
-        }
+        Self { name: name.into(), file: String::new(), callers: Rows::default(), callees: Rows::default() }
     }
 
     /// Adds values of stacks in several parts, each the numbers of stacks and their values, and returns the function's sums in each.
@@ -80,7 +73,6 @@ impl Calls {
         let sums = parts.map(part).collect();
         let mut names = Vec::new();
         for (stack, value) in values.into_iter().enumerate().filter(|(_, value)| *value != 0) {
-            self.is_found = true;
             stacks.names_to_root(stacks.leaf(stack).unwrap_or_default(), &mut names);
             self.add_calls(stacks, &names, name, value);
         }
@@ -91,7 +83,6 @@ impl Calls {
     pub fn add_all(&mut self, others: &Self) {
         debug_assert_eq!(self.name, others.name);
         note_file(&mut self.file, &others.file);
-        self.is_found |= others.is_found;
         for (rows, others) in [(&mut self.callers, &others.callers), (&mut self.callees, &others.callees)] {
             for (name, Growing { file, sums }) in &others.by_name {
                 rows.add(name, file, sums);
@@ -133,11 +124,6 @@ impl Calls {
     /// Returns its source file, empty where none is known; the first in the alphabet where there are several.
     pub fn file(&self) -> &str {
         &self.file
-    }
-
-    /// Returns whether any sample has it.
-    pub fn is_found(&self) -> bool {
-        self.is_found
     }
 
     /// Returns how many bytes of memory it holds, about.
@@ -199,17 +185,21 @@ mod tests {
         assert_eq!(shown(&calls.callers(9)), [("d", 1_000, 1_000), ("a", 0, 111), ("c", 100, 100)]);
         assert_eq!(shown(&calls.callees(9)), [("c", 1, 101)]);
         assert_eq!(calls.callers(1).len(), 1);
-        assert!(calls.is_found());
 
         let mut twice = Calls::new("b");
         twice.add_all(&calls);
         twice.add_all(&calls);
         assert_eq!(shown(&twice.callers(9)), [("d", 2_000, 2_000), ("a", 0, 222), ("c", 200, 200)]);
         assert_eq!(shown(&twice.callees(9)), [("c", 2, 202)]);
-        assert!(twice.is_found());
 
         let mut unknown = Calls::new("x");
         assert_eq!(unknown.add(&stacks, parts.into_iter()), [Sums::default(), Sums::default()]);
-        assert!(!unknown.is_found());
+        assert!(unknown.callers(9).is_empty() && unknown.callees(9).is_empty());
+
+        // What cancels out over all that was added is no call, wherever it was added.
+        let mut undone = Calls::new("b");
+        undone.add_all(&calls);
+        undone.add(&stacks, [(&numbers[..], &values.map(|value| -value)[..])].into_iter());
+        assert!(undone.callers(9).is_empty() && undone.callees(9).is_empty());
     }
 }

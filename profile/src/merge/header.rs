@@ -5,7 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Error, values::Column};
+use super::{
+    Error,
+    leading::{Leading, Order},
+    values::Column,
+};
 use crate::{
     model::{Profile, ValueType},
     tree::clamp,
@@ -16,7 +20,7 @@ use crate::{
 const WORD_SHOWN_MAX: usize = 64;
 
 /// A sample type or period type by its words.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Measure {
     pub(super) kind: Vec<u8>,
     pub(super) unit: Vec<u8>,
@@ -25,15 +29,13 @@ pub(super) struct Measure {
 /// What is merged of the headers so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Header {
+    /// Those in common, in the order of the columns of values.
     pub(super) sample_types: Vec<Measure>,
     pub(super) period_type: Measure,
     pub(super) period: i64,
     pub(super) time_nanos: i64,
     pub(super) duration_nanos: i64,
-    pub(super) default_sample_type: Vec<u8>,
-    pub(super) doc_url: Vec<u8>,
-    pub(super) drop_frames: Vec<u8>,
-    pub(super) keep_frames: Vec<u8>,
+    pub(super) leading: Leading,
     /// The sample types that were left out.
     pub(super) left_out: BTreeSet<Vec<u8>>,
 }
@@ -61,23 +63,26 @@ impl Measure {
     fn display(&self) -> String {
         format!("{}/{}", shorten(&self.kind), shorten(&self.unit))
     }
+
+    /// Returns how many bytes of memory it takes.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Self>() + self.kind.len() + self.unit.len()
+    }
 }
 
 // === impl Header ===
 
 impl Header {
-    /// Takes over the header of the first profile.
-    pub(super) fn new(profile: &Profile<'_>) -> Self {
-        let text = |index| profile.string(index).to_vec();
+    /// Takes over the header of the profile that is added first.
+    pub(super) fn new(profile: &Profile<'_>, order: Order) -> Self {
         let mut header = Self {
-            sample_types: profile.sample_types.iter().map(|value_type| Measure::new(profile, value_type)).collect(),
+            sample_types: measures(profile),
             period_type: period_type(profile),
             period: profile.period,
-            drop_frames: text(profile.drop_frames),
-            keep_frames: text(profile.keep_frames),
+            leading: Leading::new(order),
             ..Self::default()
         };
-        header.add_texts_and_times(profile);
+        header.add_said(profile);
         header
     }
 
@@ -100,27 +105,22 @@ impl Header {
         if period.first != 1 {
             self.period_type = their_period;
         }
-        self.add_texts_and_times(profile);
+        self.add_said(profile);
         Ok(columns)
     }
 
-    fn add_texts_and_times(&mut self, profile: &Profile<'_>) {
+    fn add_said(&mut self, profile: &Profile<'_>) {
         // The earliest known time. Go's Merge means the same but forgets what it had when it meets a profile without a time.
         if profile.time_nanos != 0 && (self.time_nanos == 0 || profile.time_nanos < self.time_nanos) {
             self.time_nanos = profile.time_nanos;
         }
         self.duration_nanos = self.duration_nanos.saturating_add(profile.duration_nanos);
-        if self.default_sample_type.is_empty() {
-            self.default_sample_type = profile.string(profile.default_sample_type).to_vec();
-        }
-        if self.doc_url.is_empty() {
-            self.doc_url = profile.string(profile.doc_url).to_vec();
-        }
+        self.leading.add(profile);
     }
 
     /// Reduces the sample types to those in common, in our order, and returns how the values of both sides become values of these.
     fn reconcile(&mut self, profile: &Profile<'_>) -> Result<Columns, Error> {
-        let theirs: Vec<_> = profile.sample_types.iter().map(|value_type| Measure::new(profile, value_type)).collect();
+        let theirs = measures(profile);
         let incompatible = || {
             let display = |types: &[Measure]| types.iter().map(Measure::display).collect::<Vec<_>>().join(", ");
             Error::SampleTypes { ours: display(&self.sample_types), theirs: display(&theirs) }
@@ -137,17 +137,9 @@ impl Header {
             our_columns.push(Column { source: ours, factor: first });
             their_columns.push(Column { source: other, factor: second });
         }
-        let Some(first) = in_common.first() else { return Err(incompatible()) };
-        // A side that has to give up its order or a type shows one of the types that remain, as in pprof.
-        let shown = |columns: &[Column], width: usize, shown: &[u8]| {
-            let given_up = columns.len() != width || columns.iter().enumerate().any(|(i, column)| column.source != i);
-            let remains = in_common.iter().any(|measure| measure.kind == shown);
-            if given_up && !remains { first.kind.clone() } else { shown.to_vec() }
-        };
-        self.default_sample_type = match shown(&our_columns, self.sample_types.len(), &self.default_sample_type) {
-            ours if !ours.is_empty() => ours,
-            _ => shown(&their_columns, theirs.len(), profile.string(profile.default_sample_type)),
-        };
+        if in_common.is_empty() {
+            return Err(incompatible());
+        }
         for measure in self.sample_types.iter().chain(&theirs) {
             if only(&in_common, &measure.kind).is_none() {
                 self.left_out.insert(measure.kind.clone());
@@ -170,6 +162,11 @@ impl Header {
 /// Returns `word` as a message shows it.
 pub(super) fn shorten(word: &[u8]) -> String {
     String::from_utf8_lossy(word).chars().take(WORD_SHOWN_MAX).collect()
+}
+
+/// Returns the sample types of `profile`.
+pub(super) fn measures(profile: &Profile<'_>) -> Vec<Measure> {
+    profile.sample_types.iter().map(|value_type| Measure::new(profile, value_type)).collect()
 }
 
 /// Returns the period type of `profile`; one without has an empty one, which is the same in pprof.

@@ -9,9 +9,11 @@
 //! Frames that `drop_frames` names stay in the result: it carries the expression, and whoever shows it obeys.
 //!
 //! Merging is commutative and associative but for what has to come from the first profile: the order of sample types, `drop_frames`,
-//! `keep_frames`, the first comment, documentation link and default sample type, and the main binary (the first mapping).
+//! `keep_frames`, the first comment, documentation link and default sample type, and the main binary (the first mapping). A merger that is
+//! [by time](Merger::by_time) takes them from the earliest instead, so that the order in which profiles are added decides nothing of it.
 
 mod header;
+mod leading;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -23,8 +25,9 @@ use hashbrown::HashSet;
 
 use self::{
     header::{Columns, Header, Measure},
-    tables::{Tables, Translation},
-    values::Values,
+    leading::{Order, Settled},
+    tables::{Main, Tables, Translation},
+    values::{Column, Values},
 };
 use crate::model::{NONE, Profile, Samples, StringIndex, ValueType};
 use crate::units;
@@ -37,6 +40,9 @@ const TABLE_LEN_MAX: usize = NONE as usize - 1;
 /// It holds each distinct string, location and stack once, however many profiles are added: memory grows with what is new.
 #[derive(Debug)]
 pub struct Merger {
+    order: Order,
+    /// The main binary, where the order of profiles does not say which.
+    main: Option<Main>,
     /// None before the first profile.
     header: Option<Header>,
     tables: Tables,
@@ -110,9 +116,21 @@ pub fn scale(from: &[u8], to: &[u8]) -> Option<i128> {
 // === impl Merger ===
 
 impl Merger {
-    /// Makes a merger that holds nothing.
+    /// Makes a merger that holds nothing. The profile that is added first decides what only one can, as in pprof.
     pub fn new() -> Self {
+        Self::with(Order::Added)
+    }
+
+    /// Makes a merger that holds nothing, of which the earliest profile decides what only one can: those without a time come last; of those of
+    /// one time it is the one whose words come first. The main binary is the one whose build id or file comes first.
+    pub fn by_time() -> Self {
+        Self::with(Order::Time)
+    }
+
+    fn with(order: Order) -> Self {
         Self {
+            order,
+            main: None,
             header: None,
             tables: Tables::new(),
             translation: Translation::default(),
@@ -125,7 +143,7 @@ impl Merger {
 
     /// Adds a profile.
     ///
-    /// Of its tables only what its samples use comes into the result, and its first mapping where no profile before had mappings.
+    /// Of its tables only what its samples use comes into the result, and its first mapping where it is the main binary of the result.
     ///
     /// # Errors
     ///
@@ -135,7 +153,7 @@ impl Merger {
         self.check_room(profile)?;
         let columns = match &mut self.header {
             None => {
-                self.header = Some(Header::new(profile));
+                self.header = Some(Header::new(profile, self.order));
                 self.values = Values::new(profile.sample_types.len());
                 Columns::default()
             }
@@ -153,8 +171,12 @@ impl Merger {
         let known = &mut self.translation;
         known.reset(profile);
         // The first mapping is the main binary, also where no sample lies in it.
-        if self.tables.mappings.is_empty() && !profile.mappings.is_empty() {
-            self.tables.mapping(known, profile, 0);
+        match self.order {
+            Order::Added if self.tables.mappings.is_empty() && !profile.mappings.is_empty() => {
+                self.tables.mapping(known, profile, 0);
+            }
+            Order::Added => {}
+            Order::Time => Main::note(&mut self.main, profile),
         }
         for i in 0..profile.samples.len() {
             let values = profile.values(i);
@@ -186,7 +208,8 @@ impl Merger {
     /// Returns how many bytes of memory it holds.
     pub fn memory(&self) -> usize {
         let comments = self.comments.capacity() * size_of::<StringIndex>() + self.known_comments.allocation_size();
-        self.tables.memory() + self.translation.memory() + self.values.memory() + comments
+        let header = self.header.as_ref().map_or(0, |header| header.leading.memory());
+        self.tables.memory() + self.translation.memory() + self.values.memory() + comments + header
     }
 
     /// Finishes the merge. The result of merging nothing is a profile without anything.
@@ -225,8 +248,19 @@ impl Merger {
     }
 
     fn assemble(self) -> Merged {
-        let Self { header, mut tables, values, comments, .. } = self;
-        let header = header.unwrap_or_default();
+        let Self { order, main, header, mut tables, mut values, mut comments, .. } = self;
+        let mut header = header.unwrap_or_default();
+        let Settled { columns, default_sample_type } = header.leading.settle(&header.sample_types);
+        if let Some(columns) = columns {
+            values.reshape(&columns.iter().map(|&source| Column { source, factor: 1 }).collect::<Vec<_>>());
+            header.sample_types = columns.into_iter().map(|column| header.sample_types[column].clone()).collect();
+        }
+        if let Some(main) = main {
+            tables.begin_with(&main);
+        }
+        if order == Order::Time {
+            comments.sort_unstable_by(|&a, &b| tables.strings.get(a).cmp(tables.strings.get(b)));
+        }
         let mut value_type = |measure: &Measure| ValueType {
             kind: tables.intern(&measure.kind),
             unit: tables.intern(&measure.unit),
@@ -234,10 +268,9 @@ impl Merger {
         };
         let sample_types = header.sample_types.iter().map(&mut value_type).collect();
         let period_type = (header.period_type != Measure::default()).then(|| value_type(&header.period_type));
-        let drop_frames = tables.intern(&header.drop_frames);
-        let keep_frames = tables.intern(&header.keep_frames);
-        let default_sample_type = tables.intern(&header.default_sample_type);
-        let doc_url = tables.intern(&header.doc_url);
+        let [drop_frames, keep_frames] = header.leading.frames().map(|text| tables.intern(text));
+        let default_sample_type = tables.intern(&default_sample_type);
+        let doc_url = tables.intern(header.leading.doc_url());
 
         let (values, saturated) = values.finish();
         let mut warnings: Vec<_> =

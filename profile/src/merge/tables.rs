@@ -68,6 +68,14 @@ struct Entry {
     id: u32,
 }
 
+/// The first mapping of a profile, by convention its main binary.
+#[derive(Clone, Debug)]
+pub(super) struct Main {
+    mapping: Mapping,
+    file: Vec<u8>,
+    build_id: Vec<u8>,
+}
+
 /// What the indices of one profile are in the merged tables; [`NONE`] until first used.
 #[derive(Debug, Default)]
 pub(super) struct Translation {
@@ -162,6 +170,29 @@ impl Tables {
         }
         known.mappings[i as usize] = id;
         id
+    }
+
+    /// Makes a mapping the first. The tables can then no longer be added to.
+    pub(super) fn begin_with(&mut self, main: &Main) {
+        let profile = Profile {
+            strings: vec![b"", &main.file, &main.build_id],
+            mappings: vec![Mapping { file: 1, build_id: 2, ..main.mapping }],
+            ..Profile::default()
+        };
+        let mut known = Translation::default();
+        known.reset(&profile);
+        let at = self.mapping(&mut known, &profile, 0);
+        self.mappings.swap(0, at as usize);
+        for (mapping, id) in self.mappings.iter_mut().zip(1..) {
+            mapping.id = id;
+        }
+        for location in &mut self.locations {
+            location.mapping = match location.mapping {
+                0 => at,
+                mapping if mapping == at => 0,
+                mapping => mapping,
+            };
+        }
     }
 
     fn location(&mut self, known: &mut Translation, profile: &Profile<'_>, i: u32) -> u32 {
@@ -309,6 +340,24 @@ fn mapping_key(mapping: &Mapping) -> (u64, u64, StringIndex) {
     let size = mapping.limit.wrapping_sub(mapping.start).wrapping_add(MAPPING_SIZE_ROUNDING - 1);
     let name = if mapping.build_id != 0 { mapping.build_id } else { mapping.file };
     (size - size % MAPPING_SIZE_ROUNDING, mapping.offset, name)
+}
+
+// === impl Main ===
+
+impl Main {
+    /// Notes the main binary of a profile, where it is the one to take.
+    pub(super) fn note(known: &mut Option<Self>, profile: &Profile<'_>) {
+        let Some(&mapping) = profile.mappings.first() else { return };
+        let (file, build_id) = (profile.string(mapping.file), profile.string(mapping.build_id));
+        let size = |mapping: &Mapping| mapping.limit.wrapping_sub(mapping.start);
+        let comes_first = known.as_ref().is_none_or(|known| {
+            let ours = (&known.build_id[..], &known.file[..], known.mapping.offset, size(&known.mapping));
+            (build_id, file, mapping.offset, size(&mapping)) < ours
+        });
+        if comes_first {
+            *known = Some(Self { mapping, file: file.to_vec(), build_id: build_id.to_vec() });
+        }
+    }
 }
 
 // === impl Translation ===

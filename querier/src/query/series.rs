@@ -101,7 +101,7 @@ pub(super) async fn answer(
                 problems.extend(done.problems);
                 answer.warnings.extend(done.warnings);
                 answer.warnings.extend(done.tally.warning(&name));
-                if done.tally.calls.is_found() {
+                if done.tally.is_found() {
                     cells.series(groups.len(), (matches, &done.is_read), |cell| value(done.tally.sums(cell)))
                 } else {
                     Vec::new()
@@ -171,7 +171,8 @@ pub(super) fn write(sums: Sums, labels: BTreeMap<String, String>, step: Step) ->
     let mut over = 0;
     let mut fit = |value: i128| {
         let fitting = clamp(value);
-        over += usize::from(i128::from(fitting) != value);
+        // What stands at an end did not fit, or one of those that it is the sum of did not: an index has no more of it.
+        over += usize::from(matches!(fitting, i64::MIN | i64::MAX));
         fitting
     };
     let total = fit(sums.values().fold(0i128, |total, sum| total.saturating_add(sum.value)));

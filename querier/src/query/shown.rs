@@ -45,16 +45,20 @@ impl<'a> Shown<'a> {
     /// # Errors
     /// As a merge: [`Error::Disagreement`] where the profiles have nothing in common, [`Error::SampleType`] where that is not in common.
     pub(super) fn new(matches: &'a [Match], asked: &str) -> Result<Self, Error> {
-        let mut lists: Vec<&[SampleType]> = Vec::new();
-        for list in matches.iter().map(Match::sample_types) {
+        // The time of the earliest profile that has the list, which says which comes first.
+        let mut lists: Vec<(&[SampleType], i64)> = Vec::new();
+        for found in matches {
+            let (list, time_nanos) = (found.sample_types(), found.row().time_nanos);
             // Nearly always the one met last, so the search is short.
-            if !lists.iter().rev().any(|known| std::ptr::eq(*known, list) || *known == list) {
-                lists.push(list);
+            let known = lists.iter_mut().rev().find(|(known, _)| std::ptr::eq(*known, list) || *known == list);
+            match known {
+                Some((_, earliest)) => *earliest = time_nanos.min(*earliest),
+                None => lists.push((list, time_nanos)),
             }
         }
-        let mut merger = Merger::new();
-        for list in &lists {
-            let added = merger.add(&header(list));
+        let mut merger = Merger::by_time();
+        for (list, time_nanos) in &lists {
+            let added = merger.add(&Profile { time_nanos: *time_nanos, ..header(list) });
             added.map_err(|error| disagreement(matches).map_or(Error::Merge(error), Error::from))?;
         }
         let merged = merger.finish();
@@ -63,7 +67,7 @@ impl<'a> Shown<'a> {
         let text = |index| String::from_utf8_lossy(profile.string(index)).into_owned();
         let shown = &profile.sample_types[index];
         let sample_type = v1::SampleType { r#type: text(shown.kind), unit: text(shown.unit) };
-        let columns = lists.into_iter().map(|list| (list, column(list, index, &sample_type))).collect();
+        let columns = lists.into_iter().map(|(list, _)| (list, column(list, index, &sample_type))).collect();
         let warnings = merged.warnings().iter().map(ToString::to_string).collect();
         Ok(Self { sample_type, warnings, columns })
     }

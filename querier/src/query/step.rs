@@ -62,17 +62,17 @@ impl Step {
     /// [`Error`].
     pub(super) fn choose(asked: Option<&Duration>, window: Window, times: Option<(i64, i64)>) -> Result<Self, Error> {
         let asked = asked.filter(|asked| **asked != Duration::default()).map(length).transpose()?;
+        let is_unbounded = window.end_nanos.saturating_sub(window.start_nanos) > UNBOUNDED_NANOS;
         let window = match times {
-            Some((first, last)) if window.end_nanos.saturating_sub(window.start_nanos) > UNBOUNDED_NANOS => {
-                Window { start_nanos: first, end_nanos: last.saturating_add(1) }
-            }
+            Some((first, last)) if is_unbounded => Window { start_nanos: first, end_nanos: last.saturating_add(1) },
             _ => window,
         };
         match asked {
             None => Ok(Self::round(window)),
             Some(nanos) => {
                 let step = Self { nanos };
-                let steps = step.count(window);
+                // All of time in which nothing lies is not cut.
+                let steps = if is_unbounded && times.is_none() { 0 } else { step.count(window) };
                 if steps > STEPS_MAX { Err(Error::TooMany { nanos, steps, window }) } else { Ok(step) }
             }
         }
@@ -148,6 +148,11 @@ mod tests {
         let times = Some((1_000 * NANOS, 1_059 * NANOS));
         assert_eq!(Step::choose(None, Window::ALL, times).unwrap().nanos(), NANOS);
         assert_eq!(Step::choose(step(0, 10_000_000).as_ref(), Window::ALL, times).unwrap().nanos(), NANOS / 100);
+    }
+
+    #[test]
+    fn all_of_time_without_profiles_is_not_cut() {
+        assert_eq!(Step::choose(step(3_600, 0).as_ref(), Window::ALL, None).unwrap().nanos(), 3_600 * NANOS);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use afterglow_profile::{Limits, compress};
+use afterglow_profile::model::Mapping;
+use afterglow_profile::{Limits, compress, encode};
 use afterglow_store::maintenance::{Maintainer, Options};
 use afterglow_store::paths::TenantId;
 use afterglow_store::testing::faults::{Operation, Trouble};
@@ -33,18 +34,22 @@ struct Drawn {
     instance: u8,
     /// The stack and the values of each sample.
     samples: Vec<(usize, [i64; 2])>,
+    /// Of what only one profile of a merge can decide, what it says: a bit for each.
+    says: u8,
 }
 
 /// Draws a profile of the last three hours, which lie in two days. There are so few stacks that most hours get roll-ups.
 fn profile() -> impl Strategy<Value = Drawn> {
     let samples = proptest::collection::vec((0usize..3, [0i64..100, 0..100]), 2..6);
-    let drawn = (1..3 * HOUR, select(vec!["a", "a", "b"]), select(vec!["cpu", "cpu", "heap"]), 0u8..4, samples);
-    drawn.prop_map(|(ago, service, profile_type, instance, samples)| Drawn {
+    let types = select(vec!["cpu", "cpu", "cpu", "heap", "other"]);
+    let drawn = (1..3 * HOUR, select(vec!["a", "a", "b"]), types, 0u8..4, samples, 0u8..16);
+    drawn.prop_map(|(ago, service, profile_type, instance, samples, says)| Drawn {
         ago,
         service,
         profile_type,
         instance,
         samples,
+        says,
     })
 }
 
@@ -65,23 +70,53 @@ fn question() -> impl Strategy<Value = Question> {
         ("/api/v1/top", vec![("by", "instance"), ("limit", "0")]),
         ("/api/v1/function", vec![("name", "work"), ("by", "service")]),
     ]);
-    (query, select(vec!["cpu", "heap"]), time.clone(), time, path).prop_map(|(query, of_type, a, b, (path, more))| {
-        let at = |seconds: i64| (NOW_NANOS - seconds * SECOND).to_string();
-        let window = [("start", at(a.max(b))), ("end", at(a.min(b)))];
-        let mut asked = vec![("query", query.to_owned()), ("type", of_type.to_owned())];
-        asked.extend(window);
-        asked.extend(more.into_iter().map(|(name, value)| (name, value.to_owned())));
-        (path, asked)
-    })
+    (query, select(vec!["cpu", "heap", "other"]), time.clone(), time, path).prop_map(
+        |(query, of_type, a, b, (path, more))| {
+            let at = |seconds: i64| (NOW_NANOS - seconds * SECOND).to_string();
+            let window = [("start", at(a.max(b))), ("end", at(a.min(b)))];
+            let mut asked = vec![("query", query.to_owned()), ("type", of_type.to_owned())];
+            asked.extend(window);
+            asked.extend(more.into_iter().map(|(name, value)| (name, value.to_owned())));
+            (path, asked)
+        },
+    )
 }
 
-fn sent(id: u128, Drawn { ago, service, profile_type, instance, samples }: Drawn) -> Sent {
+fn sent(id: u128, Drawn { ago, service, profile_type, instance, mut samples, says }: Drawn) -> Sent {
     const STACKS: [&[&str]; 3] = [&["main", "work"], &["main", "work", "more"], &["main", "idle"]];
+    // What changed since the profile before may be less than nothing, and cancel out.
+    if profile_type == "heap" {
+        samples.iter_mut().flat_map(|(_, values)| values).for_each(|value| *value = *value / 10 - 5);
+    }
     let instance = format!("i{instance}");
     let labels = [("service", service), ("instance", &instance)];
     let stacks: Vec<(&[&str], &[i64])> = samples.iter().map(|(stack, values)| (STACKS[*stack], &values[..])).collect();
     let counts = [("samples", "count"), ("cpu", "nanoseconds")];
-    small(id, profile_type, &labels, NOW_NANOS - ago * SECOND, &counts, &stacks)
+    let sent = small(id, profile_type, &labels, NOW_NANOS - ago * SECOND, &counts, &stacks);
+    if profile_type == "other" { saying(sent, says) } else { sent }
+}
+
+/// Makes a profile differ from its like in what only one of a merge can decide.
+fn saying(sent: Sent, says: u8) -> Sent {
+    let mut profile = decoded(&sent.raw);
+    let at = profile.strings.len() as u32;
+    profile.strings.extend([&b"more"[..], b"samples", b"/bin/one", b"/bin/other"]);
+    let [frames, shown, one, other] = [at, at + 1, at + 2, at + 3];
+    let is = |bit: u8| says & 1 << bit != 0;
+    if is(0) {
+        profile.sample_types.reverse();
+    }
+    if is(1) {
+        profile.drop_frames = frames;
+    }
+    if is(2) {
+        profile.default_sample_type = shown;
+    }
+    let file = if is(3) { one } else { other };
+    profile.mappings.push(Mapping { id: 1, start: 0x1000, limit: 0x2000, file, ..Mapping::default() });
+    let raw = encode::encode(&profile);
+    drop(profile);
+    Sent { raw, ..sent }
 }
 
 /// Asks, and returns what the answer says, without what says nothing: the order of a pprof's tables and of lines.

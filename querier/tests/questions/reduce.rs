@@ -138,11 +138,11 @@ async fn a_diff_shows_what_its_selection_does() {
     world.put(&sides).await;
     assert_eq!(text(&world, &[]).await, "main 300 1\n");
     assert_eq!(text(&world, &[("sample_type", "cpu")]).await, "main 4000 20\n");
-    // A selection that does not agree with itself; in one segment, for two of one instant have no order that a test could know.
+    // A selection that does not agree with itself: of two of one instant it is that whose words come first.
     let world = World::new().await;
     let [shown, base] = sides;
     world.put(&[shown, base, showing(3, &[5, 60], Some(1))]).await;
-    assert_eq!(text(&world, &[]).await, "main 300 6\n");
+    assert_eq!(text(&world, &[]).await, "main 4000 80\n");
 }
 
 /// Goal: what a merge says of all sample types it says of one as well: which there are, and that sums do not fit.

@@ -159,6 +159,50 @@ async fn units_convert_and_sums_stand_at_the_largest() {
     let answer = ask(&world, &vec![]).await;
     assert_eq!(answer.series[0].total, i64::MAX);
     assert_eq!(answer.warnings, ["2 sums do not fit in 64 bits and stand at the nearest value that does"]);
+
+    // Of one profile an index knows its total as it stands; other forms know the samples.
+    let world = World::new().await;
+    let stacks: [(&[&str], &[i64]); 2] = [(&["main"], &[i64::MAX]), (&["idle"], &[i64::MAX])];
+    let labels = [("service", "api")];
+    world.put(&[small(1, "wall", &labels, NOW_NANOS - SECOND, &[("wall", "nanoseconds")], &stacks)]).await;
+    assert_eq!(ask(&world, &vec![]).await.warnings.len(), 1);
+    for format in ["top", "flamegraph"] {
+        let answer = world.json("/api/v1/merge", &[("format", format)]).await;
+        let warned = "1 sums do not fit in 64 bits and stand at the nearest value that does";
+        assert_eq!(answer["warnings"], serde_json::json!([warned]), "{format}");
+    }
+}
+
+/// Goal: what a function gained in one place and lost in another is told, though it comes to nothing in all.
+#[tokio::test]
+async fn a_function_that_cancels_out_is_told() {
+    let world = World::new().await;
+    let profile = |id, instance, value: i64| {
+        let labels = [("service", "cache"), ("instance", instance)];
+        small(id, "heap", &labels, NOW_NANOS - SECOND, &[("inuse_space", "bytes")], &[(&["main", "put"], &[value])])
+    };
+    world.put(&[profile(1, "i0", 1_000), profile(2, "i1", -1_000)]).await;
+    for is_compacted in [false, true] {
+        if is_compacted {
+            world.compact().await;
+        }
+        let answer = ask(&world, &vec![("function", "put"), ("by", "instance")]).await;
+        let totals: Vec<i64> = answer.series.iter().map(|series| series.total).collect();
+        assert_eq!((totals, &answer.warnings[..]), (vec![1_000, -1_000], &[][..]), "{is_compacted}");
+        let function = world.json("/api/v1/function", &[("name", "put"), ("by", "instance")]).await;
+        assert_eq!(function["groups"].as_array().unwrap().len(), 2, "{function}");
+        assert!(function.get("warnings").is_none_or(|warnings| *warnings == serde_json::json!([])), "{function}");
+    }
+}
+
+/// Goal: all of time in which nothing lies is answered as any window is in which nothing lies.
+#[tokio::test]
+async fn nothing_in_all_of_time_is_no_refusal() {
+    let world = World::new().await;
+    world.put(&[cpu(1, &[("service", "api")], 20)]).await;
+    let asked = vec![("query", "{service=\"nobody\"}"), ("start", "0"), ("step", "1h")];
+    let answer = ask(&world, &asked).await;
+    assert!(answer.series.is_empty() && answer.warnings[0].starts_with("no profiles match"), "{answer:?}");
 }
 
 /// Goal: what cannot be answered is refused with what could, and the limit.

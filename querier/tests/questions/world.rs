@@ -307,13 +307,15 @@ pub(crate) fn meaning(profile: &Profile<'_>) -> (String, BTreeMap<String, Vec<i6
     let text = |index| String::from_utf8_lossy(profile.string(index)).into_owned();
     let value_type = |t: &ValueType| format!("{}/{}", text(t.kind), text(t.unit));
     let sample_types: Vec<String> = profile.sample_types.iter().map(value_type).collect();
+    let main = profile.mappings.first().map(|main| text(main.file));
     let header = format!(
-        "{sample_types:?} {:?} {} at {} for {} default {:?}",
+        "{sample_types:?} {:?} {} at {} for {} default {:?} of {main:?} without {:?}",
         profile.period_type.as_ref().map(value_type),
         profile.period,
         profile.time_nanos,
         profile.duration_nanos,
         text(profile.default_sample_type),
+        text(profile.drop_frames),
     );
     let location = |&index: &u32| {
         let location = &profile.locations[index as usize];

@@ -32,7 +32,7 @@ pub(super) struct Summed {
 /// What profiles of one header add up to, as the samples of one profile that stands for them.
 #[derive(Debug)]
 pub(crate) struct Sum {
-    /// The smallest number of a header that is theirs.
+    /// The number of the header that stands for theirs.
     pub(super) header: u32,
     /// The sample type that is summed; none for all. Columns of others are empty.
     pub(super) sample_type: Option<usize>,
@@ -59,9 +59,9 @@ pub(super) struct Headers {
 
 #[derive(Debug)]
 struct Known {
-    /// The header, with the main mapping of the first.
+    /// The header, with the main mapping whose build id or file comes first.
     header: Header,
-    /// The smallest number of a header of the symbols that is the same.
+    /// The number of the header of the symbols that has it.
     first: u32,
     /// All of those.
     same: Vec<u32>,
@@ -101,22 +101,34 @@ impl Headers {
         };
         let known = &mut self.known[at];
         known.same.push(header);
-        if header < known.first {
+        let [ours, theirs] = [known.header.main_mapping, of.main_mapping].map(|mapping| main(mapping, symbols));
+        if (theirs, header) < (ours, known.first) {
             known.first = header;
             known.header.main_mapping = of.main_mapping;
         }
         Ok(at)
     }
 
-    /// Returns the header at a place. Its main mapping is that of the header with the smallest number, so it does not depend on the order
-    /// in which they came.
+    /// Returns the header at a place. Which main mapping it has does not depend on the order in which they came, nor on how the tables were
+    /// put together: it is chosen as a merge chooses among profiles ([`Merger::by_time`](afterglow_profile::merge::Merger::by_time)).
     pub(super) fn get(&self, place: usize) -> &Header {
         &self.known[place].header
     }
 
-    /// Returns the smallest number of a header at a place.
+    /// Returns the number of the header at a place, of those that are the same the one that stands for them.
     pub(super) fn first(&self, place: usize) -> u32 {
         self.known[place].first
+    }
+}
+
+/// Returns what a main mapping is chosen by: build id, file, offset and size, none last.
+fn main(mapping: u32, symbols: &Symbols) -> (bool, &[u8], &[u8], u64, u64) {
+    match symbols.mappings.get(mapping as usize) {
+        None => (true, b"", b"", 0, 0),
+        Some(of) => {
+            let [build_id, file] = [of.build_id, of.file].map(|text| symbols.strings.get(text));
+            (false, build_id, file, of.offset, of.limit.wrapping_sub(of.start))
+        }
     }
 }
 

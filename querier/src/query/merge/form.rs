@@ -12,7 +12,7 @@ use afterglow_store::block::SampleTypes;
 use v1::MergeFormat;
 
 use super::super::view::{self, View};
-use super::super::{Error, filter};
+use super::super::{Error, filter, series};
 use super::gather::Chosen;
 use super::reduce;
 
@@ -119,6 +119,9 @@ impl Form {
         let merged = self.filtered(merged, &mut warnings)?;
         let profile = merged.profile();
         let shown = || self.shown(&profile);
+        if !matches!(self.format, MergeFormat::Unspecified | MergeFormat::Pprof) {
+            warnings.extend(saturated(&profile, shown()?));
+        }
         let result = match self.format {
             MergeFormat::Unspecified | MergeFormat::Pprof => Merge::Pprof(pprof(&profile).into()),
             MergeFormat::Flamegraph => {
@@ -241,6 +244,13 @@ fn name(format: MergeFormat) -> &'static str {
 
 fn texts(merged: &Merged) -> Vec<String> {
     merged.warnings().iter().map(ToString::to_string).collect()
+}
+
+/// Says that the total of a sample type does not fit in 64 bits, where that is so: views, which show it, stand at the nearest value.
+fn saturated(profile: &Profile<'_>, sample_type: usize) -> Option<String> {
+    let column = profile.samples.values.iter().skip(sample_type).step_by(profile.sample_types.len().max(1));
+    let total: i128 = column.map(|&value| i128::from(value)).sum();
+    series::saturated(usize::from(i64::try_from(total).is_err()))
 }
 
 fn pprof(profile: &Profile<'_>) -> Vec<u8> {

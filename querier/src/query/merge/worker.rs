@@ -84,7 +84,8 @@ fn work(
     held: u64,
     Engine(_, explaining, lane, _): &Engine,
 ) -> Result<(Merged, u64, Admitted), Error> {
-    let mut merger = Merger::new();
+    // Which profiles lie together in a block must not decide anything.
+    let mut merger = Merger::by_time();
     loop {
         let step = steps.blocking_recv();
         let _timed = explaining.step(Explained::Sum);

@@ -122,9 +122,15 @@ impl FunctionTally {
         &self.sums[cell]
     }
 
+    /// Returns whether it comes to anything in any cell. What cancels out within a cell is nothing, for it depends on how profiles lie
+    /// together whether it was ever seen.
+    pub(in super::super) fn is_found(&self) -> bool {
+        self.sums.iter().any(|sums| *sums != Sums::default())
+    }
+
     /// Says that there is no such function, where that is so.
     pub(in super::super) fn warning(&self, name: &str) -> Option<String> {
-        (!self.calls.is_found()).then(|| format!("no stack of the selected profiles has a function called {name:?}"))
+        (!self.is_found()).then(|| format!("no stack of the selected profiles has a function called {name:?}"))
     }
 }
 
