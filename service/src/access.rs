@@ -51,7 +51,7 @@ pub struct Options {
     /// Starts without tokens on an address that others can reach, where the network decides who does
     #[arg(long)]
     pub insecure: bool,
-    /// Names of hosts by which a server may be asked that listens on loopback without tokens, beside localhost and addresses; pages whose name
+    /// Names of hosts by which a server may be asked that listens on loopback without tokens, beside addresses and names without a dot; pages whose name
     /// is made to resolve to this machine come by another. * for any
     #[arg(
         long = "allowed-hosts",

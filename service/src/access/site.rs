@@ -4,7 +4,7 @@
 //!
 //! - What changes something does not come from a page of another site, which `Sec-Fetch-Site` says, or `Origin` where a browser does not
 //!   send that. What only reads may be asked for by anybody's page: it does not see the answer.
-//! - On loopback the server goes by names of loopback alone, by addresses, and by those it is given. A page whose own name is made to
+//! - On loopback the server goes by names without a dot, by addresses, and by those it is given. A page whose own name is made to
 //!   resolve to 127.0.0.1 (DNS rebinding) would see the answers, for to the browser the server is the page's own site; but it comes by
 //!   that name. Elsewhere a server does not know by which names it is reached, and whoever let it listen there without tokens has said
 //!   that the network decides (`--insecure`).
@@ -126,12 +126,14 @@ fn other_host(host: &[u8]) -> Refused {
     Refused::new("host", Kind::PermissionDenied, message)
 }
 
-/// Returns whether a host, with or without a port, is an address, which no name service can make another's, or a name that is ours.
+/// Returns whether a host, with or without a port, is an address, which no name service can make another's, a name without a dot, which nobody
+/// can own in public DNS, or a name that is ours.
 fn is_ours(host: &[u8], names: &[String]) -> bool {
     let Ok(authority) = Authority::try_from(host) else { return false };
     let name = plain(authority.host());
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
-    address.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost") || names.contains(&name)
+    let is_local = !name.is_empty() && !name.contains('.') || name.ends_with(".localhost");
+    address.parse::<IpAddr>().is_ok() || is_local || names.contains(&name)
 }
 
 /// Returns a name as it is compared: without regard to case, and to the point that ends names of DNS.
@@ -187,6 +189,7 @@ mod tests {
             "LOCALHOST:4100",
             "localhost.:4100",
             "afterglow.localhost:80",
+            "workstation:4100",
             "127.0.0.1:4100",
             "[::1]:4100",
             "[::1]",
@@ -196,7 +199,9 @@ mod tests {
         ] {
             assert_eq!(get(&local, host), "let in", "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example:4100", "evillocalhost", "example.com", "", "a b", "[::1"] {
+        for host in
+            ["evil.example", "localhost.evil.example:4100", "evil.localhost.com", "example.com", "", "a b", "[::1"]
+        {
             assert_eq!(get(&local, host), "host", "{host}");
             assert_eq!(get(&rules("0.0.0.0", &[]), host), "let in", "{host}: the network decides");
             assert_eq!(get(&rules("::1", &["*"]), host), "let in", "{host}: any will do");
