@@ -183,9 +183,15 @@ async fn a_read_that_stalls_is_answered_by_a_second_one_and_given_up() {
         assert_eq!(part, "2345");
     }
     let metrics = store.metrics();
-    let (made, won) = (requests.load(Ordering::Relaxed), metrics.read_hedges_won.get());
-    assert_eq!((made as u64, metrics.read_retries.get()), (READS as u64 + metrics.read_hedges.get(), 0));
-    assert!((READS + 10..=READS + READS / 20).contains(&made) && won >= 10, "{made} requests, of which {won} won");
+    let [begun, won] = [&metrics.read_hedges, &metrics.read_hedges_won].map(|counter| counter.get() as usize);
+    let made = requests.load(Ordering::Relaxed);
+    assert_eq!(metrics.read_retries.get(), 0);
+    assert!(
+        (10..=READS / 20).contains(&begun) && (10..=begun).contains(&won),
+        "{begun} second reads, of which {won} won"
+    );
+    // On a busy machine the first answers while the second is on its way, and so it never arrives.
+    assert!((READS + won..=READS + begun).contains(&made), "{made} requests, {begun} second reads, of which {won} won");
     let all_given_up = async {
         while given_up.load(Ordering::Relaxed) < 10 {
             tokio::task::yield_now().await;
