@@ -92,8 +92,6 @@ impl World {
     /// Starts a querier over objects that others may have as well; what makes its store fail is its own.
     pub(crate) async fn over(objects: Arc<dyn ObjectStore>, flags: &[&str]) -> Self {
         let faults = Faulty::new(objects);
-        // The store's clock stands as well: nobody deletes by one that is far from it.
-        faults.tells_time_of(Arc::new(Standing));
         let options = StoreOptions { clock: Arc::new(Standing), ..StoreOptions::default() };
         let Arguments { server, query } = Arguments::parse_from([&["querier"], flags].concat());
 
