@@ -322,17 +322,7 @@ impl Compactor {
         self.put(&path, PutPayload::from_bytes(bytes)).await?;
         let block = Block::open_sized(self.store.objects(), path, size).await?;
         let ids = block.rows().await?.iter().map(|row| row.id.into()).collect();
-        let entry = BlockEntry {
-            name,
-            bytes: size,
-            rows: summary.rows,
-            raw_bytes: summary.raw_bytes,
-            first_nanos: summary.first_nanos,
-            last_nanos: summary.last_nanos,
-            first_id: summary.first_id,
-            last_id: summary.last_id,
-        };
-        Ok((entry, ids))
+        Ok((entry(name, size, &summary), ids))
     }
 
     /// Writes an object under a key that is nobody else's, or whose bytes may be another's as well: so it may be tried again.
@@ -404,6 +394,20 @@ struct Made {
     /// The ids in them, sorted.
     ids: Arc<[u128]>,
     stats: Stats,
+}
+
+/// Returns what a commit says of a block of so many bytes.
+pub(super) fn entry(name: BlockName, bytes: u64, summary: &Summary) -> BlockEntry {
+    BlockEntry {
+        name,
+        bytes,
+        rows: summary.rows,
+        raw_bytes: summary.raw_bytes,
+        first_nanos: summary.first_nanos,
+        last_nanos: summary.last_nanos,
+        first_id: summary.first_id,
+        last_id: summary.last_id,
+    }
 }
 
 /// Tells an error with its causes.

@@ -13,7 +13,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use ulid::Ulid;
 
 use super::plan::{self, Due, Inventory};
-use super::run::{ALONE_FACTOR, Failure, blame};
+use super::run::{ALONE_FACTOR, Failure, blame, entry};
 use super::{Compactor, Error, Job};
 use crate::block::{Block, Input, Merge, MergeOptions, Merged};
 use crate::catalog::listing::{self, Scope};
@@ -152,16 +152,8 @@ impl Trial<'_> {
 
     async fn tried(&mut self, Merged { bytes, summary }: Merged) -> Result<Tried, Error> {
         self.made += 1;
-        let entry = BlockEntry {
-            name: BlockName::new(LEVEL, summary.day, Ulid::from(u128::from(self.made))),
-            bytes: bytes.len() as u64,
-            rows: summary.rows,
-            raw_bytes: summary.raw_bytes,
-            first_nanos: summary.first_nanos,
-            last_nanos: summary.last_nanos,
-            first_id: summary.first_id,
-            last_id: summary.last_id,
-        };
+        let name = BlockName::new(LEVEL, summary.day, Ulid::from(u128::from(self.made)));
+        let entry = entry(name, bytes.len() as u64, &summary);
         let (objects, path) = (Arc::new(InMemory::new()), Path::from("trial"));
         let put = objects.put(&path, PutPayload::from_bytes(bytes)).await;
         put.map_err(|source| Error::Write { key: path.clone(), source: source.into() })?;
