@@ -45,8 +45,7 @@ web-lint: web/node_modules/.package-lock.json
 web-test: tools programs
 	cd web && npm run --silent e2e
 
-## build: all programs, optimised; they say which revision they are
-build: export AFTERGLOW_REVISION := $(shell git describe --always --dirty --abbrev=12 2> /dev/null || echo unknown)
+## build: all programs, optimised; they say which revision they are: what git says, or AFTERGLOW_REVISION
 build: $(WEB)
 	cargo build --locked --release --bins
 

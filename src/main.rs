@@ -30,6 +30,9 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
+/// What it is built from.
+const REVISION: &str = afterglow_revision::revision!();
+
 /// Continuous profiling that needs a bucket and nothing else
 #[derive(Debug, Parser)]
 #[command(name = "afterglow", version, propagate_version = true)]
@@ -128,7 +131,7 @@ impl Settings for Program {
 }
 
 fn main() -> ExitCode {
-    let program = match config::load::<Program>() {
+    let program = match config::load::<Program>(REVISION) {
         Ok(program) => program,
         Err(exit) => return exit.report(),
     };
@@ -140,15 +143,15 @@ async fn run(command: Command) -> ExitCode {
     let profiles = || Some(Arc::new(SelfProfiles) as _);
     match command {
         Command::Serve(args) => serve::run(*args).await.map_or_else(serve::Error::report, success),
-        Command::Ingester(settings) => afterglow_ingester::run(*settings, profiles())
+        Command::Ingester(settings) => afterglow_ingester::run(*settings, REVISION, profiles())
             .await
             .map_or_else(afterglow_ingester::program::Error::report, success),
-        Command::Querier(settings) => afterglow_querier::run(*settings, profiles())
+        Command::Querier(settings) => afterglow_querier::run(*settings, REVISION, profiles())
             .await
             .map_or_else(afterglow_querier::program::Error::report, success),
-        Command::Agent(settings) => {
-            afterglow_agent::program::run(*settings).await.map_or_else(afterglow_agent::program::Error::report, success)
-        }
+        Command::Agent(settings) => afterglow_agent::program::run(*settings, REVISION)
+            .await
+            .map_or_else(afterglow_agent::program::Error::report, success),
         Command::Push(args) => done(cli::push::run(args).await),
         Command::Search(args) => done(cli::search::run(args).await),
         Command::Fetch(args) => done(cli::fetch::run(args).await),

@@ -19,7 +19,7 @@ use afterglow_store::watch::Need;
 use afterglow_store::{StorageUrl, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
-const PROGRAM: Program = Program::new("afterglow");
+const PROGRAM: Program = Program::new("afterglow").built_from(crate::REVISION);
 
 /// Runs ingester and querier in one process on one port
 ///

@@ -231,14 +231,15 @@ impl Settings {
     }
 }
 
-/// Scrapes until SIGTERM or SIGINT, then waits up to 10 s for what is queued.
+/// Scrapes, as a program that is built from `revision`, until SIGTERM or SIGINT, then waits up to 10 s for what is queued.
 ///
 /// # Errors
 /// It did not start; once it scrapes, it ends well.
-pub async fn run(settings: Settings) -> Result<(), Error> {
-    let telemetry = telemetry::init(PROGRAM, &settings.telemetry)?;
+pub async fn run(settings: Settings, revision: &'static str) -> Result<(), Error> {
+    let program = PROGRAM.built_from(revision);
+    let telemetry = telemetry::init(program, &settings.telemetry)?;
     let stop = shutdown::on_signals()?;
-    let ended = scrape(&settings, Metrics::new(PROGRAM), stop).await;
+    let ended = scrape(&settings, program, Metrics::new(program), stop).await;
     telemetry.shutdown().await;
     ended
 }
@@ -250,23 +251,23 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
 pub async fn registered(settings: Settings) -> Result<Metrics, Error> {
     let (metrics, stop) = (Metrics::new(PROGRAM), CancellationToken::new());
     stop.cancel();
-    scrape(&settings, metrics.clone(), stop).await?;
+    scrape(&settings, PROGRAM, metrics.clone(), stop).await?;
     Ok(metrics)
 }
 
-async fn scrape(settings: &Settings, metrics: Metrics, stop: CancellationToken) -> Result<(), Error> {
+async fn scrape(settings: &Settings, program: Program, metrics: Metrics, stop: CancellationToken) -> Result<(), Error> {
     let file = File::read(&settings.config).map_err(|problem| Error::File(vec![problem]))?;
     let queue = settings.queue.or(file.queue).unwrap_or(QUEUE_DEFAULT);
     let options = Options { queue_bytes_max: queue.as_usize(), ..Options::default() };
     let target = settings.target(&file)?;
     let client = Client::new(target.clone(), options)?;
     let scraper = Scraper::new(&file, client.clone(), &metrics).map_err(Error::File)?;
-    let itself = Itself::beside(&settings.itself, target, PROGRAM)?;
+    let itself = Itself::beside(&settings.itself, target, program)?;
 
     let served = async {
         let Some(address) = settings.listen(&file) else { return Ok(()) };
         let listener = listen::bind(address).await?;
-        let server = Server::new(PROGRAM, settings.port(), Health::new(), metrics);
+        let server = Server::new(program, settings.port(), Health::new(), metrics);
         server.profiles(Arc::new(SelfProfiles)).run(listener, stop.clone()).await.map(drop)
     };
     let served = async {

@@ -12,13 +12,16 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
+/// What it is built from.
+const REVISION: &str = afterglow_revision::revision!();
+
 fn main() -> ExitCode {
-    let settings = match config::load::<Settings>() {
+    let settings = match config::load::<Settings>(REVISION) {
         Ok(settings) => settings,
         Err(exit) => return exit.report(),
     };
     let runtime = tokio::runtime::Runtime::new().expect("the system gives threads to a process that just began");
-    match runtime.block_on(afterglow_ingester::run(settings, Some(Arc::new(SelfProfiles)))) {
+    match runtime.block_on(afterglow_ingester::run(settings, REVISION, Some(Arc::new(SelfProfiles)))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }

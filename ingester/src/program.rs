@@ -109,15 +109,16 @@ pub const PROGRAM: Program = Program::new("afterglow-ingester");
 /// What its own profiles are called where it only maintains.
 const MAINTAINER: Program = Program::new("afterglow-maintainer");
 
-/// Runs an ingester until SIGTERM or SIGINT, then drains; `profiles`, if any, take profiles of this process for
-/// `/debug/pprof/`.
+/// Runs an ingester that is built from `revision` until SIGTERM or SIGINT, then drains; `profiles`, if any, take profiles of this process
+/// for `/debug/pprof/`.
 ///
 /// # Errors
 /// It did not start; once it serves, it ends well.
-pub async fn run(settings: Settings, profiles: Option<Arc<dyn Profiles>>) -> Result<(), Error> {
-    let telemetry = telemetry::init(PROGRAM, &settings.telemetry)?;
+pub async fn run(settings: Settings, revision: &'static str, profiles: Option<Arc<dyn Profiles>>) -> Result<(), Error> {
+    let program = PROGRAM.built_from(revision);
+    let telemetry = telemetry::init(program, &settings.telemetry)?;
     let stop = shutdown::on_signals()?;
-    let served = stop.run_until_cancelled(start(&settings)).await;
+    let served = stop.run_until_cancelled(start(&settings, program)).await;
     let ended = match served {
         Some(Ok(started)) => serve(settings, started, profiles, stop).await,
         Some(Err(error)) => Err(error),
@@ -133,7 +134,7 @@ pub async fn run(settings: Settings, profiles: Option<Arc<dyn Profiles>>) -> Res
 /// # Errors
 /// As [`run`].
 pub async fn registered(settings: Settings) -> Result<Metrics, Error> {
-    let (started, stop) = (start(&settings).await?, CancellationToken::new());
+    let (started, stop) = (start(&settings, PROGRAM).await?, CancellationToken::new());
     let metrics = started.metrics.clone();
     stop.cancel();
     serve(settings, started, None, stop).await?;
@@ -142,21 +143,22 @@ pub async fn registered(settings: Settings) -> Result<Metrics, Error> {
 
 /// What is there before a port is.
 struct Started {
+    program: Program,
     store: Store,
     metrics: Metrics,
     health: Health,
     storage: Part,
 }
 
-async fn start(settings: &Settings) -> Result<Started, Error> {
-    let metrics = Metrics::new(PROGRAM);
+async fn start(settings: &Settings, program: Program) -> Result<Started, Error> {
+    let metrics = Metrics::new(program);
     let health = Health::new();
     let storage = health.part("storage");
     let options = StoreOptions { metrics: metrics.register(afterglow_store::Metrics::new), ..StoreOptions::default() };
     let store = afterglow_store::open(&settings.storage, options).await?;
     store.probe().await?;
     storage.ready();
-    Ok(Started { store, metrics, health, storage })
+    Ok(Started { program, store, metrics, health, storage })
 }
 
 async fn serve(
@@ -165,7 +167,7 @@ async fn serve(
     profiles: Option<Arc<dyn Profiles>>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let Started { store, metrics, health, storage } = started;
+    let Started { program, store, metrics, health, storage } = started;
     let ingests = settings.roles.contains(&Role::Ingest);
     if settings.roles.contains(&Role::Maintain) {
         let options = StoreOptions {
@@ -180,7 +182,7 @@ async fn serve(
     let retention = settings.maintenance.retention.policy();
     let ingester = crate::build(&settings.ingester, &settings.server.limits, retention, store, &metrics);
     let drain = settings.server.drain.clone();
-    let mut server = Server::new(PROGRAM, settings.server, health.clone(), metrics);
+    let mut server = Server::new(program, settings.server, health.clone(), metrics);
     if ingests {
         server = server
             .grpc(access::Role::Write, ingester.grpc())
@@ -191,7 +193,7 @@ async fn serve(
         server = server.profiles(profiles);
     }
     let listener = listen::bind(settings.listen).await?;
-    let program = if ingests { PROGRAM } else { MAINTAINER };
+    let program = if ingests { program } else { MAINTAINER.built_from(program.revision) };
     let itself = if settings.elsewhere.is_here() {
         Itself::by_door(&settings.itself, program, &mut server)?
     } else {

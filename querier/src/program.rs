@@ -97,16 +97,18 @@ pub enum Error {
 /// What this program is called.
 pub const PROGRAM: Program = Program::new("afterglow-querier");
 
-/// Runs a querier until SIGTERM or SIGINT, then drains; `profiles`, if any, take profiles of this process for `/debug/pprof/`.
+/// Runs a querier that is built from `revision` until SIGTERM or SIGINT, then drains; `profiles`, if any, take profiles of this process
+/// for `/debug/pprof/`.
 ///
 /// # Errors
 /// It did not start; once it serves, it ends well.
-pub async fn run(settings: Settings, profiles: Option<Arc<dyn Profiles>>) -> Result<(), Error> {
-    let telemetry = telemetry::init(PROGRAM, &settings.telemetry)?;
+pub async fn run(settings: Settings, revision: &'static str, profiles: Option<Arc<dyn Profiles>>) -> Result<(), Error> {
+    let program = PROGRAM.built_from(revision);
+    let telemetry = telemetry::init(program, &settings.telemetry)?;
     let stop = shutdown::on_signals()?;
-    let metrics = Metrics::new(PROGRAM);
+    let metrics = Metrics::new(program);
     let ended = match stop.run_until_cancelled(open(&settings, &metrics)).await {
-        Some(Ok(store)) => serve(settings, store, metrics, profiles, stop).await,
+        Some(Ok(store)) => serve(settings, program, store, metrics, profiles, stop).await,
         Some(Err(error)) => Err(error),
         // Asked to stop before it began.
         None => Ok(()),
@@ -123,7 +125,7 @@ pub async fn registered(settings: Settings) -> Result<Metrics, Error> {
     let (metrics, stop) = (Metrics::new(PROGRAM), CancellationToken::new());
     let store = open(&settings, &metrics).await?;
     stop.cancel();
-    serve(settings, store, metrics.clone(), None, stop).await?;
+    serve(settings, PROGRAM, store, metrics.clone(), None, stop).await?;
     Ok(metrics)
 }
 
@@ -144,6 +146,7 @@ async fn open(settings: &Settings, metrics: &Metrics) -> Result<Store, Error> {
 
 async fn serve(
     settings: Settings,
+    program: Program,
     store: Store,
     metrics: Metrics,
     profiles: Option<Arc<dyn Profiles>>,
@@ -163,7 +166,7 @@ async fn serve(
         }
     };
     let querier = crate::build(&settings.querier, store, &metrics);
-    let mut server = Server::new(PROGRAM, settings.server, health.clone(), metrics)
+    let mut server = Server::new(program, settings.server, health.clone(), metrics)
         .grpc(Role::Read, querier.grpc())
         .grpc(Role::Read, querier.shares())
         .http(Role::Read, querier.routes())
@@ -172,7 +175,7 @@ async fn serve(
         server = server.profiles(profiles);
     }
     let listener = listen::bind(settings.listen).await?;
-    let itself = Itself::elsewhere(&settings.itself, &settings.elsewhere, PROGRAM)?;
+    let itself = Itself::elsewhere(&settings.itself, &settings.elsewhere, program)?;
     let stop_serving = CancellationToken::new();
     let served = itself.run(server, listener, &stop, &health, &stop_serving);
     let served = tokio::select! {

@@ -113,21 +113,26 @@ impl Exit {
     }
 }
 
-/// Reads the settings of this process from its arguments, its environment and its file.
+/// Reads the settings of this process from its arguments, its environment and its file. `--version` says the git revision that the program
+/// is built from as well.
 ///
 /// # Errors
 /// An [`Exit`] for `main` to report and return.
-pub fn load<C: Settings>() -> Result<C, Exit> {
+pub fn load<C: Settings>(revision: &str) -> Result<C, Exit> {
     #[expect(clippy::disallowed_methods, reason = "this is the owner of our settings")]
     let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
-    resolve(std::env::args_os().collect(), &environment)
+    resolve(revision, std::env::args_os().collect(), &environment)
 }
 
 /// Does what [`load`] does, with the arguments and the environment given.
-fn resolve<C: Settings>(arguments: Vec<OsString>, environment: &BTreeMap<String, OsString>) -> Result<C, Exit> {
+fn resolve<C: Settings>(
+    revision: &str,
+    arguments: Vec<OsString>,
+    environment: &BTreeMap<String, OsString>,
+) -> Result<C, Exit> {
     // First what the command line alone says, without demanding what the file may hold: is it well-formed, which
     // command is meant, which file. Help is among the errors.
-    let command = with_environment_in_help(C::command());
+    let command = with_revision(with_environment_in_help(C::command()), revision);
     let (given, arguments, mut refused) = read_command_line(&command, arguments)?;
 
     let mut layers = Layers::new(&command, &given);
@@ -163,6 +168,15 @@ fn resolve<C: Settings>(arguments: Vec<OsString>, environment: &BTreeMap<String,
         Err(_) if !problems.is_empty() => Err(Exit::Bad(problems)),
         Err(error) if error.kind() == ErrorKind::ValueValidation => Err(Exit::Bad(vec![layers::first_line(&error)])),
         Err(error) => Err(Exit::Usage(error)),
+    }
+}
+
+/// Makes `-V` and `--version` say the revision behind the version, of each command that has one of its own.
+fn with_revision(command: clap::Command, revision: &str) -> clap::Command {
+    let command = command.mut_subcommands(|command| with_revision(command, revision));
+    match command.get_version().map(|version| format!("{version} ({revision})")) {
+        Some(version) => command.version(version),
+        None => command,
     }
 }
 

@@ -43,13 +43,13 @@ pub struct Program {
 }
 
 impl Program {
-    /// Describes the program `name` with the version of this workspace and the revision given by `AFTERGLOW_REVISION`
-    /// at build time.
+    /// Describes the program `name` with the version of this workspace, of an unknown revision.
     pub const fn new(name: &'static str) -> Self {
-        let revision = match option_env!("AFTERGLOW_REVISION") {
-            Some(revision) => revision,
-            None => "unknown",
-        };
-        Self { name, version: env!("CARGO_PKG_VERSION"), revision }
+        Self { name, version: env!("CARGO_PKG_VERSION"), revision: "unknown" }
+    }
+
+    /// Describes the same program as built from `revision`, which its `main.rs` alone knows.
+    pub const fn built_from(self, revision: &'static str) -> Self {
+        Self { revision, ..self }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Args {
 }
 
 /// What its traces are of.
-const PROGRAM: Program = Program::new("afterglow-maintainer");
+const PROGRAM: Program = Program::new("afterglow-maintainer").built_from(crate::REVISION);
 
 // === impl Args ===
 

@@ -66,7 +66,7 @@ impl Setup {
     }
 
     fn resolve<C: Settings>(&self) -> Result<C, Exit> {
-        resolve(self.arguments.clone(), &self.environment)
+        resolve("abc", self.arguments.clone(), &self.environment)
     }
 
     fn config(&self) -> Config {
@@ -207,6 +207,27 @@ fn help_and_usage_say_what_is_required() {
     for arguments in [&["--help"][..], &["--no-such-flag"]] {
         let Err(Exit::Usage(error)) = Setup::new(arguments).resolve::<Config>() else { panic!("usage") };
         assert!(error.to_string().contains("Usage: afterglow-test [OPTIONS] --storage <URL>"), "{error}");
+    }
+}
+
+#[test]
+fn the_version_says_what_the_program_is_built_from() {
+    #[derive(Debug, Parser)]
+    #[command(name = "afterglow-test", version = "1.2.3", propagate_version = true)]
+    enum All {
+        Tier(Box<Config>),
+        Look,
+    }
+    impl Settings for All {}
+    let of = |arguments: &[&str]| match Setup::new(arguments).resolve::<All>() {
+        Err(Exit::Usage(error)) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    for flag in ["-V", "--version"] {
+        assert_eq!(of(&[flag]), "afterglow-test 1.2.3 (abc)\n");
+        assert_eq!(of(&["look", flag]), "afterglow-test-look 1.2.3 (abc)\n");
+        let tier = concat!("afterglow-test-tier ", env!("CARGO_PKG_VERSION"), " (abc)\n");
+        assert_eq!(of(&["tier", flag]), tier, "it has a version of its own");
     }
 }
 
