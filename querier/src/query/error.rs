@@ -256,9 +256,6 @@ pub(crate) enum Error {
     /// Profiles do not go together in a way that their sample types do not explain.
     #[error("profiles do not merge: {0}")]
     Merge(#[from] merge::Error),
-    /// What a sibling sent is no profile.
-    #[error("a sibling's share cannot be decoded: {0}")]
-    Share(String),
     /// Nobody waits for the answer any more.
     #[error("the question was abandoned")]
     Cancelled,
@@ -331,7 +328,7 @@ impl Error {
             | Self::Block(block::Error::Read { .. })
             | Self::Unread { .. } => Kind::Unavailable,
             Self::Block(_) | Self::Damaged { .. } => Kind::Corrupt,
-            Self::Share(_) | Self::Cancelled | Self::Panicked(_) => Kind::Internal,
+            Self::Cancelled | Self::Panicked(_) => Kind::Internal,
         }
     }
 }

@@ -10,6 +10,7 @@ use afterglow_profile::{Limits, compress};
 use afterglow_proto::v1;
 use afterglow_proto::v1::sibling_service_client::SiblingServiceClient;
 use object_store::ObjectStoreExt as _;
+use prost::Message as _;
 
 use crate::world::{NOW_NANOS, SECOND, Sent, World, cpu, decoded, fixture, fixtures, meaning, small};
 
@@ -345,12 +346,13 @@ async fn a_share_names_each_row_once() {
     let part =
         |row_steps: &[u32]| v1::SharePart { path: path.to_string(), bytes, dataset: 0, row_steps: row_steps.to_vec() };
     let mut declined = async |parts: Vec<v1::SharePart>| {
-        let request = v1::MergeShareRequest { parts, ..v1::MergeShareRequest::default() };
+        let parts = parts.iter().flat_map(|part| part.encode_length_delimited_to_vec()).collect::<Vec<_>>();
+        let request = v1::MergeShareRequest { parts: parts.into(), ..v1::MergeShareRequest::default() };
         siblings.merge_share(request).await.unwrap().into_inner().declined
     };
     assert_eq!(declined(vec![part(&[0, 1])]).await, "");
     for steps in [&[0, 0][..], &[1, 0], &[0, 1, 1], &[0, 1, u32::MAX], &[0; 1_000_000]] {
-        assert_eq!(declined(vec![part(steps)]).await, "a block cannot be opened", "{} steps", steps.len());
+        assert_eq!(declined(vec![part(steps)]).await, "a block has no such rows", "{} steps", steps.len());
     }
     assert_eq!(declined(vec![part(&[0]), part(&[1])]).await, "a dataset stands in it twice");
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use afterglow_profile::{decode, encode};
+use afterglow_profile::{Profile, decode, encode};
 use afterglow_proto::v1;
 use afterglow_proto::v1::sibling_service_client::SiblingServiceClient;
 use afterglow_service::telemetry::Propagate;
@@ -20,6 +20,7 @@ use afterglow_store::block::SampleTypes;
 use afterglow_store::paths::TenantId;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
+use prost::Message as _;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
@@ -34,7 +35,8 @@ use crate::siblings::Sibling;
 /// The largest share as a profile: what is larger is merged where it is needed.
 pub(crate) const SHARE_BYTES_MAX: usize = 64 << 20;
 
-/// The largest request for one: a row takes a byte or two, and a merge has a million of them. Decoded, each byte may take four.
+/// The largest request for one: a row takes a byte or two, and a merge has a million of them. Its parts are decoded one by one, and each byte
+/// may take four then.
 pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 20;
 
 /// How much memory a share takes for each byte until it is merged: as it came, and decoded.
@@ -92,7 +94,7 @@ pub(super) async fn share_out(
             .map(|attempt| siblings[(number + attempt) % siblings.len()].clone())
             .collect();
         let asked = Arc::<AtomicUsize>::default();
-        let call = ask(engine.clone(), tenant.clone(), Arc::clone(&siblings), Arc::clone(&asked), request);
+        let call = ask(engine.clone(), tenant.clone(), Arc::clone(&siblings), Arc::clone(&asked), (request, types));
         Share { parts, siblings, asked, call: AbortOnDropHandle::new(tokio::spawn(call.in_current_span())) }
     };
     let shares = shares.enumerate().map(ask).collect();
@@ -119,26 +121,27 @@ fn cut(weights: &[u64], shares: usize) -> Vec<Range<usize>> {
 }
 
 fn request(parts: &[Part], types: SampleTypes, estimate_bytes: u64) -> v1::MergeShareRequest {
-    let part = |part: &Part| {
+    let mut encoded = Vec::new();
+    for part in parts {
         let mut last = 0;
         let steps = part.rows.iter().map(|&row| {
             let step = row - std::mem::replace(&mut last, row);
             u32::try_from(step).expect("a block has fewer rows than 2^32")
         });
-        v1::SharePart {
+        let part = v1::SharePart {
             path: part.block.path().to_string(),
             bytes: part.block.size(),
             dataset: u32::try_from(part.dataset).expect("a block has fewer datasets than 2^32"),
             row_steps: steps.collect(),
-        }
-    };
+        };
+        part.encode_length_delimited(&mut encoded).expect("a vector grows");
+    }
     let (types, sample_type) = match types {
         SampleTypes::All => (v1::ShareTypes::Unspecified, 0),
         SampleTypes::One(index) => (v1::ShareTypes::One, index as u32),
         SampleTypes::Default => (v1::ShareTypes::Default, 0),
     };
-    let parts = parts.iter().map(part).collect();
-    v1::MergeShareRequest { parts, types: types.into(), sample_type, estimate_bytes }
+    v1::MergeShareRequest { parts: encoded.into(), types: types.into(), sample_type, estimate_bytes }
 }
 
 /// Returns how long a sibling is waited for that does a share, where so many shares have no answer yet, this one among them.
@@ -167,7 +170,7 @@ async fn ask(
     tenant: TenantId,
     siblings: Arc<[Sibling]>,
     asked: Arc<AtomicUsize>,
-    request: v1::MergeShareRequest,
+    (request, types): (v1::MergeShareRequest, SampleTypes),
 ) -> Option<Done> {
     for (number, sibling) in siblings.iter().enumerate() {
         asked.store(number, Ordering::Relaxed);
@@ -188,12 +191,17 @@ async fn ask(
                 let Ok(admitted) = engine.0.budget.try_admit(profile.len() as u64 * BYTES_PER_SHARE_BYTE) else {
                     break;
                 };
-                engine.0.metrics.shares_done.inc();
-                return Some(Done {
-                    profile,
-                    sample_type: sample_type.map(|index| index as usize),
-                    _admitted: admitted,
-                });
+                let sample_type = sample_type.map(|index| index as usize);
+                let done = Done { profile, sample_type, _admitted: admitted };
+                let check = move || (done.check(types), done);
+                // Where that does not end, nobody waits for it.
+                let (checked, done) = engine.compute(check).await.ok()?;
+                let Err(reason) = checked else {
+                    engine.0.metrics.shares_done.inc();
+                    return Some(done);
+                };
+                sibling.leave_alone();
+                tracing::warn!(sibling = sibling.address(), reason, "a sibling answered what is no share");
             }
             Err(status) => {
                 // One that is busy, or has met damaged data, is there all the same.
@@ -242,17 +250,29 @@ impl Share {
 }
 
 impl Done {
+    /// Checks that it is what was asked for: a profile, of the one sample type where that is one, and of all where not. Whoever asks for all
+    /// again and again must not be told of one each time.
+    fn check(&self, asked: SampleTypes) -> Result<(), String> {
+        let profile = self.decode().map_err(|error| error.to_string())?;
+        let is_asked = match (asked, self.sample_type) {
+            (SampleTypes::All, None) => true,
+            (SampleTypes::One(asked), Some(shown)) => shown == asked && profile.sample_types.len() == 1,
+            (SampleTypes::Default, Some(_)) => profile.sample_types.len() == 1,
+            (SampleTypes::All, Some(_)) | (SampleTypes::One(_) | SampleTypes::Default, None) => false,
+        };
+        if is_asked { Ok(()) } else { Err("it is of other sample types than were asked for".to_owned()) }
+    }
+
+    fn decode(&self) -> Result<Profile<'_>, afterglow_profile::Error> {
+        decode::decode(&self.profile, &afterglow_profile::Limits::default())
+    }
+
     /// Hands the share to `add` as a profile.
     ///
     /// # Errors
-    /// Those of `add`; and it is no profile, or larger than any may be.
-    pub(super) fn with<T>(
-        &self,
-        add: impl FnOnce(&afterglow_profile::Profile<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let profile = decode::decode(&self.profile, &afterglow_profile::Limits::default())
-            .map_err(|error| Error::Share(error.to_string()))?;
-        add(&profile)
+    /// Those of `add`.
+    pub(super) fn with<T>(&self, add: impl FnOnce(&Profile<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        add(&self.decode().expect("it was decoded when it came"))
     }
 }
 
@@ -268,19 +288,21 @@ pub(in super::super) async fn answer(
         Ok(v1::ShareTypes::Default) => SampleTypes::Default,
         Err(_) => return Ok(declined("other versions have other sample types")),
     };
-    let mut datasets = HashSet::new();
-    if !request.parts.iter().all(|part| datasets.insert((part.path.as_str(), part.dataset))) {
-        return Ok(declined("a dataset stands in it twice"));
-    }
-    let mut parts = Vec::with_capacity(request.parts.len());
-    let mut opened = stream::iter(request.parts.into_iter().map(|part| open(engine, tenant, part))).buffered(OPENS_MAX);
+    let (mut parts, mut datasets) = (Vec::new(), HashSet::new());
+    let mut opened =
+        stream::iter(read(request.parts).map(|part| open(engine, tenant, part, types))).buffered(OPENS_MAX);
     while let Some(part) = opened.next().await {
         match part {
-            Some(part) => parts.push(part),
-            None => return Ok(declined("a block cannot be opened")),
+            // A key can be spelled in several ways, and a block has one.
+            Ok(part) if datasets.insert((part.block.path().clone(), part.dataset)) => parts.push(part),
+            Ok(_) => return Ok(declined("a dataset stands in it twice")),
+            Err(reason) => return Ok(declined(reason)),
         }
     }
     drop(opened);
+    if parts.is_empty() {
+        return Ok(declined("nothing is asked for"));
+    }
     // What whoever asks thinks is not all that counts: anybody who may read may ask. A sibling that waits here holds memory of its own,
     // for which a share of ours may wait there.
     let reading = plan::reading(parts.iter().map(|part| part.estimate), engine.0.limits.merge_reads);
@@ -316,13 +338,34 @@ fn declined(reason: &str) -> v1::MergeShareResponse {
     v1::MergeShareResponse { declined: reason.to_owned(), ..Default::default() }
 }
 
-/// Opens the block of a part, if it is one of the tenant's and has such rows.
-async fn open(engine: &Engine, tenant: &TenantId, part: v1::SharePart) -> Option<Part> {
-    let v1::SharePart { path, bytes, dataset, row_steps } = part;
-    let open = engine.0.catalog.block(tenant, &path, bytes).await?;
+/// Reads the parts of a request, one when the next is asked for; what cannot be read is the last.
+fn read(mut left: Bytes) -> impl Iterator<Item = Option<v1::SharePart>> {
+    std::iter::from_fn(move || {
+        if left.is_empty() {
+            return None;
+        }
+        let part = v1::SharePart::decode_length_delimited(&mut left).ok();
+        if part.is_none() {
+            left.clear();
+        }
+        Some(part)
+    })
+}
+
+/// Opens the block of a part, if it is one of the tenant's and has such rows, with such sample types. Says why not.
+async fn open(
+    engine: &Engine,
+    tenant: &TenantId,
+    part: Option<v1::SharePart>,
+    types: SampleTypes,
+) -> Result<Part, &'static str> {
+    const NO_ROWS: &str = "a block has no such rows";
+    let v1::SharePart { path, bytes, dataset, row_steps } = part.ok_or("its parts cannot be read")?;
+    let open = engine.0.catalog.block(tenant, &path, bytes).await.ok_or("a block cannot be opened")?;
     // Each row once, in their order; so there are no more than the block has.
-    if row_steps.iter().skip(1).any(|&step| step == 0) || row_steps.len() > open.rows().len() {
-        return None;
+    let is_each_once = row_steps.iter().skip(1).all(|&step| step > 0) && row_steps.len() <= open.rows().len();
+    if row_steps.is_empty() || !is_each_once {
+        return Err(NO_ROWS);
     }
     let mut row = 0usize;
     let rows: Arc<[usize]> = row_steps
@@ -332,8 +375,16 @@ async fn open(engine: &Engine, tenant: &TenantId, part: v1::SharePart) -> Option
             row
         })
         .collect();
-    let is_there = rows.iter().all(|&row| open.rows().get(row).is_some_and(|of| of.dataset == dataset));
-    is_there.then(|| Part::of_rows(Arc::clone(open.block()), dataset as usize, rows, open.rows()))
+    if !rows.iter().all(|&row| open.rows().get(row).is_some_and(|of| of.dataset == dataset)) {
+        return Err(NO_ROWS);
+    }
+    // Where it is read, the block would be taken for damaged.
+    if let SampleTypes::One(index) = types
+        && rows.iter().any(|&row| open.rows()[row].totals.len() <= index)
+    {
+        return Err("a profile has no such sample type");
+    }
+    Ok(Part::of_rows(Arc::clone(open.block()), dataset as usize, rows, open.rows()))
 }
 
 #[cfg(test)]
