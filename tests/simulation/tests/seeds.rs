@@ -2,7 +2,7 @@
 //! altered, and a seed says all that happens.
 //!
 //! `SIM_SEED=n` runs one seed and prints it, with `SIM_TRACE=1` event by event. `SIM_SEEDS=a..b` runs many, on all cores. Each seed runs
-//! twice and must leave the same trace; `SIM_ONCE=1` spares that.
+//! twice and must leave the same trace; `SIM_ONCE=1` spares that. Where `CI` is set, a thousand are run, nearly all of them once.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -15,6 +15,8 @@ use afterglow_simulation::store::faults::{FAULTS, Faults};
 
 /// The seeds of a usual test run: a few seconds.
 const SEEDS: Range<u64> = 0..40;
+/// The seeds that run besides, each once, where nobody waits for the test.
+const SEEDS_OF_CI: Range<u64> = SEEDS.end..1000;
 /// The seeds with which each fault is tried alone.
 const SEEDS_OF_FAULT: Range<u64> = 0..2;
 /// How often the progress of many seeds is told.
@@ -35,23 +37,25 @@ fn nothing_is_lost_doubled_or_altered() {
         assert_replays(&report);
         return;
     }
-    let seeds = match variable("SIM_SEEDS") {
-        Some(seeds) => {
-            let (first, end) = seeds.split_once("..").expect("SIM_SEEDS is a range as 0..1000");
-            first.parse().expect("a number")..end.parse().expect("a number")
-        }
-        None => SEEDS,
-    };
-    run_all(seeds);
+    let is_once = variable("SIM_ONCE").is_some();
+    if let Some(seeds) = variable("SIM_SEEDS") {
+        let (first, end) = seeds.split_once("..").expect("SIM_SEEDS is a range as 0..1000");
+        run_all(first.parse().expect("a number")..end.parse().expect("a number"), is_once);
+        return;
+    }
+    run_all(SEEDS, is_once);
+    if variable("CI").is_some() {
+        run_all(SEEDS_OF_CI, true);
+    }
 }
 
-fn run_all(seeds: Range<u64>) {
+/// Runs seeds on all cores, each twice unless once is enough.
+fn run_all(seeds: Range<u64>, is_once: bool) {
     let began = Instant::now();
     let next = AtomicU64::new(seeds.start);
     let [profiles, acks, requests] = [const { AtomicUsize::new(0) }; 3];
     let failures = Mutex::new(Vec::new());
     let told = Mutex::new(began);
-    let is_once = variable("SIM_ONCE").is_some();
     let work = || loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if seed >= seeds.end || failures.lock().expect("no panic").len() >= FAILURES_MAX {
