@@ -8,7 +8,7 @@ use afterglow_service::{Failure, Kind};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tikv_jemalloc_ctl::background_thread;
+use tikv_jemalloc_ctl::{background_thread, epoch, stats};
 
 use crate::profiler::{self, Error};
 
@@ -25,6 +25,12 @@ impl Profiles for SelfProfiles {
     fn heap(&self) -> BoxFuture<'static, Result<Bytes, Failure>> {
         give_memory_back();
         async { profiler::heap_profile().await.map(Bytes::from).map_err(failure) }.boxed()
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        // The numbers are those of when the epoch last advanced.
+        let read = || epoch::advance().and_then(|_| stats::allocated::read());
+        read().map_or(0, |bytes| bytes as u64)
     }
 }
 

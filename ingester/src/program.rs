@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use afterglow_agent::debug::SelfProfiles;
 use afterglow_agent::itself::{self, Elsewhere, Itself};
 use afterglow_service::causes::Causes;
 use afterglow_service::config;
@@ -137,7 +138,7 @@ pub async fn registered(settings: Settings) -> Result<Metrics, Error> {
     let (started, stop) = (start(&settings, PROGRAM).await?, CancellationToken::new());
     let metrics = started.metrics.clone();
     stop.cancel();
-    serve(settings, started, None, stop).await?;
+    serve(settings, started, Some(Arc::new(SelfProfiles)), stop).await?;
     Ok(metrics)
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use afterglow_agent::debug::SelfProfiles;
 use afterglow_agent::itself::{self, Elsewhere, Itself};
 use afterglow_service::access::Role;
 use afterglow_service::causes::Causes;
@@ -125,7 +126,7 @@ pub async fn registered(settings: Settings) -> Result<Metrics, Error> {
     let (metrics, stop) = (Metrics::new(PROGRAM), CancellationToken::new());
     let store = open(&settings, &metrics).await?;
     stop.cancel();
-    serve(settings, PROGRAM, store, metrics.clone(), None, stop).await?;
+    serve(settings, PROGRAM, store, metrics.clone(), Some(Arc::new(SelfProfiles)), stop).await?;
     Ok(metrics)
 }
 

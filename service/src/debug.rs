@@ -23,6 +23,9 @@ pub trait Profiles: Send + Sync + 'static {
 
     /// Takes a heap profile and gives the pprof, gzip'd. Fails as [`Profiles::cpu`] does.
     fn heap(&self) -> BoxFuture<'static, Result<Bytes, Failure>>;
+
+    /// Returns how many bytes the program has allocated and not freed; 0 where the allocator does not say.
+    fn allocated_bytes(&self) -> u64;
 }
 
 /// How long a CPU profile is where the query does not say; `go tool pprof` says 30 itself.
@@ -96,6 +99,10 @@ mod tests {
 
         fn heap(&self) -> BoxFuture<'static, Result<Bytes, Failure>> {
             std::future::ready(Err(Failure::exhausted("a profile is being taken", Duration::from_secs(7)))).boxed()
+        }
+
+        fn allocated_bytes(&self) -> u64 {
+            0
         }
     }
 

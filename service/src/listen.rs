@@ -35,6 +35,7 @@ use crate::access::audit::Audit;
 use crate::access::{self, Access, Digest, Need, Role, Token};
 use crate::config::{ByteSize, Secret, not_within, too_large};
 use crate::debug::{self, Profiles};
+use crate::metrics::register_reading;
 use crate::stack::{self, Stack};
 use crate::tls::{self, Tls};
 use crate::{Health, Metrics, Program, tenant};
@@ -367,9 +368,18 @@ impl Server {
         self.door.clone()
     }
 
-    /// Adds the means to take profiles of this process.
+    /// Adds the means to take profiles of this process, and the metric of what it has allocated.
     #[must_use]
     pub fn profiles(mut self, profiles: Arc<dyn Profiles>) -> Self {
+        let allocated = Arc::clone(&profiles);
+        self.metrics.register(|registry| {
+            register_reading(
+                registry,
+                "afterglow_memory_allocated_bytes",
+                "Memory that the program has allocated and not freed; what is resident beyond it is the allocator's, and given back in time",
+                move || allocated.allocated_bytes(),
+            );
+        });
         self.profiles = Some(profiles);
         self
     }

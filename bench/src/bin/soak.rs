@@ -3,7 +3,8 @@
 //! It starts `afterglow serve` over a temporary folder, pushes a fleet's profiles at a steady rate with the time of now, and asks by turns
 //! for searches, merges of the last minutes in every form, series and tables. Retention is minutes and the grace is seconds, so that
 //! everything a server does in a month - merging through the levels, deleting, collecting - is done many times over, and what is stored
-//! stays as large as it is. A line of CSV every `--every` seconds, and in the end the slope of memory over the second half.
+//! stays as large as it is. A line of CSV every `--every` seconds, and in the end the slopes of memory, resident and allocated,
+//! over the second half.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -66,6 +67,8 @@ struct Args {
 struct Sample {
     hours: f64,
     rss_bytes: u64,
+    /// What it has allocated and not freed; the rest of its memory is the allocator's.
+    allocated_bytes: u64,
     files: usize,
 }
 
@@ -84,17 +87,19 @@ async fn main() -> anyhow::Result<()> {
     let pushing = tokio::spawn(push(server.url(), fleet(&args.profiles, args.rate)?, args.rate, end));
     let asking = tokio::spawn(ask(server.url(), args.questions, end));
 
-    println!("minutes,rss_mib,files,cpu_seconds,stored_mib");
+    println!("minutes,rss_mib,allocated_mib,files,cpu_seconds,stored_mib");
     let mut samples = Vec::new();
     while Instant::now() < end {
         tokio::time::sleep(Duration::from_secs(args.every)).await;
         let pid = server.pid();
-        let sample =
-            Sample { hours: began.elapsed().as_secs_f64() / 3600.0, rss_bytes: rss(pid)?, files: open_files(pid)? };
+        let hours = began.elapsed().as_secs_f64() / 3600.0;
+        let allocated_bytes = allocated(&server.url()).await?;
+        let sample = Sample { hours, rss_bytes: rss(pid)?, allocated_bytes, files: open_files(pid)? };
         println!(
-            "{:.1},{:.1},{},{:.1},{:.1}",
+            "{:.1},{:.1},{:.1},{},{:.1},{:.1}",
             sample.hours * 60.0,
             sample.rss_bytes as f64 / MIB,
+            sample.allocated_bytes as f64 / MIB,
             sample.files,
             cpu_time(pid)?.as_secs_f64(),
             folder_bytes(storage.path())? as f64 / MIB
@@ -110,7 +115,8 @@ async fn main() -> anyhow::Result<()> {
             "pushed": pushed,
             "refused": refused,
             "asked": asked,
-            "rss_mib_per_hour": slope(half) / MIB,
+            "rss_mib_per_hour": slope(half, |sample| sample.rss_bytes) / MIB,
+            "allocated_mib_per_hour": slope(half, |sample| sample.allocated_bytes) / MIB,
             "rss_mib_max": samples.iter().map(|sample| sample.rss_bytes).max().unwrap_or_default() as f64 / MIB,
             "files_min": files.clone().min(),
             "files_max": files.max(),
@@ -129,14 +135,21 @@ fn fleet(folder: &Path, rate: f64) -> anyhow::Result<Fleet> {
     Ok(fleet.every(i64::try_from(round.as_nanos())?))
 }
 
-/// Returns by how many bytes an hour memory grows: the least squares' line through the samples.
-fn slope(samples: &[Sample]) -> f64 {
+/// Asks a server what it has allocated, in bytes.
+async fn allocated(url: &str) -> anyhow::Result<u64> {
+    let text = reqwest::get(format!("{url}/metrics")).await?.error_for_status()?.text().await?;
+    let line = text.lines().find_map(|line| line.strip_prefix("afterglow_memory_allocated_bytes "));
+    Ok(line.context("no metric says what is allocated")?.parse()?)
+}
+
+/// Returns by how many bytes an hour something grows: the least squares' line through the samples.
+fn slope(samples: &[Sample], bytes: fn(&Sample) -> u64) -> f64 {
     let n = samples.len() as f64;
-    let mean = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / n;
-    let (x, y) = (mean(|s| s.hours), mean(|s| s.rss_bytes as f64));
+    let x = samples.iter().map(|sample| sample.hours).sum::<f64>() / n;
+    let y = samples.iter().map(|sample| bytes(sample) as f64).sum::<f64>() / n;
     let (mut covariance, mut variance) = (0.0, 0.0);
     for sample in samples {
-        covariance += (sample.hours - x) * (sample.rss_bytes as f64 - y);
+        covariance += (sample.hours - x) * (bytes(sample) as f64 - y);
         variance += (sample.hours - x).powi(2);
     }
     covariance / variance
