@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from charts import BIN, MIXIN, ROOT, containers, pods
 
 PROGRAM = ROOT / "target/debug/afterglow"
@@ -224,6 +225,28 @@ def test_the_metrics_that_alerts_and_dashboard_use_are_there(trial: Processes) -
     assert used - there == set()
 
 
+def test_an_ingester_is_known_from_a_maintainer_before_anybody_sends(trial: Processes) -> None:
+    """By the selector of AfterglowIngesterAbsent: both are the program afterglow-ingester."""
+    rules = [rule for group in yaml.safe_load((MIXIN / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
+    (expression,) = [rule["expr"] for rule in rules if rule["alert"] == "AfterglowIngesterAbsent"]
+    (name,) = set(re.findall(r"afterglow_server_\w+", expression))
+    (selector,) = set(re.findall(name + r"\{([^}]+)\}", expression))
+    labels = re.findall(r'\w+="[^"]+"', selector)
+    assert len(labels) == 2, selector
+    (container,) = trial.specs["glow-afterglow-ingester"]["containers"]
+    args = [arg for arg in container["args"] if not arg.startswith(("--roles=", "--self-profile."))]
+    there = {}
+    for role in ("ingest", "maintain", "ingest,maintain"):
+        trial.start_server(role, {**container, "args": [*args, f"--roles={role}", "--no-self-profile", "--drain-delay=0s"]})
+        lines = (get(f"http://{trial.addresses.pop(role)}/metrics") or "").splitlines()
+        assert any('program="afterglow-ingester"' in line for line in lines if line.startswith("afterglow_build_info")), lines
+        there[role] = [line for line in lines if line.startswith(name + "{") and all(label in line for label in labels)]
+        process = trial.running.pop()
+        process.terminate()
+        process.wait(timeout=PATIENCE_SECONDS)
+    assert {role: len(lines) for role, lines in there.items()} == {"ingest": 1, "maintain": 0, "ingest,maintain": 1}, there
+
+
 def test_labels_that_alerts_select_by_have_values_that_programs_give() -> None:
     """The words in the alerts' selectors are those of the source, so that a renamed outcome does not silence an alert."""
     source = "\n".join(
@@ -232,9 +255,9 @@ def test_labels_that_alerts_select_by_have_values_that_programs_give() -> None:
         for path in (ROOT / folder / "src").rglob("*.rs")
     )
     selected = set()
-    for rule in re.findall(r'\b(?:outcome|operation|program)(?:=|!=|=~|!~)"([^"]+)"', (MIXIN / "alerts.yaml").read_text()):
+    for rule in re.findall(r'\b(?:outcome|operation|program|route|code|reason)(?:=|!=|=~|!~)"([^"]+)"', (MIXIN / "alerts.yaml").read_text()):
         selected |= set(re.sub(r"\((.*)\)\?", "", rule).split("|"))
-    assert {"UNAVAILABLE", "durable", "denied", "partial", "ok"} <= selected
+    assert {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "durable", "denied", "partial", "ok"} <= selected
     assert [word for word in sorted(selected) if f'"{word}"' not in source and word != "afterglow"] == []
 
 
