@@ -277,6 +277,8 @@ REFUSED = {
     "nameOverride=My_Profiler": "does not match pattern",
     "fullnameOverride=-profiler": "does not match pattern",
     "ingester.terminationGracePeriodSeconds=10": "ingester.terminationGracePeriodSeconds is 10; it has to be above drain-timeout (10s)",
+    "ingester.settings.drain-timeout=20": "ingester.settings.drain-timeout is 20, which has no unit: 20s",
+    "querier.settings.drain-timeout=30.5s": "querier.terminationGracePeriodSeconds is 30; it has to be above drain-timeout (30.5s)",
     "querier.settings.drain-timeout=1m": "querier.terminationGracePeriodSeconds is 30; it has to be above drain-timeout (1m)",
     "unknown=1": "additional properties 'unknown' not allowed",
     "ingester.replica=3": "additional properties 'replica' not allowed",
@@ -314,6 +316,12 @@ def test_what_is_wrong_is_refused(setting: str) -> None:
     done = run("helm", "template", "glow", CHART, "--set", setting)
     assert done.returncode != 0, f"{setting} was taken"
     assert REFUSED[setting] in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("timeout", ["0", "29s", "28.5s", "29000ms", "10 s", "0.4min"])
+def test_a_drain_within_the_grace_is_taken(timeout: str) -> None:
+    done = run("helm", "template", "glow", CHART, "--set", f"ingester.settings.drain-timeout={timeout}")
+    assert done.returncode == 0, done.stderr
 
 
 def named(schema: dict, whole: dict, prefix: str = "") -> set[str]:

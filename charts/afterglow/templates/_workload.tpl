@@ -39,20 +39,23 @@ bucket, and kind may be "DaemonSet".
 {{- end }}
 {{- end -}}
 
-{{/* Seconds of a duration as the programs take it, "1m 30s", rounded up; a unit that is not here counts as none. */}}
+{{/* Seconds of a duration as the programs take it, "1m 30.5s", rounded up; a unit that is not here counts as none. */}}
 {{- define "afterglow.seconds" -}}
-{{- $millis := 0 -}}
-{{- range regexFindAll "[0-9]+ *[a-z]+" . -1 -}}
-{{- $unit := dict "ms" 1 "s" 1000 "sec" 1000 "m" 60000 "min" 60000 "h" 3600000 | dig (regexFind "[a-z]+$" .) 0 -}}
-{{- $millis = add $millis (mul (regexFind "^[0-9]+" . | int) $unit) -}}
+{{- $seconds := 0.0 -}}
+{{- range regexFindAll "[0-9.]+ *[a-z]+" . -1 -}}
+{{- $unit := dict "ms" 0.001 "s" 1.0 "sec" 1.0 "m" 60.0 "min" 60.0 "h" 3600.0 | dig (regexFind "[a-z]+$" .) 0.0 -}}
+{{- $seconds = addf $seconds (mulf (regexFind "^[0-9.]+" . | float64) $unit) -}}
 {{- end -}}
-{{- div (add $millis 999) 1000 -}}
+{{- ceil $seconds | int -}}
 {{- end -}}
 
 {{/* Refuses a grace that ends before a server has drained: Kubernetes would kill it with what it has in hand. From (dict "name" "ingester"
 "values" .Values.ingester). */}}
 {{- define "afterglow.checkGrace" -}}
-{{- $timeout := .values.settings | dig "drain-timeout" "10s" -}}
+{{- $timeout := .values.settings | dig "drain-timeout" "10s" | toString -}}
+{{- if regexMatch "^[0-9.e+]+$" $timeout | and (ne $timeout "0") -}}
+{{- fail (printf "%s.settings.drain-timeout is %s, which has no unit: %ss" .name $timeout $timeout) -}}
+{{- end -}}
 {{- if le (int .values.terminationGracePeriodSeconds) (include "afterglow.seconds" $timeout | int) -}}
 {{- fail (printf "%s.terminationGracePeriodSeconds is %d; it has to be above drain-timeout (%s)" .name (int .values.terminationGracePeriodSeconds) $timeout) -}}
 {{- end -}}
