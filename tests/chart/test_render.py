@@ -204,6 +204,21 @@ def test_queriers_find_and_reach_each_other(rendered: dict) -> None:
         assert not [c for spec in pods(rendered[values]).values() for c in containers(spec) if "siblings" in str(c)], values
 
 
+def test_who_finds_pods_by_name_finds_the_port_that_they_listen_on(tmp_path) -> None:
+    """A headless Service is the addresses of pods, and maps no port."""
+    moved = ("--set", "ingester.service.port=80,querier.service.port=443,querier.siblings.enabled=true")
+    rendered = objects(render("ha", *moved))
+    listens = {name.removeprefix("glow-afterglow-"): spec["containers"][0]["ports"][0]["containerPort"] for name, spec in pods(rendered).items() if "ports" in spec["containers"][0]}
+    services = {parsed["metadata"]["name"].removeprefix("glow-afterglow-"): parsed["spec"]["ports"][0]["port"] for parsed in rendered if parsed["kind"] == "Service"}
+    assert set(listens) == {"ingester", "querier", "maintainer", "agent"}
+    assert services == {"ingester": 80, "querier": 443} | {f"{name}-headless": port for name, port in listens.items()}
+    (container,) = pods(rendered)["glow-afterglow-querier"]["containers"]
+    assert f"--query.siblings=dns+glow-afterglow-querier-headless:{listens['querier']}" in container["args"]
+    (agent,) = pods(rendered)["glow-afterglow-agent"]["containers"]
+    assert "--server=https://glow-afterglow-ingester:80" in agent["args"]
+    assert "dns:///glow-afterglow-ingester-headless.default:4100" in notes(tmp_path, *moved)
+
+
 def test_tls_goes_from_end_to_end(rendered: dict) -> None:
     specs = pods(rendered["ha"])
     for component in ("ingester", "querier", "maintainer"):

@@ -69,7 +69,8 @@ bucket, and kind may be "DaemonSet".
 {{- else if $given -}}
 {{- fail "querier.siblings.enabled says where siblings are, and so does querier.settings.query.siblings: say it once" -}}
 {{- else -}}
-{{- printf "dns+%s-headless:%v" (include "afterglow.componentName" (dict "root" . "component" "querier")) .Values.querier.service.port -}}
+{{- /* The name stands for the addresses of pods, whose port is not that of the Service. */ -}}
+{{- printf "dns+%s-headless:4200" (include "afterglow.componentName" (dict "root" . "component" "querier")) -}}
 {{- end -}}
 {{- end -}}
 
@@ -315,10 +316,11 @@ spec:
 {{- end -}}
 
 {{/* A Service and a headless one: the first for whoever just wants to reach the tier, the second for gRPC clients that balance
-over its pods themselves (dns:///NAME-headless:PORT), since a connection through the first stays with one pod.
+over its pods themselves (dns:///NAME-headless:PORT), since a connection through the first stays with one pod. The name of the second stands for
+the addresses of pods, so its port is theirs, whatever that of the first is.
 From (dict "root" $ "component" "ingester" "port" 4100 "only" ""), where only may be "headless". */}}
 {{- define "afterglow.services" -}}
-{{- $values := index .root.Values .component -}}
+{{- $service := default dict (index .root.Values .component "service") -}}
 {{- $kinds := ternary (list "headless") (list "" "headless") (eq (default "" .only) "headless") -}}
 {{- range $i, $kind := $kinds }}
 {{- if $i }}
@@ -334,23 +336,23 @@ metadata:
     {{- if $kind }}
     afterglow.dev/headless: "true"
     {{- end }}
-  {{- with include "afterglow.annotations" (dict "root" $.root "annotations" (list (dig "annotations" (dict) $values.service))) }}
+  {{- with include "afterglow.annotations" (dict "root" $.root "annotations" (list (default dict $service.annotations))) }}
   {{- . | nindent 2 }}
   {{- end }}
 spec:
   {{- if $kind }}
   clusterIP: None
   {{- else }}
-  type: {{ $values.service.type }}
+  type: {{ $service.type }}
   {{- end }}
   selector:
     {{- include "afterglow.selectorLabels" $ | nindent 4 }}
   ports:
     - name: http
-      port: {{ $values.service.port }}
+      port: {{ ternary $.port $service.port (eq $kind "headless") }}
       targetPort: http
       protocol: TCP
-      {{- with $values.service.appProtocol }}
+      {{- with $service.appProtocol }}
       appProtocol: {{ ternary "https" . (and $.root.Values.tls.enabled (eq . "kubernetes.io/h2c")) }}
       {{- end }}
 {{ end }}
