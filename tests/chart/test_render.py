@@ -1,6 +1,7 @@
 """What the chart renders to: golden files, the schemas of Kubernetes, an operator's review, and what every pod must keep to."""
 
 import json
+import pathlib
 import shutil
 import tomllib
 
@@ -148,6 +149,37 @@ def test_pods_push_profiles_of_themselves_unless_the_agent_scrapes_them(rendered
         assert token["valueFrom"]["secretKeyRef"]["key"] == "agent.token"
         mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
         assert {"/etc/ssl/afterglow", "/etc/ssl/afterglow-client", "/tmp"} <= mounts
+
+
+def with_values(folder: pathlib.Path, text: str) -> list[dict]:
+    """Returns the objects of a trial with some values, once Kubernetes knows every field of them."""
+    (folder / "values.yaml").write_text(text)
+    rendered = render("trial", "-f", folder / "values.yaml")
+    (folder / "rendered.yaml").write_text(rendered)
+    done = run("kubeconform", "-strict", "-schema-location", SCHEMAS, folder / "rendered.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return objects(rendered)
+
+
+CLAIM = "{ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 11Gi}}}}}}"
+
+
+@pytest.mark.parametrize(
+    "volume, limits",
+    [(CLAIM, "64Mi"), (CLAIM.replace("{eph", "{emptyDir: null, eph"), "64Mi"), ("{}", "11Gi"), ("{emptyDir: null}", "11Gi"), ("{emptyDir: {sizeLimit: 11Gi}}", "11Gi")],
+)
+def test_the_cache_on_disk_is_on_one_volume(volume: str, limits: str, tmp_path: pathlib.Path) -> None:
+    text = f"querier: {{diskCache: {{enabled: true, volume: {volume}}}, resources: {{limits: {{ephemeral-storage: {limits}}}}}}}"
+    found = pods(with_values(tmp_path, text))["glow-afterglow-querier"]["volumes"]
+    given = {kind: source for kind, source in yaml.safe_load(volume).items() if source is not None}
+    assert [v for v in found if v["name"] == "disk-cache"] == [{"name": "disk-cache", **(given or {"emptyDir": {}})}]
+
+
+def test_a_tier_may_be_replaced_all_at_once(tmp_path: pathlib.Path) -> None:
+    text = "maintainer: {enabled: true, updateStrategy: {type: Recreate}}\nquerier: {updateStrategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}}\n"
+    found = {parsed["metadata"]["name"]: parsed["spec"]["strategy"] for parsed in with_values(tmp_path, text) if parsed["kind"] == "Deployment"}
+    assert found["glow-afterglow-maintainer"] == {"type": "Recreate"}
+    assert found["glow-afterglow-querier"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
 
 
 def test_there_is_never_a_second_agent(rendered: dict) -> None:
@@ -313,6 +345,7 @@ REFUSED = {
     "querier.autoscaling.minReplicas=0": "minimum",
     "ingester.autoscaling.enabled=true,ingester.autoscaling.minReplicas=11": "ingester.autoscaling.minReplicas is 11, more than maxReplicas, which is 10",
     "querier.diskCache.enabled=true": "counts against querier.resources.limits.ephemeral-storage",
+    "querier.diskCache.enabled=true,querier.diskCache.volume.emptyDir.sizeLimit=1Gi,querier.diskCache.volume.ephemeral.a=b": "of one kind, and is emptyDir and ephemeral",
     "ingester.diskCache.enabled=true": "additional properties 'diskCache' not allowed",
     "networkPolicy.storagePorts={70000}": "maximum",
     "demoBucket.enabled=false": "storage.url is needed",

@@ -125,6 +125,9 @@ bucket, and kind may be "DaemonSet".
 {{- $mounts = concat $mounts (include "afterglow.tlsVolumeMounts" $tls | fromYamlArray) -}}
 {{- $volumes = concat $volumes (include "afterglow.tlsVolumes" $tls | fromYamlArray) -}}
 {{- $scheme := ternary "HTTPS" "HTTP" (and .storage $root.Values.tls.enabled) -}}
+{{- $strategy := default $values.updateStrategy .strategy | default dict -}}
+{{- /* What is written by default stays beside what is given, and Kubernetes refuses it with Recreate. */ -}}
+{{- if eq (dig "type" "" $strategy) "Recreate" }}{{ $strategy = pick $strategy "type" }}{{ end -}}
 {{- if .storage }}{{ include "afterglow.checkGrace" (dict "name" .component "values" $values) }}{{ end -}}
 apiVersion: apps/v1
 kind: {{ $kind }}
@@ -142,7 +145,7 @@ spec:
   {{- end }}
   revisionHistoryLimit: 5
   {{ ternary "updateStrategy" "strategy" (eq $kind "DaemonSet") }}:
-    {{- toYaml (default $values.updateStrategy .strategy) | nindent 4 }}
+    {{- toYaml $strategy | nindent 4 }}
   selector:
     matchLabels:
       {{- include "afterglow.selectorLabels" . | nindent 6 }}
