@@ -182,6 +182,41 @@ def test_a_tier_may_be_replaced_all_at_once(tmp_path: pathlib.Path) -> None:
     assert found["glow-afterglow-querier"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
 
 
+LABELS = """
+commonLabels: {app.kubernetes.io/part-of: "12", app.kubernetes.io/version: "7", team: platform, release: one}
+podLabels: {team: profiles, app.kubernetes.io/part-of: pods}
+querier: {podLabels: {team: queries}}
+maintainer: {enabled: true}
+agent: {enabled: true}
+monitoring: {podMonitor: {enabled: true, labels: {release: two}}}
+"""
+
+
+def test_labels_of_users_go_on_everything_and_no_selector_loses_its_pods(tmp_path: pathlib.Path) -> None:
+    rendered = with_values(tmp_path, LABELS)
+    labels = {(parsed["kind"], parsed["metadata"]["name"].removeprefix("glow-afterglow-")): parsed["metadata"]["labels"] for parsed in rendered}
+    assert {found["app.kubernetes.io/version"] for found in labels.values()} == {"7"}
+    assert {key for key, found in labels.items() if found["app.kubernetes.io/part-of"] != "12"} == {("Pod", "test")}
+    # What is said of fewer goes over what is said of more.
+    assert labels["PodMonitor", "glow-afterglow"]["release"] == "two" and labels["Service", "querier"]["release"] == "one"
+    made = [parsed for parsed in rendered if parsed["kind"] in ("Deployment", "DaemonSet")]
+    pod_labels = {parsed["metadata"]["labels"]["app.kubernetes.io/component"]: parsed["spec"]["template"]["metadata"]["labels"] for parsed in made}
+    assert {name: found["team"] for name, found in pod_labels.items() if name != "demo-bucket"} == {
+        "ingester": "profiles",
+        "querier": "queries",
+        "maintainer": "profiles",
+        "agent": "profiles",
+    }
+    assert pod_labels["ingester"]["app.kubernetes.io/part-of"] == "pods"
+    for parsed in made:
+        assert parsed["spec"]["selector"]["matchLabels"].items() <= parsed["spec"]["template"]["metadata"]["labels"].items(), parsed["metadata"]["name"]
+    for parsed in rendered:
+        if parsed["kind"] in ("Service", "PodDisruptionBudget"):
+            selector = parsed["spec"]["selector"]
+            selector = selector.get("matchLabels", selector)
+            assert len([found for found in pod_labels.values() if selector.items() <= found.items()]) == 1, parsed["metadata"]["name"]
+
+
 def test_there_is_never_a_second_agent(rendered: dict) -> None:
     (agent,) = [parsed for parsed in rendered["everything"] if parsed["metadata"]["name"] == "glow-agent" and parsed["kind"] == "Deployment"]
     assert agent["spec"]["replicas"] == 1
@@ -318,6 +353,14 @@ def test_grafana_asks_the_querier(rendered: dict) -> None:
 
 
 REFUSED = {
+    "commonLabels.app\\.kubernetes\\.io/name=x": "commonLabels has app.kubernetes.io/name, which the chart sets by itself, and nameOverride says what it is",
+    "commonLabels.app\\.kubernetes\\.io/instance=x": "commonLabels has app.kubernetes.io/instance, which the chart sets by itself",
+    "commonLabels.app\\.kubernetes\\.io/managed-by=x": "commonLabels has app.kubernetes.io/managed-by",
+    "commonLabels.afterglow\\.dev/headless=x": "commonLabels has afterglow.dev/headless",
+    "podLabels.app\\.kubernetes\\.io/component=x": "podLabels has app.kubernetes.io/component",
+    "querier.podLabels.app\\.kubernetes\\.io/name=x": "querier.podLabels has app.kubernetes.io/name",
+    "monitoring.podMonitor.enabled=true,monitoring.podMonitor.labels.helm\\.sh/chart=x": "monitoring.podMonitor.labels has helm.sh/chart",
+    "grafana.datasource.enabled=true,grafana.datasource.labels.app\\.kubernetes\\.io/name=x": "grafana.datasource.labels has app.kubernetes.io/name",
     "tls.enabled=true": "tls.existingSecret is needed",
     "tls.clientAuth.enabled=true": "tls.clientAuth.enabled needs tls.enabled",
     "tls.enabled=true,tls.existingSecret=a,tls.clientAuth.enabled=true": "tls.clientAuth.existingSecret is needed",

@@ -25,16 +25,42 @@ What things are called and labelled. Each template takes the root context; those
 {{- printf "%s-%s" (include "afterglow.fullname" .root) .component -}}
 {{- end -}}
 
-{{/* Labels of every object; a component adds its own. */}}
+{{/* Labels of every object; a component adds its own. commonLabels may say what it is part of, and its version. */}}
 {{- define "afterglow.labels" -}}
+{{- $common := default dict .root.Values.commonLabels -}}
+{{- include "afterglow.checkLabels" (dict "name" "commonLabels" "labels" $common) -}}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ get $common "app.kubernetes.io/version" | default .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-app.kubernetes.io/part-of: afterglow
+{{ dict "app.kubernetes.io/part-of" (get $common "app.kubernetes.io/part-of" | default "afterglow") | toYaml }}
 {{ include "afterglow.selectorLabels" . }}
-{{- with .root.Values.commonLabels }}
+{{- with omit $common "app.kubernetes.io/version" "app.kubernetes.io/part-of" }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* The same and those for some objects alone, which go over commonLabels, later ones over earlier. From (dict "root" $ "component" "ingester"
+"more" (list (dict "name" "podLabels" "labels" map))), where name says which value it is. */}}
+{{- define "afterglow.labelsAnd" -}}
+{{- $all := include "afterglow.labels" . | fromYaml -}}
+{{- range .more -}}
+{{- $labels := default dict .labels -}}
+{{- include "afterglow.checkLabels" (dict "name" .name "labels" $labels) -}}
+{{- $all = mergeOverwrite $all (deepCopy $labels) -}}
+{{- end -}}
+{{- toYaml $all -}}
+{{- end -}}
+
+{{/* Refuses labels that the chart keeps for itself: selectors find pods and Services by them, and Helm its objects. From (dict "name"
+"commonLabels" "labels" map). */}}
+{{- define "afterglow.checkLabels" -}}
+{{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/managed-by" "helm.sh/chart" "afterglow.dev/headless" -}}
+{{- range $key := $own -}}
+{{- if hasKey $.labels $key -}}
+{{- $hint := ternary ", and nameOverride says what it is" "" (eq $key "app.kubernetes.io/name") -}}
+{{- fail (printf "%s has %s, which the chart sets by itself%s" $.name $key $hint) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* What never changes in the life of a release, for a Deployment's selector cannot. */}}

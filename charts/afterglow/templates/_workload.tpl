@@ -125,6 +125,7 @@ bucket, and kind may be "DaemonSet".
 {{- $mounts = concat $mounts (include "afterglow.tlsVolumeMounts" $tls | fromYamlArray) -}}
 {{- $volumes = concat $volumes (include "afterglow.tlsVolumes" $tls | fromYamlArray) -}}
 {{- $scheme := ternary "HTTPS" "HTTP" (and .storage $root.Values.tls.enabled) -}}
+{{- $podLabels := list (dict "name" "podLabels" "labels" $root.Values.podLabels) (dict "name" (printf "%s.podLabels" .component) "labels" $values.podLabels) -}}
 {{- $strategy := default $values.updateStrategy .strategy | default dict -}}
 {{- /* What is written by default stays beside what is given, and Kubernetes refuses it with Recreate. */ -}}
 {{- if eq (dig "type" "" $strategy) "Recreate" }}{{ $strategy = pick $strategy "type" }}{{ end -}}
@@ -152,7 +153,7 @@ spec:
   template:
     metadata:
       labels:
-        {{- mergeOverwrite (deepCopy $root.Values.podLabels) (deepCopy $values.podLabels) (include "afterglow.labels" . | fromYaml) | toYaml | nindent 8 }}
+        {{- include "afterglow.labelsAnd" (dict "root" $root "component" .component "more" $podLabels) | nindent 8 }}
       {{- with mergeOverwrite (dict) $root.Values.commonAnnotations $root.Values.podAnnotations $values.podAnnotations (default dict .podAnnotations) }}
       annotations:
         {{- toYaml . | nindent 8 }}
