@@ -120,6 +120,47 @@ def test_the_program_takes_what_the_unit_and_its_settings_say(name: str, unpacke
     assert done.returncode == 0, done.stderr
 
 
+def documented(language: str) -> str:
+    """Returns the one block of packaging/README.md that is in a language."""
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "packaging/README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return block
+
+
+def test_the_agent_gets_a_token_for_targets_as_documented(unpacked: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The unit with the documented addition, systemd's part played here: it copies what root alone reads to where the service's user may."""
+    etc, copies, there = tmp_path / "etc", tmp_path / "copies", "/run/credentials/afterglow-agent.service"
+    for folder in (etc, copies, tmp_path / "afterglow-agent.service.d"):
+        folder.mkdir()
+    made = run(PROGRAM, "token", "--name=agent", "--role=admin", "--output", etc / "scrape.token")
+    assert made.returncode == 0 and (etc / "scrape.token").stat().st_mode & 0o077 == 0, made.stderr
+    config = (unpacked / "etc/afterglow/agent.toml").read_text() + documented("toml")
+    assert there in config
+    (etc / "agent.toml").write_text(config.replace(there, str(copies)))
+    text = unit(unpacked, "afterglow-agent").read_text().replace("/usr/bin/afterglow", str(PROGRAM))
+    (tmp_path / "afterglow-agent.service").write_text(text)
+    (tmp_path / "afterglow-agent.service.d/override.conf").write_text(documented("ini"))
+    done = run("systemd-analyze", "verify", "--man=no", tmp_path / "afterglow-agent.service")
+    assert done.returncode == 0 and "afterglow-agent" not in done.stderr, done.stderr
+    own, added = (settings(tmp_path / f"afterglow-agent.service{file}")["LoadCredential"] for file in ("", ".d/override.conf"))
+    for credentials, code in ((own, 78), (added, 0)):
+        for credential in credentials:
+            key, source = credential.split(":")
+            shutil.copy(etc / pathlib.Path(source).relative_to("/etc/afterglow"), copies / key)
+        done = run(PROGRAM, "agent", f"--config={copies}/agent.toml", "--check-config", env={})
+        assert done.returncode == code and ("credentials_file" in done.stderr) == (code == 78), done.stderr
+
+
+def test_folders_that_units_may_write_to_are_documented(unpacked: pathlib.Path) -> None:
+    parents = {"StateDirectory": "/var/lib", "CacheDirectory": "/var/cache", "LogsDirectory": "/var/log", "RuntimeDirectory": "/run"}
+    written = set()
+    for name in UNITS:
+        parsed = settings(unit(unpacked, name))
+        assert parsed["ProtectSystem"] == ["strict"] and "ReadWritePaths" not in parsed, name
+        written |= {f"{parent}/{folder}" for key, parent in parents.items() for folder in parsed.get(key, [])}
+    said = re.search(r"may write nothing but (.*?)\. The files", (ROOT / "packaging/README.md").read_text(), re.DOTALL)
+    assert said and set(re.findall(r"`(/var/[^`]+)`", said[1])) == written
+
+
 def test_a_unit_has_time_to_drain(unpacked: pathlib.Path) -> None:
     for name in UNITS:
         # drain-delay 5 s, then drain-timeout 10 s.
