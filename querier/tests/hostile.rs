@@ -1,5 +1,5 @@
-//! What a call for a share can cost a querier, whoever makes it, and an answer by a sibling that lies, counted by the allocator of this process:
-//! what claims much and brings little takes little, and no answer is wrong for it.
+//! What a call for a share can cost a querier, whoever makes it, an answer by a sibling that lies, and a question as Grafana asks it, counted by
+//! the allocator of this process: what claims much and brings little takes little, and no answer is wrong for it.
 //!
 //! One test, for everything in the process counts. The other side of each call is in it as well.
 
@@ -10,6 +10,7 @@
 mod world;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use afterglow_proto::v1;
 use axum::Router;
@@ -285,8 +286,66 @@ async fn answers_cost_what_they_bring() {
     }
 }
 
+/// Goal: a question of a mebibyte that is nothing but lists takes no more than any body may, in memory and time, in either codec.
+async fn questions_cost_what_they_bring() {
+    /// The largest question.
+    const QUESTION_BYTES: usize = 1 << 20;
+    /// What a body of a mebibyte may take.
+    const QUESTION_COST_MAX: usize = 64 << 20;
+    const CPU_MAX: Duration = Duration::from_secs(1);
+    let world = World::new().await;
+    world.put(&[cpu(1, &[("service", "api")], 40)]).await;
+    let cpu = "process_cpu:cpu:nanoseconds:cpu:nanoseconds";
+    let room = QUESTION_BYTES - 1024;
+    let id = field(1, cpu.len(), cpu.as_bytes());
+    let lists = |number: u64, of: &[u8]| field(number, of.len(), of).repeat(room / (of.len() + 2));
+    let json = |before: &str, list: &str, of: &str| {
+        let all = vec![of; room / (of.len() + 1)].join(",");
+        format!("{{{before}{list:?}:[{all}]}}").into_bytes()
+    };
+    let typed = format!("\"profileTypeID\":{cpu:?},");
+    let mut by_label = Vec::new();
+    (0..room / 12).for_each(|n| by_label.extend(field(5, 6, format!("{n:06}").as_bytes())));
+    for (method, is_json, body, status) in [
+        ("LabelNames", false, lists(1, b""), 400),
+        ("LabelNames", true, json("", "matchers", "\"\""), 400),
+        ("Series", false, lists(2, b""), 200),
+        ("Series", true, json("", "labelNames", "\"\""), 200),
+        ("SelectSeries", false, [&id[..], &lists(5, b"")].concat(), 400),
+        ("SelectSeries", false, [&id[..], &by_label].concat(), 400),
+        ("SelectSeries", true, json(&typed, "groupBy", "\"a\""), 400),
+        // Call sites without a name, in one selector and in as many as fit.
+        ("SelectMergeStacktraces", false, [&id[..], &field(7, room, &lists(1, b""))].concat(), 400),
+        ("SelectMergeStacktraces", false, [&id[..], &lists(7, &[0x0a, 0])].concat(), 400),
+        ("SelectMergeStacktraces", false, [&id[..], &lists(8, b"")].concat(), 400),
+        ("SelectMergeStacktraces", false, [&id[..], &lists(10, b"")].concat(), 400),
+        ("SelectMergeStacktraces", true, json(&typed, "spanSelector", "\"\""), 400),
+        ("SelectMergeProfile", false, [&id[..], &lists(7, b"00000000000000000000000009")].concat(), 404),
+        ("SelectMergeStacktraces", true, "[".repeat(room).into_bytes(), 400),
+        ("SelectMergeStacktraces", true, format!("{{\"a\":{}", "[".repeat(room)).into_bytes(), 400),
+    ] {
+        let codec = if is_json { "application/json" } else { "application/proto" };
+        let (path, length) = (format!("/querier.v1.QuerierService/{method}"), body.len());
+        assert!(length <= QUESTION_BYTES, "{method} {codec}: {length} bytes");
+        let began = cpu_time();
+        let (answered, peak) = counted(world.post(&path, &[("content-type", codec)], body)).await;
+        let took = cpu_time() - began;
+        let said: String = answered.to_string().chars().take(200).collect();
+        println!("{method} {codec}: {length} bytes took {} KiB and {took:?}: {said}", peak >> 10);
+        assert_eq!(answered.status, status, "{method} {codec}: {said}");
+        assert!(peak <= QUESTION_COST_MAX && took <= CPU_MAX, "{method} {codec}: {} KiB, {took:?}", peak >> 10);
+    }
+}
+
+/// Returns the CPU time of this process.
+fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
 #[tokio::test]
 async fn who_claims_much_and_brings_little_takes_little() {
     requests_cost_what_they_bring().await;
     answers_cost_what_they_bring().await;
+    questions_cost_what_they_bring().await;
 }
