@@ -3,6 +3,8 @@
 //! An input is cut at its own lengths ([`parts`]), and each part is either the protobuf of a profile itself or the choices of an encoder
 //! that makes one ([`protobuf`]); so the fuzzer gets far with few bytes, and real profiles are seeds all the same.
 
+pub mod querier;
+
 use std::sync::Arc;
 
 use afterglow_profile::{Labels, Limits, ProfileType, decode};
