@@ -61,6 +61,9 @@ impl Fault {
     fn of_http(error: &(dyn StdError + 'static)) -> Option<Self> {
         if let Some(error) = error.downcast_ref::<StatusError>() {
             return Some(match error.status.as_u16() {
+                // Of listings; those of objects have errors of their own.
+                401 | 403 => Self::Denied,
+                404 => Self::NotFound,
                 429 | 503 => Self::Throttled,
                 // A time-out that the server noticed while it read the request.
                 408 => Self::Ambiguous,

@@ -20,7 +20,7 @@ use crate::clock::TakenAt;
 /// How much of the body of a refusal is kept for the error's text.
 const BODY_BYTES_MAX: usize = 2 << 10;
 
-/// Statuses that `object_store` itself turns into errors that can be told apart.
+/// Statuses that `object_store` itself turns into errors that can be told apart, but of listings.
 const KNOWN: [u16; 6] = [401, 403, 404, 409, 412, 304];
 
 /// An answer that is a refusal.
@@ -57,12 +57,14 @@ struct Service(HttpClient);
 #[async_trait]
 impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let is_listing = is_listing(request.uri().query());
         let mut response = self.0.execute(request).await?;
         let status = response.status();
         if let Some(at) = date(response.headers()) {
             response.extensions_mut().insert(at);
         }
-        if !(status.is_client_error() || status.is_server_error()) || KNOWN.contains(&status.as_u16()) {
+        let is_known = !is_listing && KNOWN.contains(&status.as_u16());
+        if !(status.is_client_error() || status.is_server_error()) || is_known {
             return Ok(response);
         }
         let mut body = response.into_body().bytes_stream();
@@ -76,6 +78,14 @@ impl HttpService for Service {
         let message = explain(&String::from_utf8_lossy(&text));
         Err(HttpError::new(HttpErrorKind::Unknown, StatusError { status, message }))
     }
+}
+
+/// Whether a request with this query lists keys: `list-type=2` for S3 and what is like it, `comp=list` for Azure.
+fn is_listing(query: Option<&str>) -> bool {
+    query
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .any(|pair| pair.starts_with("list-type=") || pair == "comp=list")
 }
 
 /// Returns what time it was for the store when it answered; to the second.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::TryStreamExt;
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -109,9 +110,21 @@ async fn a_status_is_read_through_the_real_client() {
         let body = "<Error><Code>SomeCode</Code><Message>some message</Message></Error>";
         let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
         let store = open_s3(&serve(head + body).await.0).await;
-        let error = store.objects().put(&Path::from("x"), PutPayload::from("1")).await.expect_err(status);
-        assert_eq!(Fault::of(&error), reads_as, "{status}: {error:?}");
-        assert!(error.to_string().contains("SomeCode"), "{status}: the message of the server is shown: {error}");
+        let put = store.objects().put(&Path::from("x"), PutPayload::from("1")).await.expect_err(status);
+        let listing = store.objects().list(None).try_next().await.expect_err(status);
+        for (request, error) in [("put", put), ("list", listing)] {
+            // A listing has no condition that could fail.
+            let is_other = request == "list" && reads_as == Fault::Conflict;
+            assert_eq!(
+                Fault::of(&error),
+                if is_other { Fault::Refused } else { reads_as },
+                "{request}, {status}: {error:?}"
+            );
+            assert!(
+                error.to_string().contains("SomeCode"),
+                "{request}, {status}: what the server says is shown: {error}"
+            );
+        }
     }
 }
 
