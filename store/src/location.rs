@@ -83,8 +83,12 @@ impl FromStr for StorageUrl {
             let text = format!("{scheme}://***");
             return Err(UrlError { text, problem: "holds credentials: give them by the environment".to_owned() });
         }
-        if let Some(found) = rest.chars().find(|c| matches!(c, '?' | '#')) {
-            return Err(refuse(format!("has {found:?}, which no storage takes: options come from the environment")));
+        if let Some(at) = rest.find(['?', '#']) {
+            // What follows may be a secret, such as the signature of a URL that was shared.
+            let (before, found) = (&rest[..at], &rest[at..=at]);
+            let text = format!("{scheme}://{before}{found}***");
+            let problem = format!("has '{found}', which no storage takes: options come from the environment");
+            return Err(UrlError { text, problem });
         }
         let bucket = |what: &str| -> Result<(String, Path), UrlError> {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -205,6 +209,7 @@ mod tests {
             ("s3://bucket/a//b", "has a prefix that cannot be a key"),
             ("s3://bucket/../b", "has a prefix that cannot be a key"),
             ("s3://bucket?region=x", "has '?', which no storage takes"),
+            ("az://account/logs?sv=1&sig=secret", "storage \"az://account/logs?***\" has '?', which no storage takes"),
             ("s3://key:secret@bucket", "storage \"s3://***\" holds credentials: give them by the environment"),
             ("memory://a/b", "has a prefix: write memory:// or memory://name"),
             ("http://bucket", "has the unknown scheme \"http\": write ./folder"),
