@@ -217,6 +217,8 @@ mod tests {
         let (kind, text) = refusal(&vec![10; (1 << 20) + (1 << 18)], &limits);
         assert_eq!(kind, ErrorKind::TooLarge);
         assert_eq!(text, "body 1.2 MiB exceeds max_body 1 MiB (--limits.max-body)");
+        let (_, text) = refusal(&vec![10; (1 << 20) + 9], &limits);
+        assert_eq!(text, "body 1048585 B exceeds max_body 1 MiB (--limits.max-body)");
         let (_, text) = refusal(&[10; 11], &Limits { body_bytes_max: 10, ..limits.clone() });
         assert_eq!(text, "body 11 B exceeds max_body 10 B (--limits.max-body)");
         let (_, text) = refusal(&[10; 11], &Limits { inflated_bytes_max: 10, ..limits.clone() });

@@ -22,7 +22,7 @@ pub enum Error {
     #[error("gzip inside gzip")]
     NestedGzip,
     /// The body as sent is larger than allowed.
-    #[error("body {} exceeds max_body {} (--limits.max-body)", Size(*.bytes), Size(*.limit))]
+    #[error("body {} exceeds max_body {} (--limits.max-body)", Beyond(*.bytes, *.limit), Size(*.limit))]
     Body {
         /// Its length in bytes.
         bytes: u64,
@@ -188,6 +188,17 @@ impl fmt::Display for Size {
         } else {
             write!(f, "{:.1} {unit}", self.0 as f64 / scale as f64)
         }
+    }
+}
+
+/// Shows a number of bytes beside the limit that it exceeds: to the byte where it would read like that.
+struct Beyond(u64, u64);
+
+impl fmt::Display for Beyond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes, limit) = *self;
+        let shown = Size(bytes).to_string();
+        if shown.replace(".0 ", " ") == Size(limit).to_string() { write!(f, "{bytes} B") } else { f.write_str(&shown) }
     }
 }
 

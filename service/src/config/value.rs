@@ -53,6 +53,12 @@ impl ByteSize {
         self.0
     }
 
+    /// Says a size that is beyond `limit`: to the byte where people would read it like that.
+    pub(crate) fn beyond(self, limit: Self) -> String {
+        let shown = self.to_string();
+        if shown == limit.to_string() { format!("{} B", self.0) } else { shown }
+    }
+
     /// Returns the number of bytes as the size of something in memory; what memory cannot hold becomes the most it can.
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -104,7 +110,7 @@ pub fn not_within(name: &str, value: Duration, least: Duration, most: Duration) 
 
 /// Returns what is wrong with a size that is over its bound.
 pub fn too_large(name: &str, value: ByteSize, most: ByteSize) -> Option<String> {
-    (value > most).then(|| format!("{name} {value} is above {most}"))
+    (value > most).then(|| format!("{name} {} is above {most}", value.beyond(most)))
 }
 
 /// A text that is neither logged nor printed, such as a token.

@@ -38,7 +38,7 @@ pub(super) async fn layer(State(max): State<ByteSize>, request: Request, next: N
 }
 
 fn over(what: &str, size: Option<ByteSize>, max: ByteSize) -> Failure {
-    let size = size.map_or_else(String::new, |size| format!(" {size}"));
+    let size = size.map_or_else(String::new, |size| format!(" {}", size.beyond(max)));
     Failure::too_large(format!("{what}{size} exceeds max_body {max} (--limits.max-body)"))
 }
 
