@@ -208,7 +208,7 @@ pub(super) async fn layer(
     // Fails only where nobody records traces, and then there is nothing to belong to.
     let _ = span.set_parent(telemetry::extract(request.headers()));
 
-    let mut seen = Seen::begin(observer, protocol, route, request.method() == Method::HEAD, span.clone());
+    let mut seen = Seen::begin(observer, audience, protocol, route, request.method() == Method::HEAD, span.clone());
     let response = next.run(request).instrument(span).await;
     seen.head(&response);
     response.map(|inner| Body::new(Observed { inner, seen }))
@@ -253,6 +253,7 @@ impl Audience {
 /// One request on its way; counted when it ends or is dropped.
 struct Seen {
     observer: Arc<Observer>,
+    audience: Audience,
     protocol: Protocol,
     route: Route,
     /// The answer to HEAD ends with its head.
@@ -267,10 +268,18 @@ struct Seen {
 // === impl Seen ===
 
 impl Seen {
-    fn begin(observer: Arc<Observer>, protocol: Protocol, route: Route, headless: bool, span: Span) -> Self {
+    fn begin(
+        observer: Arc<Observer>,
+        audience: Audience,
+        protocol: Protocol,
+        route: Route,
+        headless: bool,
+        span: Span,
+    ) -> Self {
         observer.in_flight.get_or_create(&Talk { protocol: route.protocol }).inc();
         Self {
             observer,
+            audience,
             protocol,
             route,
             headless,
@@ -311,6 +320,10 @@ impl Drop for Seen {
         let _entered = self.span.enter();
         match fault {
             Fault::None => tracing::debug!(code = &*code, seconds, "request served"),
+            // The level of its span, without which the line would not say what was asked.
+            Fault::Client if self.audience == Audience::Operators => {
+                tracing::debug!(code = &*code, seconds, "request not served");
+            }
             Fault::Client => {
                 if let Some(left_out) = self.observer.lines.line_about(code.clone()) {
                     tracing::info!(code = &*code, seconds, left_out, "request not served");

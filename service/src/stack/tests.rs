@@ -353,6 +353,21 @@ async fn a_request_is_one_info_line_at_most() {
     assert!(of_requests[1].contains("INFO") && of_requests[1].contains("code=\"503\""), "{text}");
 }
 
+/// Goal: a line that stands in the log says of what it is. What is for operators has its span at DEBUG alone.
+#[tokio::test]
+async fn what_operators_ask_in_vain_is_no_info_line() {
+    let lines = Lines::capture();
+    let server = Running::start(Options::default()).await;
+    assert_eq!(server.get("/debug/pprof/heap").await.status, 501);
+    server.metric("afterglow_server_requests_in_flight{protocol=\"http\"} 0").await;
+    let text = lines.text();
+    let said: Vec<&str> = text.lines().filter(|line| line.contains("request not served")).collect();
+    assert!(
+        matches!(said[..], [line] if line.contains("DEBUG") && line.contains("route=\"/debug/pprof/heap\"")),
+        "{text}"
+    );
+}
+
 /// Goal: who asks in vain all the time fills no disk, and hides nobody whose request fails otherwise.
 #[tokio::test]
 async fn lines_about_requests_that_are_not_served_are_bounded() {
