@@ -205,6 +205,9 @@ with the product or not at all.
 Over HTTP the text is in the body, `{\"error\":{\"code\":…,\"message\":…,\"details\":[…]}}`. Where a retry can help, and nowhere else, the answer says when to come back:
 `Retry-After` over HTTP, `google.rpc.RetryInfo` in the details. Every answer carries `x-request-id`: the client's own, or a fresh one. The last column has the settings
 of [configuration.md](configuration.md) that change what is refused.
+
+What is no request yet is refused before any of this, with a status and no `x-request-id`: a head larger than 64 KiB (431, without a body), and plain text on a port that speaks TLS (400). And whatever takes
+longer than `--limits.request-timeout` ends with `DEADLINE_EXCEEDED` or 408, `no answer within 1m (--limits.request-timeout)`, be it the work or a body that comes byte by byte.
 ";
 
 /// The golden files of refusals.

@@ -16,9 +16,9 @@ const HEAD: &str = "\
 A setting has one name: `--limits.max-body` on the command line is `AFTERGLOW_LIMITS_MAX_BODY` in the environment
 and `max-body` under `[limits]` in the TOML file given by `--config`. Flags go over the environment, the environment
 over the file, the file over the default. What nobody knows is refused, a variable `AFTERGLOW_...` as well as a key of the
-file (those of another program are let be, and those that Kubernetes sets for a service of this name). All that is wrong is
-reported at once; the exit code is then 78, or 2 where only the command line is wrong. `--print-config` shows the
-settings in effect, and where each comes from.
+file (those of another program are let be, and those that Kubernetes sets for a service of this name). All names and
+values that cannot be read are reported at once, and where all can be read, all that cannot work; the exit code is then
+78, or 2 where only the command line is wrong. `--print-config` shows the settings in effect, and where each comes from.
 
 Sizes are bytes or carry a unit (`32MiB`, `64kB`), durations as well (`250ms`, `10s`, `20m`). Lists are written
 `[\"a\", \"b\"]` in the file and as a repeated flag. Storage credentials come from the variables of their provider
