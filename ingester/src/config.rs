@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use afterglow_profile::Limits as ProfileLimits;
-use afterglow_service::config::{ByteSize, not_within};
+use afterglow_service::config::ByteSize;
 use afterglow_service::memory;
 
 use crate::commit;
@@ -25,11 +25,6 @@ const MEMORY_UNKNOWN: ByteSize = ByteSize::mib(256);
 
 /// The shortest time between two flushes: no store answers in less.
 const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(1);
-
-/// The bounds of the time for which a sender may stop in the middle of a profile: below, no network is that fast; above, what has come
-/// of it takes of the budget for a sender that is gone.
-const STALL_MIN: Duration = Duration::from_millis(10);
-const STALL_MAX: Duration = Duration::from_secs(3600);
 
 /// At 1,000 profiles a second these are the ids of the last two minutes, which is when nearly all retries come.
 const IDS_REMEMBERED: usize = 131_072;
@@ -130,9 +125,6 @@ pub struct Limits {
     /// How far in the future a profile may lie, for hosts whose clock is wrong
     #[arg(long = "limits.max-future", value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     pub future_max: Duration,
-    /// How long a sender may stop in the middle of a profile
-    #[arg(long = "limits.stall-timeout", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
-    pub stall_timeout: Duration,
 }
 
 /// What a process of the write tier does.
@@ -164,7 +156,6 @@ impl Config {
             ("limits.max-inflate-ratio", limits.inflate_ratio_max == 0),
             ("limits.max-sample-types", limits.sample_types_max == 0),
             ("limits.max-strings", limits.strings_max == 0),
-            ("limits.stall-timeout", limits.stall_timeout.is_zero()),
         ];
         let mut problems: Vec<_> = zeros
             .iter()
@@ -179,9 +170,6 @@ impl Config {
             let (interval, least) = (self.flush_interval, FLUSH_INTERVAL_MIN);
             problems
                 .push(format!("flush-interval {interval:?} is below {least:?}: each flush is a request of the store"));
-        }
-        if !limits.stall_timeout.is_zero() {
-            problems.extend(not_within("limits.stall-timeout", limits.stall_timeout, STALL_MIN, STALL_MAX));
         }
         if self.flush_interval >= commit::FLUSH_TIMEOUT {
             let (interval, timeout) = (self.flush_interval, commit::FLUSH_TIMEOUT);
@@ -325,12 +313,5 @@ mod tests {
         assert_eq!(problems.len(), 4, "{problems:?}");
         assert_eq!(config(&["--flush-interval=5s"]).problems().len(), 1);
         assert_eq!(config(&["--flush-interval=1us"]).problems().len(), 1);
-        for (stall, said) in
-            [("0s", "is 0: no profile could be taken"), ("1ms", "1ms is below 10ms"), ("1000years", "is above 1h")]
-        {
-            let problems = config(&[&format!("--limits.stall-timeout={stall}")]).problems();
-            assert!(problems.len() == 1 && problems[0].starts_with("limits.stall-timeout "), "{problems:?}");
-            assert!(problems[0].ends_with(said), "{problems:?}");
-        }
     }
 }

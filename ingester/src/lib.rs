@@ -107,7 +107,7 @@ fn assemble(
     let options = ingest::Options {
         limits: config.limits.of_profiles(server.body_bytes_max),
         time_window: config.limits.time_window(),
-        stall_timeout: config.limits.stall_timeout,
+        stall_timeout: server.stall_timeout,
         retention,
         rates: config.tenants.rates(),
         flush_interval: config.flush_interval,

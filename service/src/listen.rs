@@ -95,6 +95,15 @@ pub struct Limits {
         value_parser = parse_duration
     )]
     pub header_timeout: Duration,
+    /// How long a sender may stop in the middle of a profile, and a client may take nothing of an answer that waits for it, or less than 16 KiB;
+    /// beyond, the profile is refused, the connection of the answer ends
+    #[arg(
+        long = "limits.stall-timeout",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = parse_duration
+    )]
+    pub stall_timeout: Duration,
     /// Time for an answer to begin
     #[arg(
         long = "limits.request-timeout",
@@ -139,6 +148,9 @@ const WINDOW_MAX: ByteSize = ByteSize::mib(16);
 /// The bounds of time-outs: below, no network is that fast; above, none is meant.
 const TIMEOUT_MIN: Duration = Duration::from_millis(10);
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest that a stall may last: all the while it holds memory for somebody who may be gone.
+const STALL_MAX: Duration = Duration::from_secs(3600);
 
 /// The bounds of the age of a connection.
 const AGE_MIN: Duration = Duration::from_secs(1);
@@ -207,6 +219,7 @@ impl Limits {
             ("limits.max-streams", self.streams_max == 0),
             ("limits.max-requests", self.requests_max == 0),
             ("limits.header-timeout", self.header_timeout.is_zero()),
+            ("limits.stall-timeout", self.stall_timeout.is_zero()),
             ("limits.request-timeout", self.request_timeout.is_zero()),
         ];
         let zeros =
@@ -217,11 +230,13 @@ impl Limits {
             let window = self.stream_window;
             problems.push(format!("limits.stream-window {window} is not within {WINDOW_MIN} and {WINDOW_MAX}"));
         }
-        for (name, timeout) in
-            [("limits.header-timeout", self.header_timeout), ("limits.request-timeout", self.request_timeout)]
-        {
+        for (name, timeout, max) in [
+            ("limits.header-timeout", self.header_timeout, TIMEOUT_MAX),
+            ("limits.stall-timeout", self.stall_timeout, STALL_MAX),
+            ("limits.request-timeout", self.request_timeout, TIMEOUT_MAX),
+        ] {
             if !timeout.is_zero() {
-                problems.extend(not_within(name, timeout, TIMEOUT_MIN, TIMEOUT_MAX));
+                problems.extend(not_within(name, timeout, TIMEOUT_MIN, max));
             }
         }
         if !self.connection_age_max.is_zero() {

@@ -17,6 +17,7 @@ mod panics;
 mod secure;
 mod shed;
 mod size;
+mod unread;
 
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub use deadline::Deadline;
 pub use end::Closing;
 pub use identify::RequestId;
 pub(crate) use observe::Tally;
+pub(crate) use unread::Readers;
+pub use unread::{Hold, keep};
 
 /// What the layers need to know and to count with.
 #[derive(Clone, Debug)]
@@ -48,6 +51,7 @@ pub(crate) struct Stack {
     panics: panics::Panics,
     room: shed::Room,
     sites: Sites,
+    unread: unread::Room,
 }
 
 /// Smaller answers are not worth compressing: they fit into one packet as they are.
@@ -65,7 +69,7 @@ impl Stack {
     ) -> Self {
         let observer = Arc::new(observe::Observer::new(metrics, methods));
         let room = shed::Room::new(limits.requests_max, Arc::clone(&observer), metrics);
-        Self { observer, panics: panics::Panics::new(metrics), room, sites, limits }
+        Self { observer, panics: panics::Panics::new(metrics), room, sites, unread: unread::Room::new(metrics), limits }
     }
 
     /// Returns what counts calls of a gRPC method that are answered with `code` before they come here.
@@ -82,6 +86,8 @@ impl Stack {
             .layer(from_fn(end::last_words))
             // Starts the clock once the request is in: the time is for the work, and what was refused needs none.
             .layer(from_fn_with_state(self.limits.request_timeout, deadline::layer))
+            // Has all of an answer before the first of it goes out, compressed or not, and says how much that is.
+            .layer(from_fn_with_state(self.unread.clone(), unread::settle))
             // Compresses JSON for those who ask; pprof is gzip'd already, and gRPC compresses its own messages.
             .layer(
                 CompressionLayer::new().compress_when(
@@ -93,16 +99,23 @@ impl Stack {
         self.outer(Audience::Users, routes.layer(inner))
     }
 
-    /// Wraps the routes that serve whoever operates the server: never shed, never timed out.
+    /// Wraps the routes that serve whoever operates the server: never shed, never timed out, and refused only where others take none of what they
+    /// ask for.
     pub(crate) fn operational(&self, routes: Router) -> Router {
-        // Ends streams that would never end by themselves (health's Watch) when the connection closes, so that they
-        // hold up no drain.
-        self.outer(Audience::Operators, routes.layer(from_fn(end::layer)))
+        let inner = ServiceBuilder::new()
+            // Ends streams that would never end by themselves (health's Watch) when the connection closes, so that they
+            // hold up no drain.
+            .layer(from_fn(end::layer))
+            // Whoever reads none of the metrics he asks for is bounded as well.
+            .layer(from_fn_with_state(self.unread.clone(), unread::settle));
+        self.outer(Audience::Operators, routes.layer(inner))
     }
 
     fn outer(&self, audience: Audience, routes: Router) -> Router {
         let outer = ServiceBuilder::new()
-            // Names the request first: all that follows can say which one it was.
+            // Sees the answer as it is handed to the connection, whoever made it: what it holds, and whether its client takes it.
+            .layer(from_fn(unread::layer))
+            // Names the request before it is worked on: all that follows can say which one it was.
             .layer(from_fn(identify::layer))
             // Sees everything behind it, refusals and panics included: the span, the counters, at most one line.
             .layer(from_fn_with_state((Arc::clone(&self.observer), audience), observe::layer))

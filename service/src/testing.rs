@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 use crate::access::Role;
 use crate::listen::{Admission, Door, Drained, Error, Options, Server, bind};
-use crate::stack::Closing;
+use crate::stack::{self, Closing, Hold};
 use crate::{Failure, Health, Metrics, Program};
 
 pub(crate) const PROGRAM: Program = Program { name: "afterglow-test", version: "1.2.3", revision: "abc" };
@@ -76,6 +76,8 @@ pub(crate) struct Running {
     pub(crate) gate: Arc<Gate>,
     /// Whether calls of `PushProfile` are sent back.
     pub(crate) full: Arc<AtomicBool>,
+    /// The bytes of answers of `/large` that their clients have not taken.
+    pub(crate) held: Arc<AtomicUsize>,
     pub(crate) stop: CancellationToken,
     pub(crate) door: Door,
     task: JoinHandle<Result<Drained, Error>>,
@@ -107,18 +109,19 @@ impl Running {
         let (health, metrics) = (Health::new(), Metrics::new(PROGRAM));
         let gate = Arc::new(Gate::new());
         let full = Arc::new(AtomicBool::new(false));
+        let held = Arc::new(AtomicUsize::new(0));
         let service = IngestServiceServer::new(Ingest { gate: Arc::clone(&gate) })
             .max_decoding_message_size(options.limits.message_bytes_max())
             .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
         let server = Server::new(PROGRAM, options, health.clone(), metrics.clone())
             .grpc(Role::Write, service)
             .admission("/afterglow.v1.IngestService/PushProfile", Arc::new(Switch(Arc::clone(&full))))
-            .http(Role::Read, routes(&gate))
+            .http(Role::Read, routes(&gate, &held))
             .pages(Router::new().route("/page", get(async || "a page")));
         let door = server.door();
         let (address, stop) = (listener.local_addr().expect("an address"), CancellationToken::new());
         let task = tokio::spawn(server.run(listener, stop.clone()));
-        Self { address, health, metrics, gate, full, stop, door, task }
+        Self { address, health, metrics, gate, full, held, stop, door, task }
     }
 
     /// Waits until the server has ended.
@@ -235,7 +238,8 @@ impl IngestService for Ingest {
     }
 }
 
-fn routes(gate: &Arc<Gate>) -> Router {
+fn routes(gate: &Arc<Gate>, held: &Arc<AtomicUsize>) -> Router {
+    let held = Arc::clone(held);
     let (gate, call_gate) = (Arc::clone(gate), Arc::clone(gate));
     let broken = || {
         futures::stream::iter([Ok::<_, io::Error>("begin"), Ok("end")]).map(|part| {
@@ -258,6 +262,13 @@ fn routes(gate: &Arc<Gate>) -> Router {
         .route("/echo", post(async |body: Body| crate::http::read_body(body).await))
         .route("/json", get(async || crate::http::json(&vec!["a string"; 1000])))
         .route("/pprof", get(async || crate::http::file("cpu.pb.gz", vec![b'a'; 10_000])))
+        .route(
+            "/large",
+            get(async move || {
+                stack::keep(Held { bytes: 0, all: held });
+                crate::http::file("large", vec![b'a'; LARGE_BYTES])
+            }),
+        )
         .route("/fail", get(async || Failure::unavailable("store is down", Duration::from_secs(2))))
         .route("/test.v1.Things/Fail", post(async || Failure::unavailable("store is down", Duration::from_secs(2))))
         .route("/test.v1.Things/Echo", post(async |body: Body| crate::http::read_body(body).await))
@@ -268,6 +279,28 @@ fn routes(gate: &Arc<Gate>) -> Router {
                 "waited"
             }),
         )
+}
+
+/// An answer of which the kernel holds a part at most.
+pub(crate) const LARGE_BYTES: usize = 6 << 20;
+
+/// Counts what an answer comes to for as long as it is held.
+struct Held {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Hold for Held {
+    fn settle(&mut self, bytes: u64) {
+        self.bytes = bytes as usize;
+        self.all.fetch_add(self.bytes, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::SeqCst);
+    }
 }
 
 /// Says what a handler sees of who asks.

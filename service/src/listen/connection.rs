@@ -30,7 +30,8 @@ use super::handshake::{Begun, Handshakes};
 use super::seats::{Line, Seats};
 use super::{Drained, Limits, Options};
 use crate::access::Inside;
-use crate::stack::Closing;
+use crate::stack::{Closing, Readers};
+use crate::throttle::{Bounds, Throttle};
 use crate::{Failure, Health, Kind, Metrics};
 
 /// The address at the other end of a request's connection, among the request's extensions.
@@ -69,6 +70,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection that is asked to make room may take before the next one is.
 const PLACE_PAUSE: Duration = Duration::from_millis(20);
 
+/// How much of its answers the system holds for a client beyond what is on its way to it. Otherwise it is megabytes for each connection, which no
+/// budget knows of, and what lies there is taken for read.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
+
+/// How often the log says that connections are cut because their clients do not take their answers.
+const STALLED_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Connections in numbers.
 #[derive(Clone, Debug, Default)]
 struct Counters {
@@ -95,7 +104,11 @@ impl Counters {
                 displaced,
             );
             registry.register("afterglow_server_connections_accepted", "Connections accepted", total);
-            registry.register("afterglow_server_connections_cut", "Connections cut with requests under way", cut);
+            registry.register(
+                "afterglow_server_connections_cut",
+                "Connections cut with requests under way, or because their clients took nothing of an answer",
+                cut,
+            );
         });
         counters
     }
@@ -134,6 +147,7 @@ pub(super) async fn serve(
         over: CancellationToken::new(),
         cut: CancellationToken::new(),
         counters: Counters::new(metrics, options.limits.connections_max),
+        stalled_lines: Throttle::new(Bounds::one_each(STALLED_INTERVAL)),
     });
 
     let drain = async {
@@ -211,6 +225,7 @@ struct Connections {
     over: CancellationToken,
     cut: CancellationToken,
     counters: Counters,
+    stalled_lines: Throttle,
 }
 
 // === impl Connections ===
@@ -280,6 +295,9 @@ impl Connections {
         // Answers are written whole; waiting to fill a packet would only delay them. Where it cannot be set, nothing is
         // lost.
         let _ = stream.set_nodelay(true);
+        // Where it cannot be set, more of an answer that is not taken waits in the system.
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
         let begun = tokio::select! {
             begun = self.handshakes.begin(stream, peer) => begun,
             // Nothing has been asked on it yet, so there is nothing to end well.
@@ -329,6 +347,8 @@ impl Connections {
         let closing = CancellationToken::new();
         marks.insert(peer);
         marks.insert(Closing::new(closing.clone(), self.draining.clone(), self.over.clone()));
+        let readers = Readers::default();
+        marks.insert(readers.clone());
         let (router, admissions, draining) = (self.router.clone(), Arc::clone(&self.admissions), self.draining.clone());
         let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
             // While it drains all are told the same.
@@ -356,6 +376,7 @@ impl Connections {
                 tracing::debug!(%peer, "connection said nothing in time");
                 return;
             }
+            () = readers.stalled(self.limits.stall_timeout) => return self.cut_stalled(peer),
             // How long it may take is then the drain's to say, who cuts.
             () = self.draining.cancelled() => None,
             // Of age alone, or to make room, nothing is cut that a request's own limit would have let end.
@@ -372,8 +393,18 @@ impl Connections {
         };
         tokio::select! {
             ended = connection.as_mut() => log_end(peer, ended),
+            () = readers.stalled(self.limits.stall_timeout) => self.cut_stalled(peer),
             () = self.cut.cancelled() => { self.counters.cut.inc(); }
             () = over => { self.counters.cut.inc(); }
+        }
+    }
+
+    /// Notes that a connection is cut because its client does not take an answer.
+    fn cut_stalled(&self, peer: Peer) {
+        self.counters.cut.inc();
+        if let Some(left_out) = self.stalled_lines.line() {
+            let after = humantime::format_duration(self.limits.stall_timeout);
+            tracing::info!(%peer, %after, setting = "--limits.stall-timeout", left_out, "connection cut: its client takes nothing of an answer");
         }
     }
 }

@@ -3,6 +3,7 @@
 mod abuse;
 mod admission;
 mod tls;
+mod unread;
 
 use super::*;
 use crate::testing::{PATIENCE, Running, push};

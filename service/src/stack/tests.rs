@@ -291,6 +291,12 @@ async fn json_is_compressed_for_those_who_ask_and_pprof_never() {
     let json = server.send(ask("/json"), "").await;
     assert_eq!(json.header("content-encoding"), Some("gzip"));
     assert!(json.body.len() < 1000 && json.body.starts_with(b"\x1f\x8b"));
+    let length = json.body.len().to_string();
+    assert_eq!(
+        json.header("content-length"),
+        Some(&*length),
+        "it is compressed whole, and what compresses does not wait for the client"
+    );
     assert_eq!(server.get("/json").await.header("content-encoding"), None);
     let pprof = server.send(ask("/pprof"), "").await;
     assert_eq!((pprof.header("content-encoding"), pprof.body.len()), (None, 10_000));
