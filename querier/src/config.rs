@@ -58,8 +58,8 @@ pub struct Config {
     /// Time for an answer
     #[arg(long = "query.timeout", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub answer_timeout: Duration,
-    /// Memory that all merges under way share; beyond, they wait, then are refused and may be retried [default: a quarter
-    /// of the memory, at most 1GiB]
+    /// Memory that questions under way share with answers that their clients have not taken; beyond, questions wait, then are refused and may
+    /// be retried [default: a quarter of the memory, at most 1GiB]
     #[arg(long = "query.memory", value_name = "SIZE")]
     pub merge_memory: Option<ByteSize>,
     /// Most profiles in one merge

@@ -1,6 +1,7 @@
 //! What the answers to all questions have in common.
 
 use afterglow_proto::v1;
+use prost::Message as _;
 
 use super::Fetched;
 
@@ -8,6 +9,9 @@ use super::Fetched;
 pub(super) trait Answer {
     /// Returns whether some stored data could not be read for it.
     fn is_partial(&self) -> bool;
+
+    /// Returns how many bytes it takes, about.
+    fn bytes(&self) -> u64;
 
     /// Takes in what it cost; an answer that has no place for that drops it.
     fn explain(&mut self, explain: v1::Explain);
@@ -20,6 +24,10 @@ macro_rules! answers {
                 self.completeness.as_ref().is_some_and(|of| of.partial)
             }
 
+            fn bytes(&self) -> u64 {
+                self.encoded_len() as u64
+            }
+
             fn explain(&mut self, explain: v1::Explain) {
                 self.explain = Some(explain);
             }
@@ -27,6 +35,10 @@ macro_rules! answers {
         $(impl Answer for v1::$plain {
             fn is_partial(&self) -> bool {
                 self.completeness.as_ref().is_some_and(|of| of.partial)
+            }
+
+            fn bytes(&self) -> u64 {
+                self.encoded_len() as u64
             }
 
             fn explain(&mut self, _explain: v1::Explain) {}
@@ -45,12 +57,20 @@ impl Answer for v1::MergeShareResponse {
         false
     }
 
+    fn bytes(&self) -> u64 {
+        self.encoded_len() as u64
+    }
+
     fn explain(&mut self, _explain: v1::Explain) {}
 }
 
 impl Answer for Fetched {
     fn is_partial(&self) -> bool {
         false
+    }
+
+    fn bytes(&self) -> u64 {
+        self.pprof.as_ref().map_or(0, |pprof| pprof.len() as u64)
     }
 
     fn explain(&mut self, _explain: v1::Explain) {}

@@ -1,13 +1,15 @@
-//! Admission: a question that needs much memory takes its estimate from a budget before it reads, and gives it back when it ends.
+//! Admission: a question that needs much memory takes its estimate from a budget before it reads. When it is answered it keeps of that what
+//! the answer takes, until the client has it or is gone: an answer that nobody reads is held in memory, in whichever buffer.
 //!
 //! One budget for the process, in KiB, first come first served. A quarter of it is for small questions alone, which so never wait for large
 //! ones. What can never fit is refused at once; what does not fit now waits a little in a queue of bounded length, then is refused with a
-//! delay. A page of a search or one profile does not come here: it takes next to nothing.
+//! delay. Whose answer takes less than what serves a stream takes anyway does not come here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use afterglow_service::config::ByteSize;
+use afterglow_service::stack::Hold;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -21,6 +23,10 @@ const WAITING_MAX: usize = 100;
 const RESERVE_PART: u64 = 4;
 
 const KIB: u64 = 1024;
+
+/// Answers below this are not counted: a stream of HTTP/2 with what serves it takes about as much, and these have a limit of their own
+/// (--limits.max-streams).
+pub(super) const UNCOUNTED_BYTES: u64 = 16 * KIB;
 
 /// The memory that all questions share.
 #[derive(Clone, Debug)]
@@ -109,8 +115,17 @@ impl Budget {
         Ok(Admitted::new(self.clone(), Some(permit), None))
     }
 
+    /// Takes what something of a known size takes, as [`Budget::admit`] does; where that is more than there is, all that all share, and so it is
+    /// the only one. What is stored can be had whatever the budget.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`].
+    pub(crate) async fn admit_whole(&self, bytes: u64, is_small: bool) -> Result<Admitted, Refused> {
+        self.admit(bytes.min(self.common.total), is_small).await
+    }
+
     /// Takes `estimate` bytes, waiting a little for others to give theirs back. Those of a small question come from the reserve, if they
-    /// fit in there at all.
+    /// fit in there at all, or from what all share where that is free and the reserve is not.
     ///
     /// # Errors
     /// [`Refused`].
@@ -125,6 +140,9 @@ impl Budget {
         let permit = match purse.try_take(permits(estimate)) {
             Some(permit) => permit,
             None => {
+                if let Some(permit) = self.common.try_take(permits(estimate)).filter(|_| is_reserved) {
+                    return Ok(Admitted::new(self.clone(), Some(permit), None));
+                }
                 let Ok(_place) = self.queue.try_acquire() else { return Err(busy) };
                 let taking = Arc::clone(&purse.kib).acquire_many_owned(permits(estimate));
                 match tokio::time::timeout(PATIENCE, taking).await {
@@ -194,6 +212,34 @@ impl Admitted {
             none => *none = Some(more),
         }
         Ok(())
+    }
+
+    /// Gives back what is held beyond so many bytes, first of the reserve.
+    fn cut(&mut self, needed: u64) {
+        let mut excess = permits(self.bytes() as u64).saturating_sub(permits(needed)) as usize;
+        for permit in [&mut self.reserve, &mut self.common].into_iter().flatten() {
+            let less = permit.num_permits().min(excess);
+            excess -= less;
+            if let Some(back) = permit.split(less) {
+                self.budget.taken.dec_by(bytes(&back));
+            }
+        }
+    }
+
+    /// Holds as much as an answer that is made takes, no more and no less; at most all that all share.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`] where it is more than was thought, and is not there; what was held is still held.
+    pub(crate) fn resize(&mut self, answer_bytes: u64) -> Result<(), Refused> {
+        self.cut(answer_bytes);
+        self.cover(answer_bytes.min(self.budget.common.total))
+    }
+}
+
+impl Hold for Admitted {
+    fn settle(&mut self, bytes: u64) {
+        // JSON is longer than the message it says. The answer is made: where what is missing is not there, it goes out all the same.
+        let _ = self.resize(bytes);
     }
 }
 
@@ -313,5 +359,48 @@ mod tests {
         for waiter in waiting {
             assert!(waiter.await.unwrap());
         }
+    }
+
+    /// Goal: of what a question held, what its answer takes stays, and no more; a small one gives back of the reserve first.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_holds_what_it_takes() {
+        let budget = budget();
+        let mut large = budget.admit(2 * MIB, false).await.unwrap();
+        large.resize(MIB / 2 + 1).unwrap();
+        assert_eq!(budget.taken.get(), (MIB / 2 + KIB) as i64);
+        large.settle(MIB);
+        assert_eq!(budget.taken.get(), MIB as i64, "JSON is longer");
+
+        let mut small = budget.admit(MIB, true).await.unwrap();
+        small.cover(2 * MIB).unwrap();
+        small.resize(MIB / 2).unwrap();
+        assert_eq!(budget.taken.get(), 3 * (MIB / 2) as i64);
+        drop(budget.admit(MIB, true).await.expect("the reserve is free"));
+        assert_eq!(large.resize(3 * MIB), Err(Refused::Busy { estimate: 3 * MIB, total: 3 * MIB }));
+        large.settle(3 * MIB);
+        assert_eq!(budget.taken.get(), 3 * (MIB / 2) as i64, "it goes out with what it has");
+        drop((large, small));
+        assert_eq!(budget.taken.get(), 0);
+    }
+
+    /// Goal: what is stored can be had, however large; then nothing else is held beside it.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_larger_than_all_takes_all() {
+        let budget = budget();
+        let mut whole = budget.admit_whole(100 * MIB, true).await.unwrap();
+        assert_eq!(budget.taken.get(), 3 * MIB as i64);
+        assert!(budget.admit_whole(100 * MIB, true).await.is_err());
+        whole.resize(50 * MIB).unwrap();
+        assert_eq!(budget.taken.get(), 3 * MIB as i64);
+    }
+
+    /// Goal: small questions have what nobody else holds when their reserve is taken.
+    #[tokio::test(start_paused = true)]
+    async fn small_questions_have_more_than_their_reserve() {
+        let budget = budget();
+        let reserve = budget.admit(MIB, true).await.unwrap();
+        let common = budget.admit(MIB, true).await.unwrap();
+        assert!(reserve.reserve.is_some() && common.common.is_some());
+        assert_eq!(budget.taken.get(), 2 * MIB as i64);
     }
 }

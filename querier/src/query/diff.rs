@@ -50,9 +50,10 @@ pub(super) async fn answer(
         let _span = span.enter();
         let _timed = explaining.step(Step::Encode);
         admitted.cover(form.diff_factor() * memory)?;
-        form.diff(merged, base.merged)
+        form.diff(merged, base.merged).map(|made| (made, admitted))
     };
-    let (result, warnings) = engine.compute(write).await??;
+    let ((result, warnings), admitted) = engine.compute(write).await??;
+    engine.keep(admitted);
     Ok(v1::DiffResponse {
         result: Some(result),
         profiles,

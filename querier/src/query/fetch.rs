@@ -8,9 +8,13 @@ use afterglow_store::paths::TenantId;
 use bytes::Bytes;
 use ulid::Ulid;
 
+use super::budget::UNCOUNTED_BYTES;
 use super::error::Unread;
 use super::metrics::Question;
 use super::{Engine, Error, info, selection};
+
+/// What a profile takes while it is read, as a multiple of its own bytes: these, and the parts of the block that it is made of.
+const MEMORY_FACTOR: u64 = 2;
 
 /// A profile that was found.
 #[derive(Clone, Debug)]
@@ -43,6 +47,8 @@ pub(super) async fn answer(
     if is_known(&info.sha256) {
         return Ok(Fetched { info, pprof: None });
     }
+    let estimate = found.row().raw_bytes.saturating_mul(MEMORY_FACTOR);
+    let admitted = if estimate < UNCOUNTED_BYTES { None } else { Some(engine.admit_whole(estimate).await?) };
     let block = Arc::clone(found.block());
     let pprof = engine.drive(async move { found.block().fetch(found.row()).await }).await?.inspect_err(|error| {
         if error.is_corrupt() {
@@ -50,5 +56,8 @@ pub(super) async fn answer(
         }
     })?;
     engine.0.metrics.read(Question::GetProfile, 1, pprof.len() as u64, 1);
+    if let Some(admitted) = admitted {
+        engine.keep(admitted);
+    }
     Ok(Fetched { info, pprof: Some(pprof) })
 }

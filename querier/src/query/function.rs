@@ -115,7 +115,7 @@ pub(super) async fn answer(
         answer.warnings.extend(tally.warning(&request.name));
         answer.warnings.extend(series::saturated(saturated));
         answer.sample_type = Some(shown.sample_type);
-        drop(admitted);
+        engine.keep(admitted);
         Ok(answer)
     };
     asked.drive(answer).await?

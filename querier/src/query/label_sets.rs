@@ -11,6 +11,9 @@ use super::answer::Answer;
 use super::selection::Selection;
 use super::{Engine, Error, completeness};
 
+/// What a series takes in an answer, about: its labels, as they are written.
+const SERIES_BYTES: usize = 256;
+
 /// The series of a selection.
 #[derive(Debug)]
 pub(crate) struct LabelSets {
@@ -29,6 +32,10 @@ pub(super) async fn answer(engine: &Engine, tenant: &TenantId, selection: v1::Se
 impl Answer for LabelSets {
     fn is_partial(&self) -> bool {
         self.completeness.partial
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.series.len() * SERIES_BYTES) as u64
     }
 
     fn explain(&mut self, _explain: v1::Explain) {}

@@ -92,7 +92,7 @@ pub(crate) struct Metrics {
     blocks: Family<Asked, Counter>,
     /// Questions being answered.
     active: Gauge,
-    /// Memory that admitted questions hold.
+    /// Memory that admitted questions hold, and answers that their clients have not taken.
     pub(super) memory: Gauge,
     /// Memory that they may hold.
     memory_max: Gauge,
@@ -162,7 +162,12 @@ impl Metrics {
         query.register("shares_done", "Shares of merges that siblings did", m.shares_done.clone());
         let help = "Shares of merges that no sibling did, so that they were done here";
         query.register("shares_returned", help, m.shares_returned.clone());
-        query.register_with_unit("memory", "Memory that admitted questions hold", Unit::Bytes, m.memory.clone());
+        query.register_with_unit(
+            "memory",
+            "Memory that admitted questions hold, and answers that their clients have not taken",
+            Unit::Bytes,
+            m.memory.clone(),
+        );
         let help = "Memory that admitted questions may hold together (--query.memory)";
         query.register_with_unit("memory_limit", help, Unit::Bytes, m.memory_max.clone());
         // What begins at 1 is no rise to whoever watches. The others come with their first question: they are too many to show at once.

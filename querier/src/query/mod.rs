@@ -48,11 +48,11 @@ mod types;
 mod view;
 
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use afterglow_proto::v1;
-use afterglow_service::Failure;
+use afterglow_service::{Failure, stack};
 use afterglow_store::block::Block;
 use afterglow_store::catalog::{self, Catalog, Freshness, Match, Problem, Summary, View};
 use afterglow_store::clock::Clock;
@@ -66,7 +66,7 @@ pub(crate) use label_sets::LabelSets;
 pub(crate) use metrics::Metrics;
 
 use answer::Answer;
-use budget::{Admitted, Budget};
+use budget::{Admitted, Budget, UNCOUNTED_BYTES};
 use explain::{Explaining, Step};
 use gate::{Gate, Place};
 use lane::{Lane, Threads};
@@ -94,10 +94,13 @@ pub(crate) struct Limits {
     pub(crate) tenant_queries_max: usize,
 }
 
-/// Answers questions; cheap to clone. What one cost is noted in the second part, the third says which way it goes, and the last by when it
-/// is to be answered: each question has these for itself.
+/// Answers questions; cheap to clone. What one cost is noted in the second part, the third says which way it goes, the fourth by when it
+/// is to be answered, and the last has the memory that its answer keeps: each question has these for itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Engine(Arc<Parts>, Explaining, Lane, Option<Instant>);
+pub(crate) struct Engine(Arc<Parts>, Explaining, Lane, Option<Instant>, Keeping);
+
+/// The memory of a question whose answer is made.
+type Keeping = Arc<Mutex<Option<Admitted>>>;
 
 #[derive(Debug)]
 struct Parts {
@@ -135,7 +138,7 @@ impl Engine {
         let (threads, retention) = (Threads::new(), OnceLock::new());
         let parts =
             Parts { catalog, clock, limits, budget, places, gate, threads, metrics, siblings, retention, published };
-        Self(Arc::new(parts), Explaining::default(), Lane::Small, None)
+        Self(Arc::new(parts), Explaining::default(), Lane::Small, None, Keeping::default())
     }
 
     /// Says how long this process keeps profiles. What was said first stays.
@@ -174,7 +177,8 @@ impl Engine {
         request: v1::GetProfileRequest,
         is_known: impl FnOnce(&str) -> bool,
     ) -> Result<Fetched, Failure> {
-        self.ask(tenant, Question::GetProfile, fetch::answer(self, tenant, request, is_known)).await
+        let engine = self.explaining(false);
+        engine.ask(tenant, Question::GetProfile, fetch::answer(&engine, tenant, request, is_known)).await
     }
 
     /// Merges profiles into one answer.
@@ -202,7 +206,7 @@ impl Engine {
         request: v1::MergeShareRequest,
     ) -> Result<v1::MergeShareResponse, Failure> {
         // The sibling has a place for the whole question, and may itself wait for us: whoever waits here could wait for ever.
-        let engine = self.on_lane(None);
+        let engine = self.explaining(false).on_lane(None);
         engine.ask(tenant, Question::Share, merge::share::answer(&engine, tenant, request)).await
     }
 
@@ -359,13 +363,13 @@ impl Engine {
     /// Returns the engine of one question, which notes what the answer costs where that is asked for.
     fn explaining(&self, is_asked: bool) -> Self {
         let until = Instant::now() + self.0.limits.timeout;
-        Self(Arc::clone(&self.0), Explaining::new(is_asked), Lane::Small, Some(until))
+        Self(Arc::clone(&self.0), Explaining::new(is_asked), Lane::Small, Some(until), Keeping::default())
     }
 
     /// Returns the engine of a question that is large.
     fn on_lane(&self, place: Option<Place>) -> Self {
         let lane = Lane::Large { threads: self.0.threads.clone(), _place: place.map(Arc::new) };
-        Self(Arc::clone(&self.0), self.1.clone(), lane, self.3)
+        Self(Arc::clone(&self.0), self.1.clone(), lane, self.3, Arc::clone(&self.4))
     }
 
     /// Finds out whether a question about these selections is small: about `small_max` profiles at most. If not, waits for a place at the
@@ -405,7 +409,9 @@ impl Engine {
         let answer = async {
             // Held for as long as the question is worked on, and no longer.
             let _place = place?;
-            self.1.charge(answer).await.map_err(Failure::from)
+            let answer = self.1.charge(answer).await?;
+            self.hold(answer.bytes()).await?;
+            Ok(answer)
         };
         let after = self.0.limits.timeout;
         let late = |_| Err(Error::Deadline { after }.into());
@@ -415,6 +421,28 @@ impl Engine {
             answer.explain(explain);
         }
         result
+    }
+
+    /// Keeps what a question held for its answer, which it has made.
+    fn keep(&self, admitted: Admitted) {
+        *self.4.lock().unwrap_or_else(PoisonError::into_inner) = Some(admitted);
+    }
+
+    /// Holds as much memory as an answer that is made takes until its client has taken it: of what the question held, or else of what there is.
+    async fn hold(&self, bytes: u64) -> Result<(), Error> {
+        let kept = self.4.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if bytes < UNCOUNTED_BYTES {
+            return Ok(());
+        }
+        let admitted = match kept {
+            Some(mut admitted) => {
+                admitted.resize(bytes)?;
+                admitted
+            }
+            None => self.admit_whole(bytes).await?,
+        };
+        stack::keep(admitted);
+        Ok(())
     }
 
     /// Returns a view of the tenant's profiles.
@@ -440,6 +468,12 @@ impl Engine {
         let _timed = self.1.step(Step::Wait);
         self.1.add_estimate(estimate);
         Ok(self.0.budget.admit(estimate, self.2.is_small()).await?)
+    }
+
+    /// Waits for memory for something that takes `bytes`, however much there is.
+    async fn admit_whole(&self, bytes: u64) -> Result<Admitted, Error> {
+        let _timed = self.1.step(Step::Wait);
+        Ok(self.0.budget.admit_whole(bytes, self.2.is_small()).await?)
     }
 
     /// Drives a future where the question may compute, and leaves it there at its next await when what is returned is dropped.

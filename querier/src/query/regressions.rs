@@ -170,6 +170,7 @@ pub(super) async fn answer(
         let warnings = shown.warnings.into_iter().chain(warnings).chain(cells.warnings()).chain(left_out).collect();
         let changes_truncated = changes.len().saturating_sub(limit) as u64;
         changes.truncate(limit);
+        engine.keep(admitted);
         Ok(v1::RegressionsResponse {
             sample_type: Some(shown.sample_type.clone()),
             typical_ratio: typical.ratio,

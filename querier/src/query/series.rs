@@ -92,6 +92,7 @@ pub(super) async fn answer(
                 let done = tally::read(&engine, Question::Series, of, &shown, &selection, filter, tally).await?;
                 problems.extend(done.problems);
                 answer.warnings.extend(done.warnings);
+                engine.keep(done.admitted);
                 cells.series(groups.len(), (matches, &done.is_read), |cell| done.tally.total(cell))
             }
             (Of::Function(name, value), cells) => {
@@ -101,6 +102,7 @@ pub(super) async fn answer(
                 problems.extend(done.problems);
                 answer.warnings.extend(done.warnings);
                 answer.warnings.extend(done.tally.warning(&name));
+                engine.keep(done.admitted);
                 if done.tally.is_found() {
                     cells.series(groups.len(), (matches, &done.is_read), |cell| value(done.tally.sums(cell)))
                 } else {

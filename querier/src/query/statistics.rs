@@ -200,7 +200,7 @@ pub(super) async fn answer(
                 v1::FunctionStatistics { name, file, self_, total, self_amount, total_amount }
             })
             .collect();
-        drop(admitted);
+        engine.keep(admitted);
         Ok(answer)
     };
     asked.drive(answer).await?

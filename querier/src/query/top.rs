@@ -120,6 +120,7 @@ pub(super) async fn answer(
         if saturated > 0 {
             answer.warnings.push(Warning::Saturated { sums: saturated }.to_string());
         }
+        engine.keep(admitted);
         Ok(answer)
     };
     asked.drive(answer).await?

@@ -19,4 +19,5 @@ mod series;
 mod statistics;
 mod stats;
 mod trouble;
+mod unread;
 mod world;

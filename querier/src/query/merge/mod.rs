@@ -54,9 +54,10 @@ pub(super) async fn answer(
         let _span = span.enter();
         let _timed = explaining.step(Step::Encode);
         admitted.cover(form.factor() * memory)?;
-        form.merge(merged)
+        form.merge(merged).map(|made| (made, admitted))
     };
-    let (result, warnings) = engine.compute(write).await??;
+    let ((result, warnings), admitted) = engine.compute(write).await??;
+    engine.keep(admitted);
     let completeness = Some(completeness(&problems));
     Ok(v1::MergeResponse { result: Some(result), profiles, completeness, warnings, explain: None })
 }

@@ -311,7 +311,10 @@ pub(in super::super) async fn answer(
     let mut problems = Vec::new();
     let read = gather::merge(engine, (parts, Vec::new()), types, admitted, 0, &mut problems).await?;
     let (merged, types) = match read {
-        Read::Merged { worked, types, .. } if problems.is_empty() => (worked.0, types),
+        Read::Merged { worked, types, .. } if problems.is_empty() => {
+            engine.keep(worked.2);
+            (worked.0, types)
+        }
         Read::Merged { .. } | Read::Nothing => return Ok(declined("not everything could be read")),
         Read::Apart(_) => return Ok(declined("the profiles show different sample types")),
     };

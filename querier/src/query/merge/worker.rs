@@ -82,7 +82,7 @@ fn work(
     mut steps: mpsc::Receiver<Step>,
     mut admitted: Admitted,
     held: u64,
-    Engine(_, explaining, lane, _): &Engine,
+    Engine(_, explaining, lane, ..): &Engine,
 ) -> Result<(Merged, u64, Admitted), Error> {
     // Which profiles lie together in a block must not decide anything.
     let mut merger = Merger::by_time();
