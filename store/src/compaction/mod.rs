@@ -16,7 +16,8 @@ pub mod plan;
 mod run;
 pub(crate) mod trial;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -161,8 +162,10 @@ pub struct Compactor {
     options: Options,
     worker: plan::Worker,
     known: Arc<Known>,
-    /// What was found damaged once: the damage may have happened on the way here.
-    suspects: Mutex<BTreeSet<BlockRef>>,
+    /// How many rounds there were.
+    rounds: AtomicU64,
+    /// What was found damaged, and in which round first: the damage may have happened on the way here.
+    suspects: Mutex<BTreeMap<BlockRef, u64>>,
     /// What this process leaves as it is, for merging it would take more memory than it may, or come to nothing.
     aside: Mutex<BTreeSet<BlockRef>>,
 }
@@ -173,6 +176,7 @@ impl Compactor {
         let writer = options.writer.clone().unwrap_or_else(|| store.writer().clone());
         let worker = plan::Worker { writer, seed: store.random().next_u64() };
         let known = Arc::new(Known::new(store.clone(), commits.tenant().clone(), options.known_bytes_max));
-        Self { store, commits, options, worker, known, suspects: Mutex::default(), aside: Mutex::default() }
+        let (rounds, suspects, aside) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
+        Self { store, commits, options, worker, known, rounds, suspects, aside }
     }
 }

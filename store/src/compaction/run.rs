@@ -4,6 +4,7 @@
 //! whose outcome is unknown is left alone: the next round sees in the commits what came of it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ impl Compactor {
     /// # Errors
     /// Where the bucket could not be read or written. What was committed before that stays.
     pub async fn round(&self, due: Due) -> Result<Round, Error> {
+        self.rounds.fetch_add(1, Ordering::Relaxed);
         let tenant = self.commits.tenant();
         let listed = listing::list(&*self.store.objects(), tenant, Scope::All).await;
         let listed = listed.map_err(|source| Error::List { key: tenant.segments(), source })?;
@@ -164,7 +166,8 @@ impl Compactor {
             let (ids, known) = (Arc::clone(&ids), Arc::clone(&self.known));
             // The ids of live blocks are nobody else's already; only those of segments may be.
             async move {
-                !is_of_segments || known.of(&ids, others.iter()).await.is_ok_and(|doubled| doubled.is_empty())
+                let noted = BTreeSet::new();
+                !is_of_segments || known.of(&ids, others.iter(), &noted).await.is_ok_and(|doubled| doubled.is_empty())
             }
         });
         match outcome.await? {
@@ -282,8 +285,7 @@ impl Compactor {
         Ok(opened)
     }
 
-    /// Says of each input what stays behind: of segments, the profiles that a live block has. Of one that is damaged nobody knows what
-    /// it has, and nobody sees it either.
+    /// Says of each input what stays behind: of segments, the profiles that a live block has.
     pub(super) async fn inputs(
         &self,
         state: &State,
@@ -298,8 +300,7 @@ impl Compactor {
             let mut ids: Vec<u128> = rows.iter().flat_map(|rows| rows.iter().map(|row| row.id.into())).collect();
             ids.sort_unstable();
             let live = state.blocks().map(|live| &live.entry);
-            let sound = live.filter(|entry| !damaged.contains(&BlockRef::Block(entry.name)));
-            let found = self.known.of(&ids, sound).await;
+            let found = self.known.of(&ids, live, damaged).await;
             known = found.map_err(|(name, error)| Failure::of(BlockRef::Block(name), error))?;
         }
         let skipped = |rows: &Vec<block::Row>| {
@@ -331,9 +332,11 @@ impl Compactor {
         put.map_err(|source| Error::Write { key: path.clone(), source })
     }
 
-    /// Returns whether a block is found damaged for the first time.
+    /// Returns whether a block was not found damaged in a round before this one.
     fn suspect(&self, input: &BlockRef) -> bool {
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).insert(input.clone())
+        let round = self.rounds.load(Ordering::Relaxed);
+        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        *suspects.entry(input.clone()).or_insert(round) == round
     }
 
     fn aside(&self) -> MutexGuard<'_, BTreeSet<BlockRef>> {
@@ -346,7 +349,7 @@ impl Compactor {
         Ended::Aside
     }
 
-    /// Ends a job that cannot go on. What was damaged twice is noted, so that the next round leaves it out.
+    /// Ends a job that cannot go on. What was damaged in two rounds is noted, so that the next one leaves it out.
     async fn failed(&self, failure: Failure) -> Result<Ended, Error> {
         let failure = match failure {
             Failure::Gone(input, error) => match input {

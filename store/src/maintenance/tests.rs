@@ -252,6 +252,28 @@ async fn a_damaged_or_missing_live_block_holds_up_nobody() {
     }
 }
 
+/// Goal: a live block that was noted as damaged, and can be read, keeps its ids: what was damaged on the way here twice is whole in the bucket, and
+/// queriers count its profiles.
+#[tokio::test]
+async fn a_live_block_that_was_noted_by_mistake_doubles_nothing() {
+    let world = World::new();
+    let twice = profile(1);
+    world.push(&[twice.clone(), profile(2)]).await;
+    to_rest(&world, options()).await;
+    let commits = Commits::new(world.store.clone(), World::tenant());
+    let state = commits.refresh().await.expect("it is in memory");
+    let live = BlockRef::Block(state.blocks().next().expect("it was merged").entry.name);
+    let compactor = Compactor::new(world.store.clone(), commits, compaction::Options::default());
+    compactor.quarantine(&live, &std::io::Error::other("flipped on the way")).await.expect("it is in memory");
+
+    world.push(&[twice, profile(3)]).await;
+    let report = to_rest(&world, options()).await;
+    assert_eq!((report.compaction.segments_left, report.compaction.quarantined.len()), (0, 0), "{report:?}");
+    assert_eq!(world.ask().await.0.len(), 3, "none counts twice");
+    let verified = verify(&world.store, &World::tenant(), true).await.expect("it is in memory");
+    assert_eq!((verified.findings.len(), verified.profiles), (0, 3), "{verified:?}");
+}
+
 /// Goal: a block of level 1 that is missing is named, and the others of its day come up.
 #[tokio::test]
 async fn a_missing_block_holds_up_no_day() {
