@@ -4,12 +4,18 @@
 //! descending total, then by name, so that equal profiles give equal trees. Nothing here recurses: a stack may be thousands of frames
 //! deep. A limit cuts whole subtrees away, smallest first; what is cut stays in the totals above it.
 //!
+//! How many nodes a tree has is not known before it is there: at most one a frame of each distinct stack, which for deep stacks that share
+//! nothing is tens of times what a profile takes. So it asks for room as it grows, and says each time what all of it takes from then on.
+//!
 //! A [`View`] looks at one function, wherever it is called: at all that it called, or at all that called it. The graph of a diff has
 //! the sums of both sides in every node; it is made of the two columns of [`crate::diff::pair`].
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::convert::Infallible;
+use std::hash::BuildHasher as _;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::{
     frames::{Frames, Origin, Origins},
@@ -18,6 +24,9 @@ use crate::{
 
 /// The name of the root.
 const ROOT: &str = "total";
+
+/// For how many nodes there is room at first; later for half as many again.
+const CAPACITY_MIN: usize = 256;
 
 /// A flame graph of one sample type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,20 +105,54 @@ impl FlameGraph {
     ///
     /// At most `limit` nodes are kept, the root among them: those with the largest totals. Sums beyond 64 bits stand at the largest.
     pub fn new(profile: &Profile<'_>, sample_type: usize, limit: Option<usize>) -> Self {
-        Self::build(profile, [sample_type], View::All, limit)
+        Self::view(profile, sample_type, View::All, limit)
     }
 
     /// Folds what `view` shows of the samples. It is empty but for its root where no stack has the function.
     pub fn view(profile: &Profile<'_>, sample_type: usize, view: View<'_>, limit: Option<usize>) -> Self {
-        Self::build(profile, [sample_type], view, limit)
+        let Ok(graph) = Self::view_within(profile, sample_type, view, limit, any_room);
+        graph
+    }
+
+    /// The same, where there is room: `room` is told, before more is taken, how many bytes the tree and what is made of it take from then on.
+    ///
+    /// # Errors
+    /// What `room` says where there is none.
+    pub fn view_within<E>(
+        profile: &Profile<'_>,
+        sample_type: usize,
+        view: View<'_>,
+        limit: Option<usize>,
+        room: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        Self::build(profile, [sample_type], view, limit, room)
     }
 
     /// Folds the two columns of a [`crate::diff::pair`]. Children come by descending sum of both sides, and so does what a limit keeps.
     pub fn diff(pair: &Profile<'_>, limit: Option<usize>) -> Self {
-        Self::build(pair, [0, 1], View::All, limit)
+        let Ok(graph) = Self::diff_within(pair, limit, any_room);
+        graph
     }
 
-    fn build<const N: usize>(profile: &Profile<'_>, columns: [usize; N], view: View<'_>, limit: Option<usize>) -> Self {
+    /// The same, where there is room, as [`FlameGraph::view_within`].
+    ///
+    /// # Errors
+    /// What `room` says where there is none.
+    pub fn diff_within<E>(
+        pair: &Profile<'_>,
+        limit: Option<usize>,
+        room: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        Self::build(pair, [0, 1], View::All, limit, room)
+    }
+
+    fn build<const N: usize, E>(
+        profile: &Profile<'_>,
+        columns: [usize; N],
+        view: View<'_>,
+        limit: Option<usize>,
+        mut room: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let frames = Frames::new(profile);
         let position = |name: &str| frames.names().iter().position(|known| known == name);
         let function = view.function().and_then(position).map_or(NONE, |function| function as u32);
@@ -123,41 +166,41 @@ impl FlameGraph {
                 frames.stack(profile.samples.stack(i), &mut stack);
                 if view.cut(&mut stack, function) {
                     profile.samples.stack(i).iter().for_each(|&location| used[location as usize] = true);
-                    tree.add(&stack, values);
+                    tree.add(&stack, values, &mut room)?;
                 }
             }
         }
         tree.sum();
-        let children = tree.children(frames.names());
-        let kept = limit.map(|limit| tree.largest(&children, limit.max(1)));
-        tree.flatten(&children, frames.names(), &frames.origins(profile, &used), kept.as_deref())
+        let children = tree.children(frames.names(), &mut room)?;
+        let kept = match limit.map(|limit| limit.max(1)) {
+            Some(limit) if limit < tree.nodes.len() => Some(tree.largest(&children, limit, &mut room)?),
+            _ => None,
+        };
+        tree.flatten(&children, frames.names(), &frames.origins(profile, &used), kept.as_deref(), &mut room)
     }
+}
+
+/// Says that there is room for anything.
+fn any_room(_bytes: u64) -> Result<(), Infallible> {
+    Ok(())
 }
 
 /// The tree while it grows: parents have smaller indices than their children. It sums `N` columns at once.
 struct Tree<const N: usize> {
-    nodes: Vec<Growing<N>>,
-    /// The node of a name under a parent.
-    index: HashMap<(u32, u32), u32>,
+    nodes: Vec<Growing>,
+    /// What the samples that end in each node add up to; once the tree is summed, the samples through it. The sums are wide enough for any
+    /// number of 64-bit values.
+    sums: Vec<[i128; N]>,
+    /// The nodes by their parents and names, until the tree is summed.
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
 }
 
-/// A node while the tree grows. The sums are wide enough for any number of 64-bit values.
-struct Growing<const N: usize> {
+/// A node while the tree grows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Growing {
     parent: u32,
     name: u32,
-    totals: [i128; N],
-    selves: [i128; N],
-}
-
-impl<const N: usize> Growing<N> {
-    fn new(parent: u32, name: u32) -> Self {
-        Self { parent, name, totals: [0; N], selves: [0; N] }
-    }
-
-    /// Returns by what it is ordered among others.
-    fn sum(&self) -> i128 {
-        self.totals.iter().sum()
-    }
 }
 
 /// The children of all nodes, those of one parent together and in their final order.
@@ -171,44 +214,96 @@ struct Children {
 
 impl<const N: usize> Tree<N> {
     fn new() -> Self {
-        Self { nodes: vec![Growing::new(NONE, NONE)], index: HashMap::new() }
+        Self {
+            nodes: vec![Growing { parent: NONE, name: NONE }],
+            sums: vec![[0; N]],
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+        }
     }
 
     /// Adds a stack, leaf first.
-    fn add(&mut self, stack: &[u32], values: [i64; N]) {
+    fn add<E>(
+        &mut self,
+        stack: &[u32],
+        values: [i64; N],
+        room: &mut impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut at = 0;
         for &name in stack.iter().rev() {
-            at = *self.index.entry((at, name)).or_insert_with(|| {
-                let node =
-                    u32::try_from(self.nodes.len()).expect("a node a frame of a stack, which are counted in u32");
-                self.nodes.push(Growing::new(at, name));
-                node
-            });
+            let node = Growing { parent: at, name };
+            let hash = self.hasher.hash_one(node);
+            at = match self.index.find(hash, |&known| self.nodes[known as usize] == node) {
+                Some(&known) => known,
+                None => self.push(node, hash, room)?,
+            };
         }
-        for (sum, value) in self.nodes[at as usize].selves.iter_mut().zip(values) {
+        for (sum, value) in self.sums[at as usize].iter_mut().zip(values) {
             *sum += i128::from(value);
+        }
+        Ok(())
+    }
+
+    /// Adds a node that is not there, and returns its number.
+    fn push<E>(&mut self, node: Growing, hash: u64, room: &mut impl FnMut(u64) -> Result<(), E>) -> Result<u32, E> {
+        if self.nodes.len() == self.nodes.capacity() {
+            self.grow(room)?;
+        }
+        let number = u32::try_from(self.nodes.len()).expect("a node a frame of a stack, which are counted in u32");
+        self.nodes.push(node);
+        self.sums.push([0; N]);
+        let Self { nodes, index, hasher, .. } = self;
+        index.insert_unique(hash, number, |&node| hasher.hash_one(nodes[node as usize]));
+        Ok(number)
+    }
+
+    /// Makes place for more nodes.
+    fn grow<E>(&mut self, room: &mut impl FnMut(u64) -> Result<(), E>) -> Result<(), E> {
+        let before = self.nodes.len();
+        let more = (before / 2).max(CAPACITY_MIN);
+        // As hashbrown does: a byte and a number a slot, an eighth of which stays empty.
+        let slots = ((before + more) * 8 / 7).next_power_of_two();
+        let index = (slots * (size_of::<u32>() + 1)).max(self.index.allocation_size());
+        // What is copied is there twice meanwhile.
+        let copied = (before * size_of::<[i128; N]>()).max(self.index.allocation_size());
+        room(((before + more) * Self::NODE_BYTES + index + copied) as u64)?;
+        self.nodes.reserve_exact(more);
+        self.sums.reserve_exact(more);
+        let Self { nodes, index, hasher, .. } = self;
+        index.reserve(more, |&node| hasher.hash_one(nodes[node as usize]));
+        Ok(())
+    }
+
+    /// What a node takes in the tree, beside the index.
+    const NODE_BYTES: usize = size_of::<Growing>() + size_of::<[i128; N]>();
+
+    /// Returns how many bytes the tree takes, beside the index.
+    fn bytes(&self) -> usize {
+        self.nodes.capacity() * Self::NODE_BYTES
+    }
+
+    /// Computes the totals. Nothing can be added then.
+    fn sum(&mut self) {
+        self.index = HashTable::new();
+        for i in (1..self.nodes.len()).rev() {
+            let (parent, total) = (self.nodes[i].parent as usize, self.sums[i]);
+            (0..N).for_each(|column| self.sums[parent][column] += total[column]);
         }
     }
 
-    /// Computes the totals.
-    fn sum(&mut self) {
-        for i in (0..self.nodes.len()).rev() {
-            let Growing { parent, mut totals, selves, .. } = self.nodes[i];
-            (0..N).for_each(|column| totals[column] += selves[column]);
-            self.nodes[i].totals = totals;
-            if parent != NONE {
-                (0..N).for_each(|column| self.nodes[parent as usize].totals[column] += totals[column]);
-            }
-        }
+    /// Returns by what a node is ordered among others.
+    fn order(&self, node: u32) -> i128 {
+        self.sums[node as usize].iter().sum()
     }
 
     /// Orders the children of every node by descending total, then by name.
-    fn children(&self, names: &[String]) -> Children {
+    fn children<E>(&self, names: &[String], room: &mut impl FnMut(u64) -> Result<(), E>) -> Result<Children, E> {
+        room((self.bytes() + self.nodes.len() * Children::NODE_BYTES) as u64)?;
         let mut nodes: Vec<u32> = (1..self.nodes.len() as u32).collect();
         nodes.sort_unstable_by(|&a, &b| {
-            let (a, b) = (&self.nodes[a as usize], &self.nodes[b as usize]);
-            let by_name = || names[a.name as usize].cmp(&names[b.name as usize]);
-            a.parent.cmp(&b.parent).then(b.sum().cmp(&a.sum())).then_with(by_name)
+            let of = |node: u32| self.nodes[node as usize];
+            let by_name = || names[of(a).name as usize].cmp(&names[of(b).name as usize]);
+            of(a).parent.cmp(&of(b).parent).then_with(|| self.order(b).cmp(&self.order(a))).then_with(by_name)
         });
         let mut ends = vec![0; self.nodes.len()];
         for node in &self.nodes[1..] {
@@ -219,41 +314,68 @@ impl<const N: usize> Tree<N> {
             end += *slot;
             *slot = end;
         }
-        Children { nodes, ends }
+        Ok(Children { nodes, ends })
     }
 
     /// Chooses the `limit` nodes with the largest totals, none without its parent.
-    fn largest(&self, children: &Children, limit: usize) -> Vec<bool> {
+    fn largest<E>(
+        &self,
+        children: &Children,
+        limit: usize,
+        room: &mut impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<Vec<bool>, E> {
+        let taken = self.bytes() + self.nodes.len() * (Children::NODE_BYTES + size_of::<bool>());
+        room(taken as u64)?;
         let mut kept = vec![false; self.nodes.len()];
         let mut candidates = BinaryHeap::from([Candidate { weight: u128::MAX, sequence: Reverse(0), node: 0 }]);
         let mut sequence = 0;
         for _ in 0..limit {
             let Some(Candidate { node, .. }) = candidates.pop() else { break };
             kept[node as usize] = true;
+            let (needed, before) = (candidates.len() + children.of(node).len(), candidates.capacity());
+            if needed > before {
+                let capacity = needed.max(2 * before);
+                room((taken + (before + capacity) * size_of::<Candidate>()) as u64)?;
+                candidates.reserve_exact(capacity - candidates.len());
+            }
             for &child in children.of(node) {
                 sequence += 1;
-                let weight = self.nodes[child as usize].totals.iter().map(|total| total.unsigned_abs()).sum();
+                let weight = self.sums[child as usize].iter().map(|total| total.unsigned_abs()).sum();
                 candidates.push(Candidate { weight, sequence: Reverse(sequence), node: child });
             }
         }
-        kept
+        Ok(kept)
     }
 
     /// Writes the nodes out depth-first: all, or those that are kept.
-    fn flatten(
+    fn flatten<E>(
         &self,
         children: &Children,
         names: &[String],
         origins: &Origins<'_>,
         kept: Option<&[bool]>,
-    ) -> FlameGraph {
+        room: &mut impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<FlameGraph, E> {
         let is_kept = |node: u32| kept.is_none_or(|kept| kept[node as usize]);
-        let mut graph =
-            FlameGraph { names: vec![ROOT.to_owned()], origins: vec![Origin::default()], ..FlameGraph::default() };
+        let written = kept.map_or(self.nodes.len(), |kept| kept.iter().filter(|is_kept| **is_kept).count());
+        // Those that are open may be nearly all, where all are the children of one.
+        let (flags, open) = (kept.map_or(0, <[bool]>::len), size_of::<(u32, u32)>());
+        let taken = self.bytes() + self.nodes.len() * Children::NODE_BYTES + flags;
+        room((taken + written * (size_of::<Node>() + 2 * open)) as u64)?;
+        let mut graph = FlameGraph {
+            names: vec![ROOT.to_owned()],
+            origins: vec![Origin::default()],
+            nodes: Vec::with_capacity(written),
+            truncated: self.nodes.len() - written,
+        };
         let mut renamed = vec![NONE; names.len()];
         let mut open = vec![(0, 0)];
         while let Some((node, depth)) = open.pop() {
-            let Growing { name, totals, selves, .. } = self.nodes[node as usize];
+            let (Growing { name, .. }, totals) = (self.nodes[node as usize], self.sums[node as usize]);
+            let mut selves = totals;
+            for &child in children.of(node) {
+                (0..N).for_each(|column| selves[column] -= self.sums[child as usize][column]);
+            }
             let name = if node == 0 {
                 0
             } else {
@@ -278,14 +400,16 @@ impl<const N: usize> Tree<N> {
                 children.of(node).iter().rev().filter(|&&child| is_kept(child)).map(|&child| (child, depth + 1)),
             );
         }
-        graph.truncated = self.nodes.len() - graph.nodes.len();
-        graph
+        Ok(graph)
     }
 }
 
 // === impl Children ===
 
 impl Children {
+    /// What a node takes.
+    const NODE_BYTES: usize = 2 * size_of::<u32>();
+
     fn of(&self, node: u32) -> &[u32] {
         let start = if node == 0 { 0 } else { self.ends[node as usize - 1] };
         &self.nodes[start as usize..self.ends[node as usize] as usize]

@@ -232,6 +232,29 @@ fn very_deep_stacks_do_not_recurse() {
     assert_eq!(rows(&Top::new(&profile, 0, None)), [("f", 1, 1)]);
 }
 
+/// Goal: what a tree of deep stacks takes is asked for before it is there.
+#[test]
+fn trees_grow_where_there_is_room() {
+    const NODES: u64 = 200_000;
+    let mut profile = profile(&[("f", 1)]);
+    profile.samples.locations = vec![0; NODES as usize];
+    profile.samples.location_ends = vec![NODES as u32];
+    for limit in [None, Some(10)] {
+        let mut asked = Vec::new();
+        let all = FlameGraph::view_within(&profile, 0, View::All, limit, |bytes| {
+            asked.push(bytes);
+            Ok::<_, ()>(())
+        });
+        assert_eq!(all, Ok(FlameGraph::new(&profile, 0, limit)));
+        let most = *asked.iter().max().unwrap();
+        assert!(asked[0] < 20_000 && (30 * NODES..200 * NODES).contains(&most), "{asked:?}");
+        let bounded = |most| move |bytes| if bytes <= most { Ok(()) } else { Err(bytes) };
+        let refused = FlameGraph::view_within(&profile, 0, View::All, limit, bounded(most - 1));
+        assert_eq!(refused.unwrap_err(), most);
+        assert!(FlameGraph::view_within(&profile, 0, View::All, limit, bounded(most)).is_ok());
+    }
+}
+
 #[test]
 fn callees_are_what_is_below_the_outermost_occurrence() {
     let profile = profile(&[("main;f;a", 1), ("main;f;b;f;a", 2), ("main;g;f", 4), ("main;g", 8)]);
@@ -272,6 +295,12 @@ proptest! {
             let children: i64 = below.filter(|other| other.depth == node.depth + 1).map(|child| child.total).sum();
             prop_assert_eq!(node.total, node.self_value + children);
         }
+        let mut bytes = None;
+        let text = folded::of_within(&graph, |of| {
+            bytes = Some(of);
+            Ok::<_, ()>(())
+        });
+        prop_assert_eq!(text.as_ref().map(|text| text.len() as u64).ok(), bytes, "the length that is told before");
         let limited = FlameGraph::new(&profile, 0, Some(limit));
         prop_assert_eq!(limited.nodes.len(), limit.min(graph.nodes.len()));
         prop_assert_eq!(limited.nodes.len() + limited.truncated, graph.nodes.len());
