@@ -49,8 +49,11 @@ pub(super) async fn answer(
     let write = move || {
         let _span = span.enter();
         let _timed = explaining.step(Step::Encode);
-        admitted.cover(form.diff_factor() * memory)?;
-        form.diff(merged, base.merged).map(|made| (made, admitted))
+        let held = form.diff_factor() * memory;
+        admitted.cover(held)?;
+        let made =
+            form.diff(merged, base.merged, &mut |bytes| explaining.cover(&mut admitted, held.saturating_add(bytes)));
+        made.map(|made| (made, admitted))
     };
     let ((result, warnings), admitted) = engine.compute(write).await??;
     engine.keep(admitted);

@@ -12,6 +12,8 @@ use afterglow_proto::v1;
 use afterglow_store::bill::{Bill, Sums};
 use tokio::time::Instant;
 
+use super::Error;
+use super::budget::Admitted;
 use crate::window;
 
 /// A step of an answer, in the order in which they begin.
@@ -104,6 +106,18 @@ impl Explaining {
         if let Some(noted) = &self.0 {
             noted.estimate.fetch_add(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// Takes memory until `bytes` of it are held, and notes that the answer is thought to take so many, where it was less.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub(super) fn cover(&self, admitted: &mut Admitted, bytes: u64) -> Result<(), Error> {
+        admitted.cover(bytes)?;
+        if let Some(noted) = &self.0 {
+            noted.estimate.fetch_max(bytes, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Notes that a sibling did a share of the work.

@@ -1,4 +1,7 @@
 //! The form of an answer: a merged profile, or two, as pprof, flame graph, table, folded stacks or call graph.
+//!
+//! Of deep stacks that share nothing a tree takes tens of times what the merge does, whatever is cut away of it then. So what a flame graph
+//! or folded stacks take is asked for while they are made, as [`Room`].
 
 use afterglow_profile::filter::Filter;
 use afterglow_profile::merge::{Merged, Merger};
@@ -24,6 +27,18 @@ const FILTER_FACTOR: u64 = 2;
 
 /// What both merges of a diff hold is needed three times more: for the copies that are scaled, and for the merge of the two.
 const DIFF_FACTOR: u64 = 3;
+
+/// The most nodes of a flame graph that is sent, whatever the limit: more than any screen shows, and some 100 MB of JSON.
+pub(in super::super) const NODES_MAX: usize = 1_000_000;
+
+/// What a node of a flame graph takes until it is sent, about: itself, and its JSON of some hundred bytes in a buffer that grows by doubling.
+const NODE_BYTES: u64 = 40 + 2 * 100;
+
+/// Folded stacks are there twice when they are sent: as they were written, and in the message.
+const TEXT_FACTOR: u64 = 2;
+
+/// Takes memory for what is about to be made, beside what the merge takes: so many bytes in all.
+pub(in super::super) type Room<'a> = &'a mut dyn FnMut(u64) -> Result<(), Error>;
 
 /// The form of an answer.
 #[derive(Clone, Debug)]
@@ -112,8 +127,8 @@ impl Form {
     /// Writes a merged profile, and returns it with what the reader should know.
     ///
     /// # Errors
-    /// There is no such sample type, or no stack has the function.
-    pub(super) fn merge(&self, merged: Merged) -> Result<(Merge, Vec<String>), Error> {
+    /// There is no such sample type, no stack has the function, or there is no room.
+    pub(super) fn merge(&self, merged: Merged, room: Room<'_>) -> Result<(Merge, Vec<String>), Error> {
         let mut warnings = texts(&merged);
         let total = self.total(&merged)?;
         let merged = self.filtered(merged, &mut warnings)?;
@@ -126,14 +141,17 @@ impl Form {
             MergeFormat::Unspecified | MergeFormat::Pprof => Merge::Pprof(pprof(&profile).into()),
             MergeFormat::Flamegraph => {
                 let shown = shown()?;
-                let graph = self.tree(&profile, shown, self.limit)?;
-                Merge::Flamegraph(flamegraph(sample_type(&profile, shown), graph))
+                let graph = self.tree(&profile, shown, self.nodes_max(), room)?;
+                Merge::Flamegraph(flamegraph(sample_type(&profile, shown), graph, room)?)
             }
             MergeFormat::Top => {
                 let shown = shown()?;
                 Merge::Top(top(sample_type(&profile, shown), Top::new(&profile, shown, self.limit)))
             }
-            MergeFormat::Folded => Merge::Folded(folded::of(&self.tree(&profile, shown()?, None)?)),
+            MergeFormat::Folded => {
+                let graph = self.tree(&profile, shown()?, None, room)?;
+                Merge::Folded(folded::of_within(&graph, |bytes| room(bytes_beside(&graph, bytes)))?)
+            }
             MergeFormat::Dot => Merge::Dot(dot::write(&profile, shown()?, total, self.limit)),
         };
         Ok((result, warnings))
@@ -142,8 +160,13 @@ impl Form {
     /// Writes what differs between two merged profiles, and returns it with what the reader should know.
     ///
     /// # Errors
-    /// They do not go together, or there is no such sample type.
-    pub(in super::super) fn diff(&self, selection: Merged, base: Merged) -> Result<(Diff, Vec<String>), Error> {
+    /// They do not go together, there is no such sample type, or there is no room.
+    pub(in super::super) fn diff(
+        &self,
+        selection: Merged,
+        base: Merged,
+        room: Room<'_>,
+    ) -> Result<(Diff, Vec<String>), Error> {
         let mut warnings = texts(&selection);
         warnings.extend(texts(&base));
         let (selection, base) = match diff::align(&selection.profile(), &base.profile())? {
@@ -181,10 +204,14 @@ impl Form {
                 let pair = pair.profile();
                 match self.format {
                     MergeFormat::Flamegraph => {
-                        Diff::Flamegraph(flamegraph(shown_type, FlameGraph::diff(&pair, self.limit)))
+                        let graph = FlameGraph::diff_within(&pair, self.nodes_max(), &mut *room)?;
+                        Diff::Flamegraph(flamegraph(shown_type, graph, room)?)
                     }
                     MergeFormat::Top => Diff::Top(top(shown_type, Top::diff(&pair, self.limit))),
-                    _ => Diff::Folded(folded::of_diff(&FlameGraph::diff(&pair, None))),
+                    _ => {
+                        let graph = FlameGraph::diff_within(&pair, None, &mut *room)?;
+                        Diff::Folded(folded::of_diff_within(&graph, |bytes| room(bytes_beside(&graph, bytes)))?)
+                    }
                 }
             }
         };
@@ -213,9 +240,20 @@ impl Form {
         Ok(dot::total(&profile, self.shown(&profile)?))
     }
 
+    /// Returns the most nodes of a flame graph.
+    fn nodes_max(&self) -> Option<usize> {
+        Some(self.limit.unwrap_or(NODES_MAX).min(NODES_MAX))
+    }
+
     /// Returns the flame graph of what the view shows.
-    fn tree(&self, profile: &Profile<'_>, shown: usize, limit: Option<usize>) -> Result<FlameGraph, Error> {
-        let graph = FlameGraph::view(profile, shown, self.view.as_tree(), limit);
+    fn tree(
+        &self,
+        profile: &Profile<'_>,
+        shown: usize,
+        limit: Option<usize>,
+        room: Room<'_>,
+    ) -> Result<FlameGraph, Error> {
+        let graph = FlameGraph::view_within(profile, shown, self.view.as_tree(), limit, room)?;
         match self.view.function() {
             Some(name) if graph.nodes.len() + graph.truncated == 1 => Err(Error::NoFunction { name: name.to_owned() }),
             _ => Ok(graph),
@@ -257,8 +295,16 @@ fn pprof(profile: &Profile<'_>) -> Vec<u8> {
     compress::gzip(&encode::encode(profile))
 }
 
-fn flamegraph(sample_type: v1::SampleType, graph: FlameGraph) -> v1::FlameGraph {
-    let nodes = graph.nodes.iter().map(|node| v1::FlameGraphNode {
+/// Returns what folded stacks of so many bytes take, beside the graph that they are written from.
+fn bytes_beside(graph: &FlameGraph, text_bytes: u64) -> u64 {
+    size_of_val(&graph.nodes[..]) as u64 + TEXT_FACTOR.saturating_mul(text_bytes)
+}
+
+/// Returns a flame graph as protobuf has it, where there is room for it and for its JSON.
+fn flamegraph(sample_type: v1::SampleType, graph: FlameGraph, room: Room<'_>) -> Result<v1::FlameGraph, Error> {
+    room(graph.nodes.len() as u64 * NODE_BYTES)?;
+    // In the place of the other.
+    let nodes = graph.nodes.into_iter().map(|node| v1::FlameGraphNode {
         name: node.name,
         depth: node.depth,
         total: node.total,
@@ -271,13 +317,13 @@ fn flamegraph(sample_type: v1::SampleType, graph: FlameGraph) -> v1::FlameGraph 
         line: origin.line,
         mapping: origin.mapping,
     });
-    v1::FlameGraph {
+    Ok(v1::FlameGraph {
         sample_type: Some(sample_type),
         nodes: nodes.collect(),
         names: graph.names,
         origins: origins.collect(),
         nodes_truncated: graph.truncated as u64,
-    }
+    })
 }
 
 /// Returns a table as protobuf has it.

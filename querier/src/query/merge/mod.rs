@@ -53,8 +53,10 @@ pub(super) async fn answer(
     let write = move || {
         let _span = span.enter();
         let _timed = explaining.step(Step::Encode);
-        admitted.cover(form.factor() * memory)?;
-        form.merge(merged).map(|made| (made, admitted))
+        let held = form.factor() * memory;
+        admitted.cover(held)?;
+        let made = form.merge(merged, &mut |bytes| explaining.cover(&mut admitted, held.saturating_add(bytes)));
+        made.map(|made| (made, admitted))
     };
     let ((result, warnings), admitted) = engine.compute(write).await??;
     engine.keep(admitted);
