@@ -1,4 +1,6 @@
 //! Search: the profiles of a selection, newest first, page by page.
+//!
+//! Labels may be long, so a page ends where it has its number of profiles or [`BYTES_MAX`], whichever comes first: the next one goes on there.
 
 use afterglow_proto::v1;
 use afterglow_store::paths::TenantId;
@@ -12,8 +14,15 @@ use super::{Engine, Error, Match, completeness, info};
 /// How many profiles are in a page when the request does not say.
 const LIMIT_DEFAULT: u32 = 100;
 
-/// The most profiles in a page: some 5 MB of JSON.
+/// The most profiles in a page.
 const LIMIT_MAX: u32 = 10_000;
+
+/// The most that the profiles of a page say, in bytes, but for a single one that says more. Those of 10,000 profiles with a dozen labels are
+/// some 5 MB.
+const BYTES_MAX: usize = 8 << 20;
+
+/// What is said of a profile beside its labels and what it counts: id, times, sizes and checksum.
+const ROW_BYTES: usize = 256;
 
 pub(super) async fn answer(
     engine: &Engine,
@@ -62,7 +71,7 @@ fn page_size(limit: u32) -> Result<usize, Error> {
     }
 }
 
-/// Returns the first `limit` matches behind `after`, in the order of answers, and whether there are more.
+/// Returns the first matches behind `after`, in the order of answers, and whether there are more: `limit` of them, or as many as a page holds.
 ///
 /// Only what is in the page gets sorted: the rest is merely known to lie behind it.
 fn cut(matches: &[Match], after: Option<Position>, limit: usize) -> (Vec<&Match>, bool) {
@@ -73,10 +82,44 @@ fn cut(matches: &[Match], after: Option<Position>, limit: usize) -> (Vec<&Match>
         left.truncate(limit);
     }
     left.sort_unstable_by_key(|m| position(m));
+    let fitting = fitting(left.iter().map(|m| bytes(m)));
+    let more = more || fitting < left.len();
+    left.truncate(fitting);
     (left, more)
+}
+
+/// Returns how many profiles are in a page, by how many bytes is said of each: at least one, where there is any.
+fn fitting(bytes: impl Iterator<Item = usize>) -> usize {
+    let mut sum = 0_usize;
+    let fits = |(i, bytes): &(usize, usize)| {
+        sum = sum.saturating_add(*bytes);
+        *i == 0 || sum <= BYTES_MAX
+    };
+    bytes.enumerate().take_while(fits).count()
+}
+
+/// Returns how many bytes is said of a profile, about.
+fn bytes(found: &Match) -> usize {
+    let labels: usize = found.labels().iter().map(|(name, value)| name.len() + value.len()).sum();
+    let counts: usize = found.sample_types().iter().map(|counts| counts.kind.len() + counts.unit.len()).sum();
+    ROW_BYTES + labels + counts
 }
 
 fn position(found: &Match) -> Position {
     let row = found.row();
     Position { time_nanos: row.time_nanos, id: row.id }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_one_profile_at_least() {
+        assert_eq!(fitting([].into_iter()), 0);
+        assert_eq!(fitting([BYTES_MAX + 1, 1].into_iter()), 1);
+        assert_eq!(fitting([1, BYTES_MAX].into_iter()), 1);
+        assert_eq!(fitting([1, BYTES_MAX - 1, 0, 1].into_iter()), 3);
+        assert_eq!(fitting([usize::MAX, usize::MAX].into_iter()), 1);
+    }
 }

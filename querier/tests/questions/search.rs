@@ -146,6 +146,32 @@ async fn a_cursor_of_another_selection_is_refused() {
     }
 }
 
+/// Goal: labels may be long, and ten thousand profiles in a page: it ends before it is too much to hold, and the next one goes on there.
+#[tokio::test]
+async fn a_page_of_much_text_ends_early() {
+    let world = World::new().await;
+    let names: Vec<String> = (0..62).map(|n| format!("n{n:0>119}")).collect();
+    let value = "x".repeat(2_000);
+    let mut labels: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
+    labels.push(("service", "api"));
+    world.put(&(1..=150).map(|id| cpu(id, &labels, i64::try_from(id).unwrap())).collect::<Vec<_>>()).await;
+
+    let (mut seen, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let answer = world.get(PATH, &[("limit", "10000"), ("cursor", &cursor)]).await;
+        assert!(answer.body.len() < 9 << 20, "{} bytes", answer.body.len());
+        let page = answer.json();
+        seen.extend(ids(&page));
+        pages += 1;
+        cursor = page["nextCursor"].as_str().unwrap().to_owned();
+        if cursor.is_empty() {
+            break;
+        }
+        assert!(answer.body.len() > 7 << 20, "{} bytes, and there is more", answer.body.len());
+    }
+    assert_eq!((seen, pages), ((1..=150).collect(), 3));
+}
+
 /// Goal: a read token makes what it acknowledges visible at once, however fresh the last listing was.
 #[tokio::test]
 async fn own_writes_are_read_by_their_token() {
