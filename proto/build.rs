@@ -3,9 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "cargo talks to build scripts in variables")]
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use prost_types::field_descriptor_proto::Type;
 
 const TIMESTAMP: &str = ".google.protobuf.Timestamp";
 
@@ -38,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".")
         // Equal messages have equal bytes, in protobuf and in JSON alike.
         .btree_map(".")
-        .compile_fds(descriptors)?;
+        .compile_fds(descriptors.clone())?;
 
     pbjson_build::Builder::new()
         .register_descriptors(&bytes)?
@@ -48,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // An empty list is `[]` and zero is 0: what reads the JSON need not know what may be missing.
         .emit_fields()
         .build(&[".afterglow.v1", ".google.rpc"])?;
+    tell_infinity(&out.join("afterglow.v1.serde.rs"), &descriptors)?;
 
     // What Grafana asks by. It is answered over HTTP alone, so tonic makes nothing of it, and reflection does not show it.
     let descriptors = protox::compile(["querier/v1/querier.proto"], ["."])?;
@@ -59,4 +62,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         .ignore_unknown_fields()
         .build(&[".querier.v1", ".types.v1"])?;
     Ok(())
+}
+
+/// Has every double of our messages written as [`Double`](src/double.rs): JSON has no infinity, protobuf's mapping says it as a text, and
+/// pbjson leaves it to serde, which says `null`.
+fn tell_infinity(path: &Path, descriptors: &FileDescriptorSet) -> Result<(), Box<dyn Error>> {
+    let mut text = std::fs::read_to_string(path)?;
+    let ours = descriptors.file.iter().filter(|file| file.package() == "afterglow.v1");
+    for message in ours.flat_map(|file| &file.message_type) {
+        for field in message.field.iter().filter(|field| field.r#type() == Type::Double) {
+            let name = message.name();
+            let start = text.find(&format!("impl serde::Serialize for {name} {{")).ok_or("a message has no serde")?;
+            let written = format!("&self.{})?", field.name());
+            let at = text[start..].find(&written).ok_or("a double is not written")? + start;
+            text.replace_range(at..at + written.len(), &format!("&crate::Double(self.{}))?", field.name()));
+        }
+    }
+    Ok(std::fs::write(path, text)?)
 }

@@ -2,8 +2,8 @@
 //! the messages of Pyroscope's questions, which Grafana asks.
 //!
 //! Messages carry serde implementations that follow protobuf's JSON mapping, so HTTP and gRPC answer from the same types. The
-//! feature `grpc` (on by default) adds tonic's clients and servers. No logic lives here, but for how a time is
-//! written in JSON.
+//! feature `grpc` (on by default) adds tonic's clients and servers. No logic lives here, but for how a time and a
+//! double are written in JSON.
 
 #![allow(missing_docs, clippy::all, unused_qualifications, unreachable_pub)]
 
@@ -51,7 +51,9 @@ pub use afterglow::v1;
 /// The compiled descriptor set, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+mod double;
 mod timestamp;
 
+use double::Double;
 pub use pbjson_types::{Any, Duration};
 pub use timestamp::Timestamp;

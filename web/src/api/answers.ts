@@ -166,7 +166,7 @@ export interface Regression {
   baseShare: number;
   share: number;
   /** Of a function that is new there is no number. */
-  change: number | null;
+  change: number | "Infinity";
   chance: number;
   significant: boolean;
 }
