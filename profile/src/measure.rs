@@ -18,7 +18,9 @@ impl Scale {
     pub fn new(unit: &str, weights: impl Iterator<Item = u128>, total: i64) -> Self {
         let Some((family, size)) = units::find(unit.as_bytes()) else {
             let is_count = matches!(unit, "count" | "sample" | "unit" | "minimum" | "auto");
-            return Self { sizes: None, suffix: if is_count { String::new() } else { unit.to_owned() } };
+            // It comes from outside, and what is written goes to terminals.
+            let suffix = || unit.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+            return Self { sizes: None, suffix: if is_count { String::new() } else { suffix() } };
         };
         let total = u128::from(total.unsigned_abs());
         let least = weights.filter(|&weight| weight > 0).min().unwrap_or(total);
@@ -114,6 +116,7 @@ mod tests {
         assert_eq!(text("bytes", &[1536], 4096, -1536), "-1.50kB");
         assert_eq!(text("count", &[3], 9, 3), "3");
         assert_eq!(text("widgets", &[3], 9, 3), "3widgets");
+        assert_eq!(text("\u{1b}[31m\n", &[3], 9, 3), "3\u{fffd}[31m\u{fffd}");
         let seconds = Scale::new("nanoseconds", std::iter::empty(), 5_000_000_000);
         assert_eq!(
             [0, 999_000_000, -999_000_000, 1_000_000_000].map(|value| seconds.reaches(value)),

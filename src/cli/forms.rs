@@ -8,7 +8,7 @@ use afterglow_proto::v1::{FlameGraph, MergeFormat, SampleType, StackFilter, Top,
 
 use super::Output;
 use super::explain::ExplainArgs;
-use super::table::counted;
+use super::table::{counted, printable};
 
 /// The form of a merged answer, what it shows of the profiles, and where it goes: what merges and diffs have in common.
 #[derive(Debug, clap::Args)]
@@ -142,7 +142,8 @@ pub(super) fn top_table_in(top: &Top, profiles: u64, scale: &Scale) -> String {
     for f in &top.functions {
         let shares = [share(f.self_, top.total), share(f.total, top.total)];
         let [own, all] = [f.self_, f.total].map(|value| scale.text(value));
-        let _ = writeln!(text, "{own:>18} {:>6.2}% {all:>18} {:>6.2}%  {}", shares[0], shares[1], f.name);
+        let name = printable(&f.name);
+        let _ = writeln!(text, "{own:>18} {:>6.2}% {all:>18} {:>6.2}%  {name}", shares[0], shares[1]);
     }
     note_truncated(&mut text, top);
     text
@@ -175,14 +176,14 @@ pub(super) fn diff_table(top: &Top, profiles: u64, base_profiles: u64) -> String
         let [own, base, all, base_all] = [f.self_, f.base_self, f.total, f.base_total].map(|value| scale.text(value));
         let columns = [signed(change.self_), own, base, signed(change.total), all, base_all];
         let columns: Vec<String> = columns.iter().map(|column| format!("{column:>16}")).collect();
-        let _ = writeln!(text, "{}  {}", columns.join(" "), f.name);
+        let _ = writeln!(text, "{}  {}", columns.join(" "), printable(&f.name));
     }
     note_truncated(&mut text, top);
     text
 }
 
 fn unit(top: &Top) -> String {
-    top.sample_type.as_ref().map(|t| format!("{}/{}", t.r#type, t.unit)).unwrap_or_default()
+    top.sample_type.as_ref().map(|t| printable(&format!("{}/{}", t.r#type, t.unit))).unwrap_or_default()
 }
 
 fn share(value: i64, total: i64) -> f64 {
@@ -192,5 +193,24 @@ fn share(value: i64, total: i64) -> f64 {
 fn note_truncated(text: &mut String, top: &Top) {
     if top.functions_truncated > 0 {
         let _ = writeln!(text, "... and {} functions more (--limit 0 shows all)", top.functions_truncated);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: whoever may push writes nothing to an operator's terminal but text, and a function is one row.
+    #[test]
+    fn what_would_steer_a_terminal_is_replaced() {
+        let sample_type = Some(SampleType { r#type: "c\u{1b}[2Jpu".to_owned(), unit: "n\ns".to_owned() });
+        let function =
+            TopFunction { name: "\u{1b}[31mred\u{7}\nline".to_owned(), self_: 3, total: 3, ..Default::default() };
+        let top = Top { sample_type, functions: vec![function], total: 3, ..Top::default() };
+        for (table, lines) in [(top_table(&top, 1), 3), (diff_table(&top, 1, 1), 3)] {
+            assert!(!table.chars().any(|c| c.is_control() && c != '\n'), "{table:?}");
+            assert_eq!(table.lines().count(), lines, "{table:?}");
+            assert!(table.contains("\u{fffd}[31mred\u{fffd}\u{fffd}line"), "{table:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use afterglow_proto::v1::{LabelNamesRequest, LabelValuesRequest};
 
+use super::table::printable;
 use super::{Connection, WindowArgs, refused, warn_incomplete, write_text};
 
 /// Lists the names of labels, or the values of one.
@@ -43,7 +44,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     warn_incomplete(completeness.as_ref());
     let mut text = String::new();
     for line in lines {
-        let _ = writeln!(text, "{line}");
+        let _ = writeln!(text, "{}", printable(&line));
     }
     write_text(None, &text)
 }
