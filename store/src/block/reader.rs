@@ -546,7 +546,7 @@ impl Block {
             *out = frame.unpack(within(&bytes, start, frame)).map_err(|damage| corrupt(name, damage))?;
         }
         let version = self.toc.sections[tables.section as usize].version;
-        frames::decode_for(&unpacked, version, is_exact).map(Arc::new).map_err(|(name, damage)| corrupt(name, damage))
+        frames::decode(&unpacked, version, is_exact).map(Arc::new).map_err(|(name, damage)| corrupt(name, damage))
     }
 
     pub(crate) fn corrupt_row(&self, row: &Row, damage: Damage) -> Error {

@@ -38,7 +38,7 @@ pub fn table_of_contents(bytes: &[u8], version: u32) -> bool {
 
 /// Reads the symbol tables of a service, as a section of `version` has them.
 pub fn tables(frames: &[Vec<u8>; TABLE_FRAMES], version: u32) -> bool {
-    frames::decode(frames, version).is_ok()
+    frames::decode(frames, version, true).is_ok()
 }
 
 /// Reads the columns of all `profiles` of a chunk with so many value types, and what only exact copies of them need.

@@ -502,20 +502,12 @@ fn read_exact(
     Ok(())
 }
 
-/// Reads the tables from the unpacked bytes of the frames of a section of this version.
+/// Reads the tables from the unpacked bytes of the frames of a section of this version; if not `is_exact`, without what only an exact copy
+/// needs: then there are no patterns, and nothing has a shape.
 ///
 /// # Errors
 /// The name of the frame that no writer wrote, and what is wrong with it.
-pub(crate) fn decode(frames: &[Vec<u8>; FRAMES], version: u32) -> Result<Symbols, (&'static str, Damage)> {
-    decode_for(frames, version, true)
-}
-
-/// Reads the tables as [`decode`] does; without what only an exact copy needs, where that is not asked for: then there are no patterns, and
-/// nothing has a shape.
-///
-/// # Errors
-/// As [`decode`].
-pub(crate) fn decode_for(
+pub(crate) fn decode(
     frames: &[Vec<u8>; FRAMES],
     version: u32,
     is_exact: bool,

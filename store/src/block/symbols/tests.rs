@@ -95,10 +95,10 @@ fn what_is_undone_leaves_no_trace() {
 #[test]
 fn tables_come_back_from_their_frames() {
     let mut interner = Interner::new();
-    assert!(frames::decode(&unpacked(&interner.symbols), 2) == Ok(interner.symbols.clone()));
+    assert!(frames::decode(&unpacked(&interner.symbols), 2, true) == Ok(interner.symbols.clone()));
     for raw in raws() {
         intern(&mut interner, &raw);
-        assert!(frames::decode(&unpacked(&interner.symbols), 2) == Ok(interner.symbols.clone()));
+        assert!(frames::decode(&unpacked(&interner.symbols), 2, true) == Ok(interner.symbols.clone()));
     }
 }
 
@@ -107,7 +107,7 @@ fn strings_may_hold_any_byte() {
     let mut interner = Interner::new();
     let mut push = |string: &[u8]| {
         interner.symbols.strings.push(string);
-        assert!(frames::decode(&unpacked(&interner.symbols), 2) == Ok(interner.symbols.clone()));
+        assert!(frames::decode(&unpacked(&interner.symbols), 2, true) == Ok(interner.symbols.clone()));
     };
     push(b"\0");
     push(b"");
@@ -167,8 +167,8 @@ fn what_a_sampler_of_threads_says_is_apart_as_steps() {
     let symbols = tables_of(&sets);
     let apart = frames::apart(&symbols).expect("times differ");
     assert!(apart.1.len() < 3 * 2000, "{} bytes of steps", apart.1.len());
-    assert!(frames::decode(&unpacked_as(&symbols, Some(apart)), frames::NUMBERS_VERSION) == Ok(symbols.clone()));
-    assert!(frames::decode(&unpacked(&symbols), frames::PLAIN_VERSION) == Ok(symbols));
+    assert!(frames::decode(&unpacked_as(&symbols, Some(apart)), frames::NUMBERS_VERSION, true) == Ok(symbols.clone()));
+    assert!(frames::decode(&unpacked(&symbols), frames::PLAIN_VERSION, true) == Ok(symbols));
 }
 
 #[test]
@@ -193,17 +193,17 @@ proptest! {
         let symbols = tables_of(&sets);
         if let Some(apart) = frames::apart(&symbols) {
             let mut frames = unpacked_as(&symbols, Some(apart));
-            prop_assert!(frames::decode(&frames, frames::NUMBERS_VERSION) == Ok(symbols));
-            prop_assert!(frames::decode(&frames, frames::PLAIN_VERSION).is_err(), "there is a column too many");
+            prop_assert!(frames::decode(&frames, frames::NUMBERS_VERSION, true) == Ok(symbols));
+            prop_assert!(frames::decode(&frames, frames::PLAIN_VERSION, true).is_err(), "there is a column too many");
             for frame in [frames::LABELS, frames::FRAMES - 1] {
                 let whole = frames[frame].clone();
                 let at = flip.index(whole.len());
                 frames[frame][at] = frames[frame][at].wrapping_add(change);
-                if let Ok(symbols) = frames::decode(&frames, frames::NUMBERS_VERSION) {
+                if let Ok(symbols) = frames::decode(&frames, frames::NUMBERS_VERSION, true) {
                     check(&symbols);
                 }
                 frames[frame] = whole[..at].to_vec();
-                prop_assert!(frames::decode(&frames, frames::NUMBERS_VERSION).is_err());
+                prop_assert!(frames::decode(&frames, frames::NUMBERS_VERSION, true).is_err());
                 frames[frame] = whole;
             }
         }
@@ -225,7 +225,7 @@ proptest! {
         for (byte, change) in frames[frame][at..].iter_mut().zip(changes) {
             *byte = byte.wrapping_add(change);
         }
-        if let Ok(symbols) = frames::decode(&frames, 2) {
+        if let Ok(symbols) = frames::decode(&frames, 2, true) {
             check(&symbols);
         }
     }
