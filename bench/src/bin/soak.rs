@@ -106,7 +106,7 @@ async fn main() -> anyhow::Result<()> {
         );
         samples.push(sample);
     }
-    let ((pushed, refused), asked) = (pushing.await??, asking.await??);
+    let ((pushed, refused), (asked, unanswered)) = (pushing.await??, asking.await??);
     let half = &samples[samples.len() / 2..];
     let files = half.iter().map(|sample| sample.files);
     println!(
@@ -115,6 +115,7 @@ async fn main() -> anyhow::Result<()> {
             "pushed": pushed,
             "refused": refused,
             "asked": asked,
+            "unanswered": unanswered,
             "rss_mib_per_hour": slope(half, |sample| sample.rss_bytes) / MIB,
             "allocated_mib_per_hour": slope(half, |sample| sample.allocated_bytes) / MIB,
             "rss_mib_max": samples.iter().map(|sample| sample.rss_bytes).max().unwrap_or_default() as f64 / MIB,
@@ -124,6 +125,7 @@ async fn main() -> anyhow::Result<()> {
     );
     // What is refused soaks nothing.
     anyhow::ensure!(refused * 100 <= pushed, "{refused} profiles were refused, beside {pushed} that were taken");
+    anyhow::ensure!(unanswered * 100 <= asked, "{unanswered} questions were not answered, beside {asked} that were");
     Ok(())
 }
 
@@ -175,22 +177,26 @@ async fn push(url: String, mut fleet: Fleet, rate: f64, end: Instant) -> anyhow:
     Ok((pushed, refused))
 }
 
-/// Asks at a rate; returns how many were answered.
-async fn ask(url: String, rate: f64, end: Instant) -> anyhow::Result<u64> {
+/// Asks at a rate; returns how many were answered, and how many were not, as by a machine with other things to do.
+async fn ask(url: String, rate: f64, end: Instant) -> anyhow::Result<(u64, u64)> {
     let client = reqwest::Client::new();
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
-    let mut asked = 0;
+    let (mut asked, mut unanswered) = (0, 0);
     for question in QUESTIONS.iter().cycle() {
         ticks.tick().await;
         if Instant::now() > end {
             break;
         }
-        let answer = client.get(format!("{url}{question}")).send().await?;
-        // There is nothing to merge in the first moments.
-        if answer.status() != reqwest::StatusCode::NOT_FOUND {
-            answer.error_for_status()?.bytes().await?;
-            asked += 1;
-        }
+        let answer = match client.get(format!("{url}{question}")).send().await {
+            // There is nothing to merge in the first moments.
+            Ok(answer) if answer.status() == reqwest::StatusCode::NOT_FOUND => continue,
+            Ok(answer) => match answer.error_for_status() {
+                Ok(answer) => answer.bytes().await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        if answer.is_ok() { asked += 1 } else { unanswered += 1 }
     }
-    Ok(asked)
+    Ok((asked, unanswered))
 }
