@@ -208,6 +208,10 @@ of [configuration.md](configuration.md) that change what is refused.
 
 What is no request yet is refused before any of this, with a status and no `x-request-id`: a head larger than 64 KiB (431, without a body), and plain text on a port that speaks TLS (400). And whatever takes
 longer than `--limits.request-timeout` ends with `DEADLINE_EXCEEDED` or 408, `no answer within 1m (--limits.request-timeout)`, be it the work or a body that comes byte by byte.
+
+Of an answer that nothing is taken of for `--limits.stall-timeout` no more is sent: its connection ends. Until then it counts as its question did (`--query.memory`); what no question pays for, such as `/metrics` and
+the pages of the UI, may come to 64 MiB that wait, beyond which who asks is told `RESOURCE_EXHAUSTED` or 429, `answers that their clients do not take fill the 64 MiB that there are for them`, and to come back after
+one to three seconds.
 ";
 
 /// The golden files of refusals.

@@ -122,8 +122,8 @@ impl Hold for Taken {
 }
 
 /// Compresses an answer whole, where it is to be compressed, rather than as its client takes it: what compresses takes more memory than most
-/// answers, and they less once it is done. Tells what the answer holds how long it is, where that is known; where it holds nothing, and is not
-/// small, it takes room.
+/// answers, and they less once it is done. Tells what the answer holds how long it is, where that is known, and has it take no more; where it
+/// holds nothing, and is not small, it takes room.
 pub(super) async fn settle(State(room): State<Room>, request: Request, next: Next) -> Response {
     let protocol = Protocol::of(request.headers());
     let mut response = next.run(request).await;
@@ -141,7 +141,13 @@ pub(super) async fn settle(State(room): State<Room>, request: Request, next: Nex
         kept.iter_mut().for_each(|held| held.settle(std::mem::take(&mut left)));
         !kept.is_empty()
     });
-    if is_held == Ok(false) && bytes >= ROOM_FROM_BYTES {
+    if bytes < ROOM_FROM_BYTES {
+        return response;
+    }
+    if is_held == Ok(true) {
+        return fitted(response).await.unwrap_or_else(|error| Failure::internal(error).into_response());
+    }
+    if is_held == Ok(false) {
         match room.take(bytes) {
             Some(taken) => keep(taken),
             None => {
@@ -154,6 +160,13 @@ pub(super) async fn settle(State(room): State<Room>, request: Request, next: Nex
         }
     }
     response
+}
+
+/// Gives back what the buffer of an answer, of which all is there, has beyond it: as much again, where it was doubled as it filled.
+async fn fitted(response: Response) -> Result<Response, axum::Error> {
+    let (parts, body) = response.into_parts();
+    let all = Vec::from(body.collect().await?.to_bytes()).into_boxed_slice();
+    Ok(Response::from_parts(parts, Body::from(Bytes::from(all))))
 }
 
 /// Takes all of a body, leaving the thread to others now and then.

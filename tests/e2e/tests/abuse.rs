@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use afterglow_e2e::Program;
+use afterglow_e2e::{Program, client, workspace};
 
 /// How long each part lasts; parts with and without an attack take turns, so that what else the machine does meets both.
 const PART: Duration = Duration::from_secs(2);
@@ -31,6 +31,13 @@ const BUNCH: u32 = 500;
 
 /// Connections that say their greeting and nothing more: nearly as many as a server takes by default (`--limits.max-connections`).
 const IDLE: usize = 4_000;
+
+/// Answers that nobody takes: connections, and questions on each of them, as many as a server takes by default (`--limits.max-streams`).
+const UNREADERS: usize = 4;
+const UNREAD: u32 = 100;
+
+/// What questions may take, in MiB: an eighth of what these answers come to.
+const UNREAD_MEMORY_MIB: u64 = 64;
 
 /// What an attack may add to the memory of the server.
 const RESIDENT_MAX: u64 = 64 << 20;
@@ -237,4 +244,78 @@ fn idle_connections_cost_little_memory_and_the_others_little_time() {
     );
     assert!(grown < RESIDENT_MAX, "{:.1} MiB more", mib(grown));
     assert!(ratio < 2.0, "p99 {calm:?} without, {held:?} with");
+}
+
+/// Asks for `path` on streams that have no room for an answer: the window of each is 0 bytes.
+fn ask_without_window(address: &str, path: &str) -> TcpStream {
+    let settings = [&4_u16.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
+    let mut frames = [PREFACE, &frame(SETTINGS, 0, 0, &settings)].concat();
+    // The path as it is, among the others of HEAD (RFC 7541, 6.2.2).
+    let length = u8::try_from(path.len()).expect("a short path");
+    let head = [&[0x82, 0x86, 0x04, length], path.as_bytes(), &[0x41, 0x01, b'a']].concat();
+    for n in 0..UNREAD {
+        frames.extend(frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &head));
+    }
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.write_all(&frames).expect("written");
+    stream
+}
+
+/// Goal: answers that nobody takes, half a gigabyte of them, cost the server what its questions may take, and what making so many does.
+#[test]
+fn answers_that_nobody_takes_cost_what_questions_may() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let memory = format!("--query.memory={UNREAD_MEMORY_MIB}MiB");
+    let flags = ["serve", "--storage", "memory://", "--no-self-profile", &memory, "--limits.stall-timeout=1h"];
+    let server = Program::start("afterglow", &flags, &[]);
+    let address = server.address();
+    let file = workspace().join("tests/fixtures/profiles/svc-heap-i1-0039.pb.gz");
+    let file = file.to_str().expect("a path of text");
+    let pushed = client(&["push", file, "--service", "shop", "--type", "heap", "--time", "now"], &server.url());
+    let pushed = String::from_utf8(pushed).expect("text");
+    let id = pushed.split_whitespace().next().expect("an id");
+    // What a first answer leaves behind, in caches and in the allocator, is there.
+    (0..8).for_each(|_| drop(client(&["fetch", id, "--raw"], &server.url())));
+    ask(&address);
+    let before = resident(server.pid());
+    let stop = AtomicBool::new(false);
+    let most = thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch(server.pid(), &stop));
+        let path = format!("/api/v1/profiles/{id}?raw=true");
+        let unread: Vec<TcpStream> = (0..UNREADERS).map(|_| ask_without_window(&address, &path)).collect();
+        // Each is answered in its head: with what was asked for, or that there is no memory for it.
+        let is_answered = |stream: &TcpStream| heads(stream) == UNREAD;
+        assert!(unread.iter().all(is_answered), "a question was not answered");
+        // Others still are.
+        ask(&address);
+        stop.store(true, Ordering::Relaxed);
+        watcher.join().expect("no panic")
+    });
+    let grown = most - before;
+    println!(
+        "{} answers that nobody takes, --query.memory {UNREAD_MEMORY_MIB} MiB: memory {:.1} MiB before, {:.1} more at most",
+        UNREADERS as u32 * UNREAD,
+        mib(before),
+        mib(grown)
+    );
+    assert!(grown > UNREAD_MEMORY_MIB << 19, "{:.1} MiB more: nothing waits", mib(grown));
+    // Besides them there is what was used to make them, which the allocator keeps for a while, and questions that wait for memory: 118 to 137
+    // in all. What is allocated is 60 once those are refused.
+    assert!(grown < 3 * (UNREAD_MEMORY_MIB << 20), "{:.1} MiB more", mib(grown));
+}
+
+/// Reads frames until as many answers have begun as were asked for, or nothing has come for a while, and returns how many have.
+fn heads(mut stream: &TcpStream) -> u32 {
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+    let mut begun = 0;
+    while begun < UNREAD {
+        let mut head = [0; 9];
+        if stream.read_exact(&mut head).is_err() {
+            break;
+        }
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        std::io::copy(&mut stream.take(u64::from(length)), &mut std::io::sink()).expect("the rest of a frame");
+        begun += u32::from(head[3] == HEADERS);
+    }
+    begun
 }
