@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
 
 use super::Error;
 use crate::block::varint::{Cursor, Damage, put};
@@ -101,7 +101,12 @@ async fn fetch_once(objects: &dyn ObjectStore, kind: Kind, key: &Path) -> Result
         let part = match objects.get_opts(key, GetOptions { range, ..GetOptions::default() }).await {
             Ok(part) => part,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(source) => return Err(Error::read(key, source)),
+            Err(source) => {
+                // Where an object ends before the range, as an empty one does, stores say nothing but that this failed.
+                let is_short = matches!(objects.head(key).await, Ok(found) if found.size <= from);
+                let error = Error::read(key, source);
+                return Err(if is_short { Error::damaged(key, Damage("ends too early")) } else { error });
+            }
         };
         size = part.meta.size;
         at_millis = u64::try_from(part.meta.last_modified.timestamp_millis()).unwrap_or(0);
@@ -121,6 +126,7 @@ async fn fetch_once(objects: &dyn ObjectStore, kind: Kind, key: &Path) -> Result
 mod tests {
     use std::sync::Arc;
 
+    use object_store::local::LocalFileSystem;
     use object_store::memory::InMemory;
     use object_store::{ObjectStoreExt, PutPayload};
 
@@ -184,5 +190,18 @@ mod tests {
         assert!(matches!(fetch(&faulty, Kind::Commit, &key).await, Err(Error::Damaged { .. })));
         faulty.always(Operation::Get, Trouble::Refuse(403));
         assert!(matches!(fetch(&faulty, Kind::Commit, &key).await, Err(Error::Read { .. })));
+    }
+
+    #[tokio::test]
+    async fn an_object_without_bytes_is_damaged() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let stores: [Arc<dyn ObjectStore>; 2] =
+            [Arc::new(InMemory::new()), Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a folder"))];
+        for store in stores {
+            let key = Path::from("k");
+            store.put(&key, PutPayload::default()).await.expect("it takes it");
+            let error = fetch(&store, Kind::Snapshot, &key).await.expect_err("there is nothing in it");
+            assert_eq!(error.to_string(), "k is damaged: it ends too early");
+        }
     }
 }
