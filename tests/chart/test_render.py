@@ -100,6 +100,20 @@ def test_a_policy_stands_before_every_pod(values: str, rendered: dict) -> None:
             assert any(policy.items() <= labels.items() for policy in policies), parsed["metadata"]["name"]
 
 
+@pytest.mark.parametrize("endpoint, port", [("", None), ("http://[fd00::1]:9000", 9000)])
+@pytest.mark.parametrize("has_metadata", [True, False])
+def test_without_ports_of_the_storage_no_other_is_open(endpoint: str, port: int | None, has_metadata: bool, tmp_path: pathlib.Path) -> None:
+    """A rule of a NetworkPolicy that names neither peers nor ports allows everything."""
+    policy = f"{{storagePorts: [], metadataService: {json.dumps(has_metadata)}}}"
+    text = f"storage: {{url: s3://profiles, endpoint: '{endpoint}'}}\nmaintainer: {{enabled: true}}\nnetworkPolicy: {policy}\n"
+    found = {parsed["metadata"]["name"]: parsed["spec"]["egress"] for parsed in with_values(tmp_path, text) if parsed["kind"] == "NetworkPolicy"}
+    for name in ("ingester", "querier", "maintainer"):
+        rules = found[f"glow-afterglow-{name}"]
+        assert all(rule.get("ports") for rule in rules), rules
+        assert [rule["ports"][0]["port"] for rule in rules if "to" not in rule] == [53, *([port] if port else [])]
+        assert any("ipBlock" in str(rule) for rule in rules) == has_metadata
+
+
 def test_writes_and_reads_share_one_host_behind_a_gateway(rendered: dict) -> None:
     (route,) = [parsed for parsed in rendered["gateway"] if parsed["kind"] == "HTTPRoute"]
     to = {}
