@@ -114,6 +114,14 @@ def test_without_ports_of_the_storage_no_other_is_open(endpoint: str, port: int 
         assert any("ipBlock" in str(rule) for rule in rules) == has_metadata
 
 
+@pytest.mark.parametrize("host, shown", [("0.0.0.0", "0.0.0.0"), ("::", "[::]"), ("[::]", "[::]"), ("fd00::1", "[fd00::1]")])
+def test_an_address_of_ipv6_is_listened_on_in_brackets(host: str, shown: str) -> None:
+    specs = pods(objects(render("ha", "--set", f"listenHost={host}")))
+    found = {name: [arg for arg in spec["containers"][0].get("args", []) if arg.startswith("--listen=")] for name, spec in specs.items()}
+    ports = {"ingester": 4100, "querier": 4200, "maintainer": 4100, "agent": 4300}
+    assert {name: args for name, args in found.items() if args} == {f"glow-afterglow-{name}": [f"--listen={shown}:{port}"] for name, port in ports.items()}
+
+
 def test_writes_and_reads_share_one_host_behind_a_gateway(rendered: dict) -> None:
     (route,) = [parsed for parsed in rendered["gateway"] if parsed["kind"] == "HTTPRoute"]
     to = {}

@@ -23,6 +23,12 @@ bucket, and kind may be "DaemonSet".
 {{- end }}
 {{- end -}}
 
+{{/* The address to listen on, an IPv6 one in brackets, as a port behind it needs them. Takes the root context. */}}
+{{- define "afterglow.listenHost" -}}
+{{- $host := .Values.listenHost -}}
+{{- ternary (printf "[%s]" $host) $host (contains ":" $host | and (not (hasPrefix "[" $host))) -}}
+{{- end -}}
+
 {{/* The Secret with the tokens that servers let in; empty where everybody is let in. Takes the root context. */}}
 {{- define "afterglow.tokensSecret" -}}
 {{- if .Values.auth.enabled -}}
@@ -218,7 +224,7 @@ spec:
             - "--no-self-profile"
             {{- end }}
             {{- end }}
-            - {{ printf "--listen=%s:%d" $root.Values.listenHost (int .port) | quote }}
+            - {{ printf "--listen=%s:%d" (include "afterglow.listenHost" $root) (int .port) | quote }}
             - {{ printf "--log-format=%s" $root.Values.logFormat | quote }}
             - {{ printf "--log-level=%s" $root.Values.logLevel | quote }}
             {{- with include "afterglow.flags" $values.settings | trim }}
