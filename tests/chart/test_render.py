@@ -415,6 +415,7 @@ REFUSED = {
     "networkPolicy.storagePorts={70000}": "maximum",
     "demoBucket.enabled=false": "storage.url is needed",
     "ingress.enabled=true": "ingress.host is needed",
+    "ingress.enabled=true,ingress.host=a.example,ingress.pushHost=a.example": "ingress.pushHost is a.example, as ingress.host is",
     "httpRoute.enabled=true": "httpRoute.parentRefs is needed",
     "monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true": "would count everything twice",
     "grafana.datasource.token=agw_0123456789": "does not match pattern",
