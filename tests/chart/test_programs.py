@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 from charts import BIN, MIXIN, ROOT, containers, pods
+from test_render import DRAINS, REFUSED
 
 PROGRAM = ROOT / "target/debug/afterglow"
 IMAGE = "afterglow-profiler/afterglow:"
@@ -81,6 +82,17 @@ def test_the_programs_take_every_flag(values: str, rendered: dict, tmp_path: pat
 def test_a_flag_that_is_not_there_is_noticed() -> None:
     args = [PROGRAM, "ingester", "--storage=s3://profiles", "--limits.max-bodies=1", "--check-config"]
     assert subprocess.run(args, capture_output=True, timeout=PATIENCE_SECONDS).returncode == 2
+
+
+def test_the_program_takes_and_refuses_the_delays_that_the_chart_does() -> None:
+    """The chart has the program's arithmetic once more, so that a wrong setting ends `helm upgrade` and not every new pod."""
+    refused = [dict(part.split(".settings.drain-")[1].split("=") for part in setting.split(",") if "drain-" in part) for setting, why in REFUSED.items() if "is part of" in why]
+    assert len(refused) == 5
+    for code, drains in ((0, DRAINS), (78, refused)):
+        for drain in drains:
+            args = [PROGRAM, "ingester", "--storage=s3://profiles", "--insecure", *(f"--drain-{name}={value}" for name, value in drain.items()), "--check-config"]
+            done = subprocess.run(args, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+            assert done.returncode == code, f"{drain}: {done.stderr}"
 
 
 class Processes:

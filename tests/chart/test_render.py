@@ -392,6 +392,13 @@ REFUSED = {
     "ingester.settings.drain-timeout=20": "ingester.settings.drain-timeout is 20, which has no unit: 20s",
     "querier.settings.drain-timeout=30.5s": "querier.terminationGracePeriodSeconds is 30; it has to be above drain-timeout (30.5s)",
     "querier.settings.drain-timeout=1m": "querier.terminationGracePeriodSeconds is 30; it has to be above drain-timeout (1m)",
+    "querier.settings.drain-timeout=1minute": "querier.terminationGracePeriodSeconds is 30; it has to be above drain-timeout (1minute)",
+    "ingester.settings.drain-delay=3": "ingester.settings.drain-delay is 3, which has no unit: 3s",
+    "ingester.settings.drain-delay=20s": "ingester.settings: drain-delay (20s) is part of drain-timeout (10s), and has to be below 85 % of it",
+    "querier.settings.drain-delay=8.5s": "querier.settings: drain-delay (8.5s) is part of drain-timeout (10s)",
+    "querier.settings.drain-timeout=4s": "querier.settings: drain-delay (5s) is part of drain-timeout (4s)",
+    "querier.settings.drain-timeout=0": "querier.settings: drain-delay (5s) is part of drain-timeout (0)",
+    "maintainer.enabled=true,maintainer.settings.drain-delay=1m": "maintainer.settings: drain-delay (1m) is part of drain-timeout (10s)",
     "unknown=1": "additional properties 'unknown' not allowed",
     "ingester.replica=3": "additional properties 'replica' not allowed",
     "ingester.replicas=many": "got string, want integer",
@@ -432,9 +439,24 @@ def test_what_is_wrong_is_refused(setting: str) -> None:
     assert REFUSED[setting] in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("timeout", ["0", "29s", "28.5s", "29000ms", "10 s", "0.4min"])
-def test_a_drain_within_the_grace_is_taken(timeout: str) -> None:
-    done = run("helm", "template", "glow", CHART, "--set", f"ingester.settings.drain-timeout={timeout}")
+# What the programs take is in test_programs.py.
+DRAINS = [
+    {"timeout": "0", "delay": "0"},
+    {"timeout": "29s"},
+    {"timeout": "28.5s"},
+    {"timeout": "29000ms"},
+    {"timeout": "10 s"},
+    {"timeout": "0.4min"},
+    {"timeout": "20seconds", "delay": "16s 999ms"},
+    {"delay": "8499ms"},
+    {"delay": "0s"},
+]
+
+
+@pytest.mark.parametrize("drain", DRAINS, ids=str)
+def test_a_drain_within_the_grace_is_taken(drain: dict[str, str]) -> None:
+    settings = ",".join(f"ingester.settings.drain-{name}={value}" for name, value in drain.items())
+    done = run("helm", "template", "glow", CHART, "--set", settings)
     assert done.returncode == 0, done.stderr
 
 

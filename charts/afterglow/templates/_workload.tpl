@@ -45,25 +45,38 @@ bucket, and kind may be "DaemonSet".
 {{- end }}
 {{- end -}}
 
-{{/* Seconds of a duration as the programs take it, "1m 30.5s", rounded up; a unit that is not here counts as none. */}}
-{{- define "afterglow.seconds" -}}
-{{- $seconds := 0.0 -}}
-{{- range regexFindAll "[0-9.]+ *[a-z]+" . -1 -}}
-{{- $unit := dict "ms" 0.001 "s" 1.0 "sec" 1.0 "m" 60.0 "min" 60.0 "h" 3600.0 | dig (regexFind "[a-z]+$" .) 0.0 -}}
-{{- $seconds = addf $seconds (mulf (regexFind "^[0-9.]+" . | float64) $unit) -}}
+{{/* Milliseconds of a duration as the programs take it, "1m 30.5s". A unit that is not here is as good as a day: no drain may take an hour. */}}
+{{- define "afterglow.millis" -}}
+{{- $units := dict "ns" 0.000001 "nsec" 0.000001 "us" 0.001 "usec" 0.001 "ms" 1.0 "msec" 1.0 -}}
+{{- range list "s" "sec" "secs" "second" "seconds" }}{{ $_ := set $units . 1000.0 }}{{ end -}}
+{{- range list "m" "min" "mins" "minute" "minutes" }}{{ $_ := set $units . 60000.0 }}{{ end -}}
+{{- range list "h" "hr" "hrs" "hour" "hours" }}{{ $_ := set $units . 3600000.0 }}{{ end -}}
+{{- $millis := 0.0 -}}
+{{- range regexFindAll "[0-9.]+ *[A-Za-zµ]+" . -1 -}}
+{{- $millis = addf $millis (mulf (regexFind "^[0-9.]+" . | float64) (dig (regexFind "[A-Za-zµ]+$" .) 86400000.0 $units)) -}}
 {{- end -}}
-{{- ceil $seconds | int -}}
+{{- round $millis 0 | int64 -}}
 {{- end -}}
 
-{{/* Refuses a grace that ends before a server has drained: Kubernetes would kill it with what it has in hand. From (dict "name" "ingester"
+{{/* Refuses a grace that ends before a server has drained, when Kubernetes would kill it with what it has in hand, and a delay with which no
+server starts: it is part of the timeout, and has to be below 85 % of it (Options::problems of the service crate). From (dict "name" "ingester"
 "values" .Values.ingester). */}}
 {{- define "afterglow.checkGrace" -}}
+{{- $name := .name -}}
 {{- $timeout := .values.settings | dig "drain-timeout" "10s" | toString -}}
-{{- if regexMatch "^[0-9.e+]+$" $timeout | and (ne $timeout "0") -}}
-{{- fail (printf "%s.settings.drain-timeout is %s, which has no unit: %ss" .name $timeout $timeout) -}}
+{{- $delay := .values.settings | dig "drain-delay" "5s" | toString -}}
+{{- range $setting, $value := dict "drain-timeout" $timeout "drain-delay" $delay -}}
+{{- if regexMatch "^[0-9.e+]+$" $value | and (ne $value "0") -}}
+{{- fail (printf "%s.settings.%s is %s, which has no unit: %ss" $name $setting $value $value) -}}
 {{- end -}}
-{{- if le (int .values.terminationGracePeriodSeconds) (include "afterglow.seconds" $timeout | int) -}}
-{{- fail (printf "%s.terminationGracePeriodSeconds is %d; it has to be above drain-timeout (%s)" .name (int .values.terminationGracePeriodSeconds) $timeout) -}}
+{{- end -}}
+{{- $timeoutMillis := include "afterglow.millis" $timeout | int64 -}}
+{{- $delayMillis := include "afterglow.millis" $delay | int64 -}}
+{{- if le (int64 .values.terminationGracePeriodSeconds | mul 1000) $timeoutMillis -}}
+{{- fail (printf "%s.terminationGracePeriodSeconds is %d; it has to be above drain-timeout (%s)" $name (int .values.terminationGracePeriodSeconds) $timeout) -}}
+{{- end -}}
+{{- if gt $delayMillis 0 | and (ge (mul $delayMillis 100) (mul $timeoutMillis 85)) -}}
+{{- fail (printf "%s.settings: drain-delay (%s) is part of drain-timeout (%s), and has to be below 85 %% of it" $name $delay $timeout) -}}
 {{- end -}}
 {{- end -}}
 
