@@ -402,7 +402,15 @@ REFUSED = {
     "unknown=1": "additional properties 'unknown' not allowed",
     "ingester.replica=3": "additional properties 'replica' not allowed",
     "ingester.replicas=many": "got string, want integer",
-    "ingester.settings.storage=s3://x": "'not' failed",
+    "ingester.settings.storage=s3://x": "ingester.settings has storage, which the chart sets by itself: use storage.url",
+    "ingester.settings.roles=ingest,querier.settings.a=b": "ingester.settings has roles, which the chart sets by itself: use maintainer.enabled",
+    "querier.settings.config=/etc/a.toml": "querier.settings has config, which the chart sets by itself: use querier.settings for each setting",
+    "agent.enabled=true,agent.settings.config=/etc/a.toml": "agent.settings has config, which the chart sets by itself: use agent.config",
+    "agent.enabled=true,agent.settings.token=agw_1": "agent.settings has token, which the chart sets by itself: use auth.existingSecret",
+    "querier.settings.tls\\.cert-file=/a,querier.settings.tls\\.key-file=/b": "use tls.enabled and tls.existingSecret; querier.settings has tls.key-file",
+    "agent.enabled=true,selfProfile.enabled=false,agent.settings.no-self-profile=true": "agent.settings has no-self-profile, which the chart sets by itself: use selfProfile.enabled",
+    "tls.enabled=true,tls.existingSecret=a,querier.settings.self-profile\\.ca-file=/a": "querier.settings has self-profile.ca-file, which the chart sets by itself: use selfProfile.enabled",
+    "maintainer.enabled=true,maintainer.settings.self-profile\\.server=http://a": "maintainer.settings has self-profile.server, which the chart sets by itself: use selfProfile.enabled, whose",
     "ingester.settings.Flush=1s": "invalid propertyName",
     "storage.url=file:///data": "does not match pattern",
     "storage.url=s3://id:secret@bucket": "does not match pattern",
@@ -437,6 +445,58 @@ def test_what_is_wrong_is_refused(setting: str) -> None:
     done = run("helm", "template", "glow", CHART, "--set", setting)
     assert done.returncode != 0, f"{setting} was taken"
     assert REFUSED[setting] in done.stderr, done.stderr
+
+
+def own_flags() -> list[tuple[str, str, list[str]]]:
+    """Returns a set of values, a tier, and the flags of its pod that go by other values than settings; each flag once."""
+    found, seen = [], set()
+    for values in SETS:
+        whole = {}
+        for file in value_files(values)[1::2]:
+            for tier, given in yaml.safe_load(pathlib.Path(file).read_text()).items():
+                whole[tier] = {**whole.get(tier, {}), **given} if isinstance(given, dict) else given
+        for spec in pods(objects(render(values))).values():
+            (container,) = [c for c in spec["containers"] if c["name"] != "beside"]
+            tier, given = container["name"], whole.get(container["name"], {})
+            theirs = {*given.get("settings", {}), *(arg.removeprefix("--").split("=")[0] for arg in given.get("extraArgs", []))}
+            if tier == "ingester":
+                # A maintainer's, unless the ingester's settings say otherwise.
+                theirs |= {"retention.max-age", "retention.rule"}
+            flags = {arg.removeprefix("--").split("=")[0] for arg in container.get("args", []) if arg.startswith("--")} - theirs
+            # Refused by a message of its own.
+            new = sorted(flags - {"query.siblings"} - {flag for of, flag in seen if of == tier})
+            if new and tier in ("ingester", "querier", "maintainer", "agent"):
+                seen |= {(tier, flag) for flag in new}
+                found.append((values, tier, new))
+    return found
+
+
+def test_no_setting_repeats_a_flag_that_the_chart_gives(tmp_path: pathlib.Path) -> None:
+    """A program takes a flag once, so that every new pod would end with code 2."""
+    given = own_flags()
+    flags = {(tier, flag) for _, tier, its in given for flag in its}
+    assert {("querier", "query.disk-cache-bytes"), ("querier", "query.siblings-key-file"), ("ingester", "self-profile.server"), ("agent", "tls.ca-file")} <= flags
+    assert {tier: len([of for of, _ in flags if of == tier]) for tier, _ in flags}["maintainer"] >= 9
+    for values, tier, its in given:
+        (tmp_path / "again.yaml").write_text(json.dumps({tier: {"settings": dict.fromkeys(its, "x")}}))
+        done = run("helm", "template", "glow", CHART, *value_files(values), "-f", tmp_path / "again.yaml")
+        assert done.returncode != 0, (values, tier, its)
+        for flag in its:
+            assert f"{tier}.settings has {flag}, which the chart sets by itself: use " in done.stderr, (values, flag, done.stderr)
+        assert "another value" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    "settings, flag",
+    [
+        ("selfProfile.enabled=false,querier.settings.self-profile\\.server=http://a:4100", "--self-profile.server=http://a:4100"),
+        ("querier.settings.query\\.disk-cache-dir=/cache,querier.settings.query\\.disk-cache-bytes=1GiB", "--query.disk-cache-bytes=1GiB"),
+        ("querier.settings.query\\.siblings=a:4200,querier.settings.query\\.siblings-ca-file=/a.crt", "--query.siblings-ca-file=/a.crt"),
+    ],
+)
+def test_what_the_chart_does_not_set_may_be_a_setting(settings: str, flag: str) -> None:
+    args = pods(objects(render("trial", "--set", settings)))["glow-afterglow-querier"]["containers"][0]["args"]
+    assert [arg for arg in args if arg.split("=")[0] == flag.split("=")[0]] == [flag]
 
 
 # What the programs take is in test_programs.py.

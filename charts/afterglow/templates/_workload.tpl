@@ -117,6 +117,91 @@ server starts: it is part of the timeout, and has to be below 85 % of it (Option
 {{- end }}
 {{- end -}}
 
+{{/* The flags of a pod that go by other values than its settings, after those of its tier. From (dict "of" . "siblings" "dns+..."
+"tokensFile" "..."), where of is what afterglow.workload is given, and tokensFile is empty without tokens. */}}
+{{- define "afterglow.ownFlags" -}}
+{{- $root := .of.root -}}
+{{- if .of.storage }}
+- {{ printf "--storage=%s" (include "afterglow.storageUrl" $root) | quote }}
+{{- if .tokensFile }}
+- {{ printf "--auth.tokens-file=%s" .tokensFile | quote }}
+{{- else if not (include "afterglow.tlsClientSecret" $root) }}
+- "--insecure"
+{{- end }}
+{{- if and .siblings (not (hasKey (index $root.Values .of.component).settings "query.siblings")) }}
+- {{ printf "--query.siblings=%s" .siblings | quote }}
+{{- end }}
+{{- with include "afterglow.tlsServerFlags" (dict "root" $root "siblings" .siblings) | trim }}
+{{ . }}
+{{- end }}
+{{- with include "afterglow.selfProfileFlags" (dict "root" $root "component" .of.component) | trim }}
+{{ . }}
+{{- end }}
+{{- else }}
+{{- if .tokensFile }}
+- {{ printf "--auth.tokens-file=%s" .tokensFile | quote }}
+{{- else }}
+- "--insecure"
+{{- end }}
+{{- with include "afterglow.tlsClientFlags" $root | trim }}
+{{ . }}
+{{- end }}
+{{- /* The agent pushes profiles of itself unless it is told not to. */}}
+{{- if not $root.Values.selfProfile.enabled }}
+- "--no-self-profile"
+{{- end }}
+{{- end }}
+- {{ printf "--listen=%s:%d" (include "afterglow.listenHost" $root) (int .of.port) | quote }}
+- {{ printf "--log-format=%s" $root.Values.logFormat | quote }}
+- {{ printf "--log-level=%s" $root.Values.logLevel | quote }}
+{{- end -}}
+
+{{/* Refuses settings that are the chart's to say, and those that repeat a flag which it gives the pod, for the program takes each once. All of
+them are told at once, each with the value to use. From (dict "name" "querier" "settings" map "flags" (list "--storage=..." ...)). */}}
+{{- define "afterglow.checkSettings" -}}
+{{- $its := dict
+      "storage" "storage.url"
+      "listen" "listenHost"
+      "roles" "maintainer.enabled"
+      "config" (ternary "agent.config" (printf "%s.settings for each setting" .name) (eq .name "agent"))
+      "server" "tls.enabled and ingester.service.port"
+      "token" "auth.existingSecret"
+      "token-file" "auth.existingSecret"
+      "auth.tokens-file" "auth.enabled and auth.existingSecret"
+      "insecure" "auth.enabled"
+      "tls.cert-file" "tls.enabled and tls.existingSecret"
+      "tls.key-file" "tls.enabled and tls.existingSecret"
+      "tls.ca-file" "tls.enabled and tls.existingSecret"
+      "tls.client-ca-file" "tls.clientAuth.enabled"
+      "log-format" "logFormat"
+      "log-level" "logLevel" -}}
+{{- $selfProfile := "selfProfile.enabled, whose false leaves it to settings" -}}
+{{- $here := dict
+      "query.siblings-ca-file" "tls.existingSecret"
+      "query.siblings-cert-file" "tls.clientAuth.existingSecret"
+      "query.siblings-key-file" "tls.clientAuth.existingSecret"
+      "query.disk-cache-dir" "querier.diskCache.volume"
+      "query.disk-cache-bytes" "querier.diskCache.size"
+      "self-profile.server" $selfProfile
+      "self-profile.ca-file" $selfProfile
+      "self-profile.cert-file" $selfProfile
+      "self-profile.key-file" $selfProfile
+      "self-profile.token-in-clear" $selfProfile
+      "no-self-profile" "selfProfile.enabled"
+      "token-in-clear" "auth.enabled and tls.enabled" -}}
+{{- range .flags -}}
+{{- $flag := regexFind "^--[^=]+" . | trimPrefix "--" -}}
+{{- if not (hasKey $its $flag) }}{{ $_ := set $its $flag (dig $flag "another value" $here) }}{{ end -}}
+{{- end -}}
+{{- $problems := list -}}
+{{- range $setting := keys .settings | sortAlpha -}}
+{{- if hasKey $its $setting -}}
+{{- $problems = append $problems (printf "%s.settings has %s, which the chart sets by itself: use %s" $.name $setting (get $its $setting)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $problems }}{{ join "; " . | fail }}{{ end -}}
+{{- end -}}
+
 {{- define "afterglow.workload" -}}
 {{- $root := .root -}}
 {{- $values := index $root.Values .component -}}
@@ -148,6 +233,9 @@ server starts: it is part of the timeout, and has to be below 85 % of it (Option
 {{- $strategy := default $values.updateStrategy .strategy | default dict -}}
 {{- /* What is written by default stays beside what is given, and Kubernetes refuses it with Recreate. */ -}}
 {{- if eq (dig "type" "" $strategy) "Recreate" }}{{ $strategy = pick $strategy "type" }}{{ end -}}
+{{- $tokensFile := ternary (printf "%s/tokens.toml" $tokensFolder) "" (ne $tokens "") -}}
+{{- $own := include "afterglow.ownFlags" (dict "of" . "siblings" $siblings "tokensFile" $tokensFile) | trim -}}
+{{- include "afterglow.checkSettings" (dict "name" .component "settings" $values.settings "flags" (fromYamlArray $own | concat .args)) -}}
 {{- if .storage }}{{ include "afterglow.checkGrace" (dict "name" .component "values" $values) }}{{ end -}}
 apiVersion: apps/v1
 kind: {{ $kind }}
@@ -207,39 +295,7 @@ spec:
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           args:
             {{- toYaml .args | nindent 12 }}
-            {{- if .storage }}
-            - {{ printf "--storage=%s" (include "afterglow.storageUrl" $root) | quote }}
-            {{- if $tokens }}
-            - {{ printf "--auth.tokens-file=%s/tokens.toml" $tokensFolder | quote }}
-            {{- else if not (include "afterglow.tlsClientSecret" $root) }}
-            - "--insecure"
-            {{- end }}
-            {{- if and $siblings (not (hasKey $values.settings "query.siblings")) }}
-            - {{ printf "--query.siblings=%s" $siblings | quote }}
-            {{- end }}
-            {{- with include "afterglow.tlsServerFlags" (dict "root" $root "siblings" $siblings) | trim }}
-            {{- . | nindent 12 }}
-            {{- end }}
-            {{- with include "afterglow.selfProfileFlags" (dict "root" $root "component" .component) | trim }}
-            {{- . | nindent 12 }}
-            {{- end }}
-            {{- else }}
-            {{- if $tokens }}
-            - {{ printf "--auth.tokens-file=%s/tokens.toml" $tokensFolder | quote }}
-            {{- else }}
-            - "--insecure"
-            {{- end }}
-            {{- with include "afterglow.tlsClientFlags" $root | trim }}
-            {{- . | nindent 12 }}
-            {{- end }}
-            {{- /* The agent pushes profiles of itself unless it is told not to. */}}
-            {{- if not $root.Values.selfProfile.enabled }}
-            - "--no-self-profile"
-            {{- end }}
-            {{- end }}
-            - {{ printf "--listen=%s:%d" (include "afterglow.listenHost" $root) (int .port) | quote }}
-            - {{ printf "--log-format=%s" $root.Values.logFormat | quote }}
-            - {{ printf "--log-level=%s" $root.Values.logLevel | quote }}
+            {{- $own | nindent 12 }}
             {{- with include "afterglow.flags" $values.settings | trim }}
             {{- . | nindent 12 }}
             {{- end }}
