@@ -84,6 +84,21 @@ def test_a_flag_that_is_not_there_is_noticed() -> None:
     assert subprocess.run(args, capture_output=True, timeout=PATIENCE_SECONDS).returncode == 2
 
 
+def test_what_a_maintainer_keeps_is_named_as_the_format_says() -> None:
+    """By the source, for a maintainer writes it after its first round alone, which may take longer than this waits."""
+    (digits,) = re.findall(r"<prefix>/v1/retention/<(\d+) hexadecimal digits> ", (ROOT / "docs/format.md").read_text())
+    assert f'retentions().join(format!("{{digest:0{digits}x}}"))' in (ROOT / "store/src/paths.rs").read_text()
+
+
+def test_the_runbook_knows_the_code_with_which_a_mistaken_pod_ends() -> None:
+    runbook = (ROOT / "docs/operations.md").read_text().split("### AfterglowIngesterAbsent\n")[1].split("\n### ")[0]
+    for mistake in ("--flush-intervall=1s", "--flush-interval=soon", "--listen=0.0.0.0:4100", "--flush-interval=0s"):
+        args = [PROGRAM, "ingester", "--storage=s3://profiles", "--insecure", "--listen=[::]:4100", mistake, "--check-config"]
+        code = subprocess.run(args, capture_output=True, timeout=PATIENCE_SECONDS).returncode
+        assert code == (78 if mistake == "--flush-interval=0s" else 2), mistake
+        assert f"with code {code} " in " ".join(runbook.split()), mistake
+
+
 def test_the_program_takes_and_refuses_the_delays_that_the_chart_does() -> None:
     """The chart has the program's arithmetic once more, so that a wrong setting ends `helm upgrade` and not every new pod."""
     refused = [dict(part.split(".settings.drain-")[1].split("=") for part in setting.split(",") if "drain-" in part) for setting, why in REFUSED.items() if "is part of" in why]
