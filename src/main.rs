@@ -118,6 +118,8 @@ impl Settings for Program {
             Command::Querier(settings) => settings.problems(),
             Command::Agent(settings) => settings.problems(),
             Command::Maintain(args) => args.problems(),
+            Command::Verify(args) => args.problems(),
+            Command::Bucket(command) => command.problems(),
             _ => Vec::new(),
         }
     }

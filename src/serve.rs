@@ -16,7 +16,7 @@ use afterglow_service::health::Part;
 use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, config, shutdown, telemetry};
 use afterglow_store::watch::Need;
-use afterglow_store::{StorageUrl, Store, StoreOptions};
+use afterglow_store::{Environment, StorageUrl, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
 const PROGRAM: Program = Program::new("afterglow").built_from(crate::REVISION);
@@ -70,6 +70,7 @@ impl Args {
         problems.extend(self.server.problems(self.listen));
         problems.extend(self.telemetry.problems());
         problems.extend(self.itself.problems());
+        problems.extend(Environment::of_process().problems(&self.storage));
         problems
     }
 }

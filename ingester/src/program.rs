@@ -13,7 +13,7 @@ use afterglow_service::health::Part;
 use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, access, shutdown, telemetry};
 use afterglow_store::watch::Need;
-use afterglow_store::{StorageUrl, Store, StoreOptions};
+use afterglow_store::{Environment, StorageUrl, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Role};
@@ -77,6 +77,7 @@ impl config::Settings for Settings {
         problems.extend(self.itself.problems());
         problems.extend(self.elsewhere.problems(self.roles.contains(&Role::Ingest)));
         problems.extend(self.telemetry.problems());
+        problems.extend(Environment::of_process().problems(&self.storage));
         if self.roles.is_empty() {
             problems.push("roles is empty: there is nothing to do".to_owned());
         }

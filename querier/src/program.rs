@@ -13,7 +13,7 @@ use afterglow_service::debug::Profiles;
 use afterglow_service::listen::{self, Server};
 use afterglow_service::{Health, Metrics, Program, shutdown, telemetry};
 use afterglow_store::watch::Need;
-use afterglow_store::{StorageUrl, Store, StoreOptions};
+use afterglow_store::{Environment, StorageUrl, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -65,6 +65,7 @@ Examples:
 impl config::Settings for Settings {
     fn problems(&self) -> Vec<String> {
         let own = [self.itself.problems(), self.elsewhere.problems(false)].concat();
+        let own = [own, Environment::of_process().problems(&self.storage)].concat();
         [self.querier.problems(), self.server.problems(self.listen), own, self.telemetry.problems()].concat()
     }
 }

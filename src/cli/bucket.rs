@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use afterglow_store::bucket::{self, Lifecycle, Report};
-use afterglow_store::{StorageUrl, StoreOptions};
+use afterglow_store::{Environment, StorageUrl, StoreOptions};
 
 use super::usage;
 
@@ -19,6 +19,16 @@ pub(crate) enum Command {
         #[arg(long, value_name = "URL")]
         storage: StorageUrl,
     },
+}
+
+// === impl Command ===
+
+impl Command {
+    /// Returns what cannot work, one sentence each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let Self::Init { storage } = self;
+        Environment::of_process().problems(storage)
+    }
 }
 
 /// Runs the command.

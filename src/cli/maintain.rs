@@ -7,7 +7,7 @@ use afterglow_ingester::maintenance::Retention;
 use afterglow_service::{Program, shutdown, telemetry};
 use afterglow_store::maintenance::{Maintainer, Report};
 use afterglow_store::paths::BlockName;
-use afterglow_store::{StorageUrl, StoreOptions};
+use afterglow_store::{Environment, StorageUrl, StoreOptions};
 
 /// Merges small blocks into large ones, deletes what is too old, and collects garbage
 ///
@@ -47,7 +47,8 @@ const PROGRAM: Program = Program::new("afterglow-maintainer").built_from(crate::
 impl Args {
     /// Returns what cannot work, one sentence each.
     pub(crate) fn problems(&self) -> Vec<String> {
-        [self.retention.problems(), self.telemetry.problems()].concat()
+        let of_storage = Environment::of_process().problems(&self.storage);
+        [self.retention.problems(), self.telemetry.problems(), of_storage].concat()
     }
 }
 

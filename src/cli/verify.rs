@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use afterglow_store::paths::TenantId;
 use afterglow_store::verify::verify;
-use afterglow_store::{StorageUrl, StoreOptions, maintenance};
+use afterglow_store::{Environment, StorageUrl, StoreOptions, maintenance};
 
 /// Reads the bucket from outside and compares it with what the commits say
 ///
@@ -26,6 +26,15 @@ pub(crate) struct Args {
     /// Only this tenant
     #[arg(long, value_name = "TENANT")]
     tenant: Option<TenantId>,
+}
+
+// === impl Args ===
+
+impl Args {
+    /// Returns what cannot work, one sentence each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        Environment::of_process().problems(&self.storage)
+    }
 }
 
 /// Runs the command.

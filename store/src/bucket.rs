@@ -55,6 +55,9 @@ pub enum Lifecycle {
 /// # Errors
 /// [`Error::Bucket`] where the bucket can be neither found nor made, and whatever [`open::open`] and the probe say.
 pub async fn init(url: &StorageUrl, options: StoreOptions) -> Result<Report, Error> {
+    if let Some(error) = open::error_of_environment(url, &options.environment) {
+        return Err(error);
+    }
     let (created, lifecycle) = match url {
         StorageUrl::S3 { bucket, prefix } => {
             let failed = |step, source| Error::Bucket { url: url.to_string(), step, source };

@@ -17,6 +17,14 @@ pub enum Error {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What the environment says about the store is wrong: correct the variable that is named.
+    #[error("storage {url} cannot be opened: {problem}")]
+    Environment {
+        /// Its URL.
+        url: String,
+        /// Which variable, and what is wrong with it; without what may be secret.
+        problem: String,
+    },
     /// The bucket could be neither found nor made: correct its name, the endpoint or the credentials.
     #[error("storage {url} cannot be prepared: could not {step}")]
     Bucket {
@@ -62,7 +70,11 @@ impl Error {
     /// Says whether another try may succeed without anyone changing the configuration.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Url(_) | Self::Open { .. } | Self::Bucket { .. } | Self::ConditionalWrites { .. } => false,
+            Self::Url(_)
+            | Self::Open { .. }
+            | Self::Environment { .. }
+            | Self::Bucket { .. }
+            | Self::ConditionalWrites { .. } => false,
             // The system may set its clock any moment, as it does after a boot.
             Self::Clock { .. } => true,
             // Whoever owns the store may grant what is denied, and make the bucket.

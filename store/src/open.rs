@@ -103,8 +103,11 @@ pub(crate) struct Inner {
 /// [`Store::probe`] finds out whether the store works.
 ///
 /// # Errors
-/// [`Error::Open`] where the folder cannot be made or the environment does not suffice.
+/// [`Error::Environment`] where a variable is wrong, [`Error::Open`] where the folder cannot be made or the environment does not suffice.
 pub async fn open(url: &StorageUrl, options: StoreOptions) -> Result<Store, Error> {
+    if let Some(error) = error_of_environment(url, &options.environment) {
+        return Err(error);
+    }
     let failed = |source: object_store::Error| Error::Open { url: url.to_string(), source: source.into() };
     let (objects, prefix): (Arc<dyn ObjectStore>, _) = match url {
         StorageUrl::File { folder } => {
@@ -119,7 +122,8 @@ pub async fn open(url: &StorageUrl, options: StoreOptions) -> Result<Store, Erro
             (Arc::new(opened), Path::ROOT)
         }
         StorageUrl::S3 { bucket, prefix } => {
-            let builder = s3::builder(bucket, &options.environment).await;
+            let wrong = |problem| Error::Environment { url: url.to_string(), problem };
+            let builder = s3::builder(bucket, &options.environment).await.map_err(wrong)?;
             let builder = builder.with_retry(no_retries()).with_http_connector(http::Connector::default());
             (Arc::new(builder.build().map_err(failed)?), prefix.clone())
         }
@@ -158,6 +162,12 @@ pub async fn open(url: &StorageUrl, options: StoreOptions) -> Result<Store, Erro
     let objects: Arc<dyn ObjectStore> =
         if prefix.is_root() { objects } else { Arc::new(PrefixStore::new(objects, prefix)) };
     Ok(Store::new(objects, url.to_string(), StoreOptions { put: options.put.or(Some(put)), read, ..options }))
+}
+
+/// Returns why an environment is refused, which the clients would panic at.
+pub(crate) fn error_of_environment(url: &StorageUrl, environment: &Environment) -> Option<Error> {
+    let problems = environment.problems(url);
+    (!problems.is_empty()).then(|| Error::Environment { url: url.to_string(), problem: problems.join("; ") })
 }
 
 /// Stores in memory that have a name live as long as the process: whoever opens one by its name finds the same data.

@@ -15,7 +15,8 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::{Environment, client_options};
+use super::client_options;
+use super::environment::{Environment, endpoint_problem};
 
 /// The region that stores which have none expect in a signature.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -35,8 +36,12 @@ pub(crate) fn is_aws(endpoint: &str) -> bool {
         .any(|domain| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
 }
 
-/// Makes the client of `bucket` as the environment says; asks the SDK's chain where the environment leaves a question.
-pub(super) async fn builder(bucket: &str, environment: &Environment) -> AmazonS3Builder {
+/// Makes the client of `bucket` as the environment says, which is known to be good; asks the SDK's chain where the environment leaves a
+/// question.
+///
+/// # Errors
+/// Says what is wrong with the endpoint that a profile of the chain names.
+pub(super) async fn builder(bucket: &str, environment: &Environment) -> Result<AmazonS3Builder, String> {
     let mut builder = AmazonS3Builder::new().with_client_options(client_options());
     for (name, value) in environment.with_prefix("AWS_") {
         // What is not a setting of this client, such as AWS_PROFILE, is read by the chain.
@@ -48,7 +53,14 @@ pub(super) async fn builder(bucket: &str, environment: &Environment) -> AmazonS3
     let mut region = environment.aws_region().map(str::to_owned);
     if environment.aws_keys().is_none() && !environment.is_aws_unsigned() {
         let chain = load_chain().await;
-        endpoint = endpoint.or_else(|| chain.endpoint_url().map(str::to_owned));
+        if endpoint.is_none()
+            && let Some(of_chain) = chain.endpoint_url()
+        {
+            if let Some(problem) = endpoint_problem("endpoint_url of the AWS profile", of_chain) {
+                return Err(problem);
+            }
+            endpoint = Some(of_chain.to_owned());
+        }
         region = region.or_else(|| chain.region().map(ToString::to_string));
         if let Some(provider) = chain.credentials_provider() {
             builder = builder.with_credentials(Arc::new(Chain::new(provider)));
@@ -60,7 +72,7 @@ pub(super) async fn builder(bucket: &str, environment: &Environment) -> AmazonS3
         }
         builder = builder.with_endpoint(endpoint);
     }
-    builder.with_region(region.as_deref().unwrap_or(REGION_DEFAULT)).with_bucket_name(bucket)
+    Ok(builder.with_region(region.as_deref().unwrap_or(REGION_DEFAULT)).with_bucket_name(bucket))
 }
 
 /// Loads what files and metadata services say.

@@ -234,3 +234,89 @@ fn an_environment_takes_what_is_a_providers_and_shows_no_secret() {
     assert_eq!(environment.aws_keys(), None, "an empty variable is none");
     assert_eq!(format!("{environment:?}"), r#"{"AWS_REGION", "AWS_SECRET_ACCESS_KEY"}"#);
 }
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Symptom: a value with the line break of `echo` made the client panic at its first request.
+#[tokio::test]
+async fn white_space_around_a_value_is_none_of_it() {
+    let answer = "HTTP/1.1 200 OK\r\nconnection: close\r\netag: \"1\"\r\ncontent-length: 0\r\n\r\n";
+    let (endpoint, _) = serve(answer.to_owned()).await;
+    let environment = environment(&[
+        ("AWS_ENDPOINT_URL", &format!("{endpoint}\n")),
+        ("AWS_ACCESS_KEY_ID", "key\n"),
+        ("AWS_SECRET_ACCESS_KEY", "secret\r\n"),
+        ("AWS_SESSION_TOKEN", "token \n"),
+        ("AWS_REGION", "eu-west-1\n"),
+    ]);
+    assert_eq!(environment.problems(&url("s3://bucket")), [""; 0]);
+    let options = StoreOptions { environment, ..StoreOptions::default() };
+    let store = open(&url("s3://bucket/prefix"), options).await.expect("s3 opens");
+    store.objects().put(&Path::from("x"), PutPayload::from("1")).await.expect("the request is signed and sent");
+}
+
+/// Symptom: `AWS_ENDPOINT_URL=minio:9000` panicked, and `http://user:password@host` was logged.
+#[tokio::test]
+async fn a_variable_that_is_wrong_is_named_and_no_secret_is_shown() {
+    for (storage, name, value, problem) in [
+        (
+            "s3://bucket",
+            "AWS_ENDPOINT_URL",
+            "minio:9000",
+            "\"minio:9000\" is no URL of a server: write http://HOST:PORT or https://HOST",
+        ),
+        ("s3://bucket", "AWS_ENDPOINT_URL_S3", "http://", "\"http://\" is no URL"),
+        ("s3://bucket", "AWS_ENDPOINT", "http:minio", "is no URL"),
+        ("s3://bucket", "AWS_ENDPOINT", "ftp://minio", "is no URL"),
+        ("s3://bucket", "AWS_ENDPOINT", "http://minio:99999", "is no URL"),
+        ("s3://bucket", "AWS_ENDPOINT", "http://minio/a b", "is no URL"),
+        ("s3://bucket", "AWS_ENDPOINT_URL", "http://admin:hunter2@minio:9000", "holds a user or a password"),
+        ("s3://bucket", "AWS_ENDPOINT_URL", "http://minio:9000?token=hunter2", "has a '?' or '#'"),
+        ("s3://bucket", "AWS_ACCESS_KEY_ID", "hunter2\nhunter2", "has what no header can carry"),
+        ("s3://bucket", "AWS_SECRET_ACCESS_KEY", "hunter2\u{fffd}", "has what no header can carry"),
+        ("s3://bucket", "AWS_SESSION_TOKEN", "hunter2\u{7f}", "has what no header can carry"),
+        ("s3://bucket", "AWS_REGION", "eu west", "\"eu west\" has what no host's name can have"),
+        ("az://container", "AZURE_STORAGE_ACCOUNT_NAME", "a/b", "\"a/b\" has what no host's name can have"),
+        ("az://container", "AZURE_STORAGE_ACCOUNT_KEY", "hunter2\nx", "has what no header can carry"),
+        (
+            "az://container",
+            "AZURE_STORAGE_ENDPOINT",
+            "https://a.blob.core.windows.net/?sig=hunter2",
+            "has a '?' or '#'",
+        ),
+        ("gs://bucket", "GOOGLE_BASE_URL", "localhost:4443", "is no URL"),
+    ] {
+        let environment = environment(&[(name, value)]);
+        let problems = environment.problems(&url(storage));
+        let [told] = &*problems else { panic!("{name}={value:?}: {problems:?}") };
+        assert!(told.starts_with(name) && told.contains(problem) && !told.contains("hunter2"), "{told}");
+        let options = StoreOptions { environment: environment.clone(), ..StoreOptions::default() };
+        let error = open(&url(storage), options.clone()).await.expect_err("refused");
+        assert!(matches!(&error, Error::Environment { problem, .. } if problem == told), "{error}");
+        let error = crate::bucket::init(&url(storage), options).await.expect_err("refused before anything is asked");
+        assert!(matches!(&error, Error::Environment { problem, .. } if problem == told), "{error}");
+        assert_eq!(environment.problems(&url("file:///data")), [""; 0], "{name} is nothing to a folder");
+    }
+}
+
+#[test]
+fn good_variables_and_those_of_others_are_let_be() {
+    for (storage, name, value) in [
+        ("s3://bucket", "AWS_ENDPOINT_URL", "https://s3.eu-west-1.amazonaws.com"),
+        ("s3://bucket", "AWS_ENDPOINT_URL", "http://[::1]:9000/"),
+        ("s3://bucket", "AWS_PROFILE", "größe"),
+        ("s3://bucket", "AWS_WEB_IDENTITY_TOKEN_FILE", "/größe"),
+        ("s3://bucket", "AZURE_STORAGE_ENDPOINT", "none"),
+        ("gs://bucket", "GOOGLE_SERVICE_ACCOUNT_KEY", "{\n\"type\": \"größe\"\n}"),
+        (
+            "az://container",
+            "AZURE_STORAGE_ACCOUNT_KEY",
+            "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq==",
+        ),
+        ("az://container", "AZURE_STORAGE_USE_EMULATOR", "true"),
+    ] {
+        assert_eq!(environment(&[(name, value)]).problems(&url(storage)), [""; 0], "{name}={value:?}");
+    }
+}

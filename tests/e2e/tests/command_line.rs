@@ -50,6 +50,28 @@ fn bad_configuration_exits_with_78_and_says_all_that_is_wrong() {
     }
 }
 
+/// Symptom: `--check-config` said good, and the program panicked at its first request.
+#[test]
+fn a_wrong_variable_of_the_storage_is_bad_configuration_to_every_command_that_opens_one() {
+    let env = [("AWS_ENDPOINT_URL", "minio:9000"), ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "hunter2\nx")];
+    for command in [
+        &["ingester", "--check-config"][..],
+        &["querier", "--check-config"],
+        &["serve", "--check-config"],
+        &["ingester"],
+        &["maintain", "--once"],
+        &["verify"],
+        &["bucket", "init"],
+    ] {
+        let done = afterglow(&[command, &["--storage", "s3://profiles"]].concat(), &env);
+        let text = stderr(&done);
+        assert_eq!(done.status.code(), Some(78), "{command:?}: {text}");
+        assert!(text.contains("error: AWS_ENDPOINT_URL \"minio:9000\" is no URL of a server"), "{command:?}: {text}");
+        assert!(text.contains("error: AWS_SECRET_ACCESS_KEY has what no header can carry"), "{command:?}: {text}");
+        assert!(!text.contains("hunter2"), "{command:?}: {text}");
+    }
+}
+
 #[test]
 fn usage_says_what_is_required() {
     let push = afterglow(&["push", "--help"], &[]);
