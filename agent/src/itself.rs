@@ -108,7 +108,12 @@ impl Elsewhere {
             )];
         }
         let checked = self.target().and_then(|target| target.map_or(Ok(()), |target| target.check()));
-        checked.err().map(|error| format!("self-profile: {error}")).into_iter().collect()
+        let problem = |error| match error {
+            // It is called by the name of the setting.
+            connect::Error::Header { .. } => format!("self-profile.{error}"),
+            error => format!("self-profile: {error}"),
+        };
+        checked.err().map(problem).into_iter().collect()
     }
 
     /// Returns where that is, if it is said.
@@ -265,6 +270,12 @@ mod tests {
         assert!(in_clear.contains("in the clear"), "{in_clear}");
         let missing = problems(&["--self-profile.server=https://a", "--self-profile.token-file=/nowhere"]).join("");
         assert!(missing.starts_with("self-profile: token-file /nowhere: "), "{missing}");
+        let with_token = |token: &str| problems(&["--self-profile.server=https://a", "--self-profile.token", token]);
+        assert_eq!(with_token("agw_1\n"), [""; 0], "the line break of a file is no part of a token");
+        for bad in ["agw_1\nagw_2", "\n"] {
+            let said = "self-profile.token is empty, or holds characters that a header cannot carry";
+            assert_eq!(with_token(bad), [said], "{bad:?}");
+        }
     }
 
     /// Goal: a process that is told nothing, or told not to, profiles nothing.

@@ -113,7 +113,8 @@ pub fn too_large(name: &str, value: ByteSize, most: ByteSize) -> Option<String> 
     (value > most).then(|| format!("{name} {} is above {most}", value.beyond(most)))
 }
 
-/// A text that is neither logged nor printed, such as a token.
+/// A text that is neither logged nor printed, such as a token. White space around it is none of it, as in files of tokens: what an orchestrator
+/// puts into the environment ends in the line break of the file that it comes from.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -137,7 +138,7 @@ impl fmt::Debug for Secret {
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
-        Self(text)
+        Self(text.trim().to_owned())
     }
 }
 
@@ -145,7 +146,7 @@ impl FromStr for Secret {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
+        Ok(Self::from(text.to_owned()))
     }
 }
 
@@ -220,6 +221,15 @@ mod tests {
         let secret: Secret = "hunter2".parse().expect("any text");
         assert_eq!(format!("{secret:?}"), "<secret>");
         assert_eq!(secret.reveal(), "hunter2");
+    }
+
+    /// Symptom: a token from a Secret of Kubernetes, made of the file that `afterglow token` writes, was refused for its line break.
+    #[test]
+    fn white_space_around_a_secret_is_none_of_it() {
+        for text in ["agw_1\n", "agw_1\r\n", " agw_1 "] {
+            assert_eq!(Secret::from(text.to_owned()).reveal(), "agw_1");
+            assert_eq!(text.parse::<Secret>().expect("any text").reveal(), "agw_1");
+        }
     }
 
     #[test]
