@@ -71,6 +71,17 @@ pub enum Error {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// A word among the directives stands for a level and is none.
+    #[error(
+        "log level `{directive}` ({setting}) is not known: it may be off, error, warn, info, debug or trace, or TARGET=LEVEL for a part of \
+         the program"
+    )]
+    NoLevel {
+        /// The word.
+        directive: String,
+        /// Where it was given.
+        setting: &'static str,
+    },
     /// The way of talking to the collector is not one we know.
     #[error("{setting}={protocol} is not supported: spans leave over grpc (usually port 4317)")]
     Protocol {
@@ -286,6 +297,12 @@ fn filter(options: &Options, rust_log: Option<String>) -> Result<EnvFilter, Erro
         Some(directives) => (directives, "RUST_LOG"),
         None => (options.log_level.clone(), "--log-level"),
     };
+    // A word alone that is no level would be the name of a target, of which everything is logged, and of all else nothing.
+    let is_level = |directive: &str| directive.is_empty() || directive.parse::<LevelFilter>().is_ok();
+    let words = directives.split(',').map(str::trim).filter(|directive| !directive.contains(['=', '[']));
+    if let Some(directive) = words.into_iter().find(|directive| !is_level(directive)) {
+        return Err(Error::NoLevel { directive: directive.to_owned(), setting });
+    }
     // Later directives go over earlier ones of the same target.
     EnvFilter::try_new(format!("{DIRECTIVES},{directives}")).map_err(|source| Error::Level {
         directives,

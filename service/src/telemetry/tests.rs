@@ -162,6 +162,21 @@ fn levels_and_directives() {
     assert_eq!(error.to_string(), "log level `x=y` (RUST_LOG) cannot be read");
 }
 
+/// Symptom: `--log-level warning` switched all logging off, for it is a target to the filter.
+#[test]
+fn a_word_that_is_no_level_is_refused() {
+    for good in ["off,afterglow=debug", "warn,", "INFO,h2=debug", "[put]=debug,info", "audit=off,info"] {
+        assert!(filter(&options(LogFormat::Text, good), None).is_ok(), "{good}");
+    }
+    for (bad, word) in [("warning", "warning"), ("info,inof", "inof"), ("verbose,h2=debug", "verbose"), ("", "x")] {
+        let variables = if bad.is_empty() { &[("RUST_LOG", "info,x")][..] } else { &[] };
+        let problems = options(LogFormat::Text, bad).problems_with(wanted(variables));
+        let setting = if bad.is_empty() { "RUST_LOG" } else { "--log-level" };
+        let said = format!("log level `{word}` ({setting}) is not known: it may be off, error, warn, ");
+        assert!(matches!(&problems[..], [one] if one.starts_with(&said)), "{bad}: {problems:?}");
+    }
+}
+
 /// Goal: whoever checks the settings hears all that a start would fail with.
 #[test]
 fn a_check_finds_what_a_start_would() {
