@@ -30,6 +30,8 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+pub(crate) use file::explain as explain_toml;
+pub use file::toml_problem;
 pub use name::with_environment_in_help;
 pub use reference::{reference, variables};
 pub use value::{ByteSize, Secret, mask_password, not_within, too_large};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use afterglow_profile::{Labels, ProfileType};
-use afterglow_service::config::{ByteSize, Secret};
+use afterglow_service::config::{ByteSize, Secret, toml_problem};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
 
@@ -312,7 +312,7 @@ impl std::str::FromStr for File {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+        toml::from_str(text).map_err(|error| toml_problem(text, &error))
     }
 }
 
@@ -704,6 +704,26 @@ mod tests {
         ] {
             let error = text.parse::<File>().unwrap_err();
             assert!(error.contains(said) && error.contains("line "), "{text}: {error}");
+        }
+    }
+    /// Symptom: what the parser says quoted the line, and with it the credentials.
+    #[test]
+    fn what_is_wrong_with_a_file_shows_no_secret() {
+        for (text, said) in [
+            ("token = hunter2", "line 1: "),
+            ("\ntoken = \"hunter2\" x", "line 2: "),
+            ("queue = \"1MiB\"\nlisten = { token = \"hunter2\" }", "line 2: invalid type: map, expected "),
+            (
+                "[[scrape_configs]]\njob_name = \"a\"\nauthorization = { credentials = \"hunter2\", bogus = 1 }",
+                "line 3: unknown field `",
+            ),
+            (
+                "[[scrape_configs]]\njob_name = \"a\"\nauthorization = \"hunter2\"",
+                "line 3: invalid type: string, expected ",
+            ),
+        ] {
+            let error = text.parse::<File>().unwrap_err();
+            assert!(error.starts_with(said) && !error.contains("hunter2"), "{text}: {error}");
         }
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::Secret;
+use crate::config::{Secret, explain_toml};
 
 /// The largest file: some thousands of tokens. A larger one is another file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -156,15 +156,15 @@ pub(super) fn read_contents(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// Makes the table of what a file holds; `path` is for errors.
 pub(super) fn parse(path: &Path, contents: &[u8]) -> Result<Table, Error> {
-    let at = |offset: usize, reason: &str| Error::Toml {
-        path: path.to_owned(),
-        line: contents[..offset.min(contents.len())].iter().filter(|byte| **byte == b'\n').count() + 1,
-        reason: reason.to_owned(),
-    };
-    let text = std::str::from_utf8(contents).map_err(|error| at(error.valid_up_to(), "is not UTF-8"))?;
-    // The parser's own text quotes the line, in which a token may stand that should have been its digest.
+    let wrong = |line, reason| Error::Toml { path: path.to_owned(), line, reason };
+    let text = std::str::from_utf8(contents).map_err(|error| {
+        let before = &contents[..error.valid_up_to()];
+        wrong(before.iter().filter(|byte| **byte == b'\n').count() + 1, "is not UTF-8".to_owned())
+    })?;
+    // A token may stand there that should have been its digest.
     let parsed: Contents = toml::from_str(text).map_err(|error| {
-        at(error.span().map_or(0, |span| span.start), error.message().lines().next().unwrap_or_default())
+        let (line, reason) = explain_toml(text, &error);
+        wrong(line, reason)
     })?;
     if parsed.tokens.is_empty() {
         return Err(Error::Empty { path: path.to_owned() });
@@ -359,6 +359,7 @@ mod tests {
             format!("[[token]]\ntoken = \"{token}\"\n"),
             format!("{token}\n"),
             format!("[[token]]\nname = \"a\"\nsha256 = [\"{token}\"]\nroles = []\ntenants = []\n"),
+            format!("[[token]]\nname = \"a\"\nsha256 = \"\"\nroles = \"{token}\"\ntenants = []\n"),
         ] {
             let error = parsed(&text).expect_err("not a file of tokens");
             assert!(!error.contains(&token[..12]), "{error}");

@@ -239,6 +239,14 @@ fn a_file_that_is_none_is_said_so() {
     insta::assert_snapshot!(missing.problems().join("\n"));
 }
 
+/// Symptom: what the parser says quoted the line, and with it a token that lacked its quotes.
+#[test]
+fn what_is_wrong_with_a_file_shows_no_secret() {
+    let broken = Setup::new(&["--storage", "memory://"]).file("# the token\ntoken = agw_hunter2\n");
+    let problems = broken.problems().join("\n");
+    assert!(problems.starts_with("afterglow.toml: line 2: ") && !problems.contains("hunter2"), "{problems}");
+}
+
 #[test]
 fn exit_codes_are_those_of_the_contract() {
     let code = |setup: Setup| setup.resolve::<Config>().expect_err("an exit").code();
