@@ -1,7 +1,7 @@
 //! Whose data a request is about: the header (in gRPC: metadata) `x-scope-orgid`, and `anonymous` without it.
 //!
-//! Only the way into the request is known here. What a tenant may be called is the store's to say, where names become
-//! keys.
+//! What a tenant may be called is the store's to say, where names become keys: it refuses those of requests. Files of tokens name tenants
+//! without a store at hand, so its rule is here once more; a test of `afterglow token`, which knows both, holds them together.
 
 use http::HeaderMap;
 use tonic::metadata::MetadataMap;
@@ -13,6 +13,22 @@ pub const HEADER: &str = "x-scope-orgid";
 
 /// The tenant of whoever does not name one.
 pub const ANONYMOUS: &str = "anonymous";
+
+/// The longest name of a tenant in bytes, as the store has it.
+const NAME_BYTES_MAX: usize = 150;
+
+/// Returns what is wrong with a text as the name of a tenant, by the store's rule.
+pub(crate) fn problem(tenant: &str) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!-_.*'()".contains(&byte);
+    let is_name =
+        (1..=NAME_BYTES_MAX).contains(&tenant.len()) && tenant.bytes().all(allowed) && !matches!(tenant, "." | "..");
+    (!is_name).then(|| {
+        format!(
+            "tenant {tenant:?} is not one that a request can name: it has 1 to {NAME_BYTES_MAX} of a-z A-Z 0-9 ! - _ . * ' ( ), and is neither \
+             . nor .."
+        )
+    })
+}
 
 /// Returns the tenant named by the headers of an HTTP request.
 ///

@@ -56,3 +56,27 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     std::io::stdout().write_all(entry.to_toml().as_bytes()).context("cannot write to standard output")
 }
+
+#[cfg(test)]
+mod tests {
+    use afterglow_store::paths::{TENANT_BYTES_MAX, TenantId};
+
+    use super::*;
+
+    /// Symptom: a token for the tenant `a/b` was made and taken, and each of its requests was refused. Goal: a token is for tenants that
+    /// the store knows as such, and for no others.
+    #[test]
+    fn a_token_is_for_tenants_that_requests_can_have() {
+        let one_character = ('\0'..='\u{ff}').map(String::from);
+        let longest = [TENANT_BYTES_MAX, TENANT_BYTES_MAX + 1].map(|bytes| "a".repeat(bytes));
+        let others = ["", ".", "..", "...", "a/b", "a b", "a|b", "team-a", "a.b_c!'()*", "größe"].map(str::to_owned);
+        for tenant in one_character.chain(longest).chain(others) {
+            let made = Entry::generate("agents".to_owned(), vec![Role::Read], vec![tenant.clone()]);
+            let is_tenant = tenant.parse::<TenantId>().is_ok();
+            assert_eq!(made.is_ok(), is_tenant, "{tenant:?}");
+            if let Err(problem) = made {
+                assert!(problem.contains(&format!("tenant {tenant:?} is not ")), "{problem}");
+            }
+        }
+    }
+}

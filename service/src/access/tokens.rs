@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Secret, explain_toml};
+use crate::tenant;
 
 /// The largest file: some thousands of tokens. A larger one is another file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -31,7 +32,7 @@ const PREFIX: &str = "agw_";
 /// The tenant that stands for all.
 const ANY: &str = "*";
 
-/// The longest name of a token, and of a tenant.
+/// The longest name of a token.
 const NAME_BYTES_MAX: usize = 150;
 
 /// What a token may be used for. No role includes another.
@@ -252,8 +253,8 @@ impl Entry {
         if self.tenants.len() > 1 && self.tenants.iter().any(|tenant| tenant == ANY) {
             return Err(of(format!("\"{ANY}\" stands for all tenants, and alone")));
         }
-        if let Some(tenant) = self.tenants.iter().find(|tenant| !is_name(tenant) || tenant.contains(' ')) {
-            return Err(of(format!("tenant {tenant:?} is not 1 to {NAME_BYTES_MAX} visible ASCII characters")));
+        if let Some(problem) = self.tenants.iter().find_map(|tenant| tenant::problem(tenant)) {
+            return Err(of(problem));
         }
         let token = Token::new(&self.name, self.roles.iter().copied(), self.tenants.iter().map(String::as_str));
         Ok((Digest(digest), token))
@@ -383,6 +384,8 @@ mod tests {
             ),
             (entry("b", &one, "[\"read\"]", "[]"), "token 1: \"b\": tenants is empty"),
             (entry("b", &one, "[\"read\"]", "[\"a b\"]"), "token 1: \"b\": tenant \"a b\" is not"),
+            (entry("b", &one, "[\"read\"]", "[\"a\", \"a/b\"]"), "token 1: \"b\": tenant \"a/b\" is not"),
+            (entry("b", &one, "[\"read\"]", "[\"..\"]"), "token 1: \"b\": tenant \"..\" is not"),
             (
                 entry("b", &one, "[\"read\"]", "[\"a\", \"*\"]"),
                 "token 1: \"b\": \"*\" stands for all tenants, and alone",
