@@ -233,7 +233,7 @@ impl Target {
             None => endpoint.connect().await,
         };
         connected.map_err(|error| {
-            let (server, cause) = (self.server.clone(), tls::explain(innermost(&error)));
+            let (server, cause) = (self.shown(), tls::explain(innermost(&error)));
             if tls::is_about_verification(&cause) {
                 Error::NotVerified { server, cause }
             } else {
@@ -251,8 +251,17 @@ impl Target {
         self.endpoint().map(drop)
     }
 
+    /// Returns the address as it may be told: what stands before an `@` may be a password.
+    pub(crate) fn shown(&self) -> String {
+        let (scheme, rest) = self.server.split_at(self.server.find("://").map_or(0, |at| at + "://".len()));
+        match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}***@{host}"),
+            None => self.server.clone(),
+        }
+    }
+
     fn endpoint(&self) -> Result<Endpoint, Error> {
-        let address = || Error::Address { server: self.server.clone() };
+        let address = || Error::Address { server: self.shown() };
         let (secure, uri) = match self.server.split_once("://") {
             Some(("http", _)) => (false, self.server.clone()),
             Some(("https", _)) => (true, self.server.clone()),
@@ -269,11 +278,11 @@ impl Target {
             && self.connector.is_none()
             && !is_this_machine(endpoint.uri().host().unwrap_or_default())
         {
-            return Err(Error::TokenInClear { server: self.server.clone() });
+            return Err(Error::TokenInClear { server: self.shown() });
         }
         if secure {
             let tls = self.tls.config()?.timeout(CONNECT_TIMEOUT);
-            endpoint = endpoint.tls_config(tls).map_err(|source| Error::Tls { server: self.server.clone(), source })?;
+            endpoint = endpoint.tls_config(tls).map_err(|source| Error::Tls { server: self.shown(), source })?;
         } else if self.tls != Tls::default() {
             return Err(Error::TlsSettings(
                 "files of TLS are given, but the server's address does not begin with https://",
@@ -307,7 +316,7 @@ impl Target {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")
-            .field("server", &self.server)
+            .field("server", &self.shown())
             .field("tenant", &self.tenant)
             .field("token", &self.token.as_ref().map(|_| "***"))
             .field("token_in_clear", &self.token_in_clear)
@@ -438,5 +447,20 @@ mod tests {
             "token is empty, or holds characters that a header cannot carry"
         );
         assert!(!format!("{target:?}").contains("break"));
+    }
+
+    /// Symptom: `--server http://user:password@host` was told, and logged, with the password.
+    #[tokio::test]
+    async fn a_password_in_the_address_is_never_shown() {
+        for server in ["ftp://user:hunter2@host", "https://user:hun/ter2@", "user:hunter2@", "http://hunter2@host:port"]
+        {
+            let target = Target::new(server);
+            let shown = format!("{} {target:?}", target.shown());
+            assert!(shown.contains("***@") && !shown.contains("ter2"), "{shown}");
+        }
+        let error = Target::new("ftp://user:hunter2@host").check().unwrap_err().to_string();
+        assert!(error.starts_with("server address \"ftp://***@host\" is not valid"), "{error}");
+        let error = connect("http://user:hunter2@127.0.0.1:1").await.unwrap_err().to_string();
+        assert!(error.starts_with("cannot connect to http://***@127.0.0.1:1: "), "{error}");
     }
 }

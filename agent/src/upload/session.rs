@@ -97,9 +97,16 @@ pub(super) async fn run(shared: Arc<Shared>, target: Target) {
         let (code, under_way) = (status.code(), session.under_way.len());
         // A server that stays away is worth a line when it goes, not for each try.
         if failures == 0 {
-            tracing::warn!(server = target.server, ?code, under_way, "the push stream broke: {}", status.message());
+            tracing::warn!(server = target.shown(), ?code, under_way, "the push stream broke: {}", status.message());
         } else {
-            tracing::debug!(server = target.server, ?code, under_way, failures, "no push stream: {}", status.message());
+            tracing::debug!(
+                server = target.shown(),
+                ?code,
+                under_way,
+                failures,
+                "no push stream: {}",
+                status.message()
+            );
         }
         match meaning {
             Broken::Passing => {}

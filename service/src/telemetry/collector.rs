@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::Error;
+use crate::config::mask_password;
 use crate::tls::{read_certificates, read_key};
 
 /// A file, and the variable that names it.
@@ -35,7 +36,7 @@ impl Collector {
     /// # Errors
     /// The address is none, and those of [`Collector::tls`].
     pub(super) fn check(&self) -> Result<Option<ClientTlsConfig>, Error> {
-        let bad = || Error::Endpoint { endpoint: self.endpoint.clone() };
+        let bad = || Error::Endpoint { endpoint: mask_password(&self.endpoint) };
         let has_scheme = self.endpoint.contains("://");
         let address = if has_scheme { self.endpoint.clone() } else { format!("http://{}", self.endpoint) };
         let uri: http::Uri = address.parse().map_err(|_| bad())?;

@@ -198,6 +198,8 @@ fn a_check_finds_what_a_start_would() {
             "{bad}: {found:?}"
         );
     }
+    let found = problems("info", &[endpoint("grpc://user:hunter2@collector:4317")]).join("");
+    assert!(found.contains("\"grpc://user:<secret>@collector:4317\" is not valid"), "{found}");
 }
 
 /// Goal: what is for collectors alone is not in the log, unless somebody names it.
