@@ -82,11 +82,11 @@ impl Commits {
     ///
     /// Where others committed after `draft.base`, `validate` is asked with the state and the live blocks that they added: it must say
     /// whether the draft is still right, so for one, whether the ids of its blocks are none of theirs. Costs a refresh, a HEAD for
-    /// each block to be added and a PUT, again for each race that was lost; every 64th commit writes the snapshot too. Dropping the
-    /// future leaves the outcome unknown.
+    /// each block to be added and a PUT, again for each race that was lost, and at first a LIST; every 64th commit writes the snapshot too.
+    /// Dropping the future leaves the outcome unknown.
     ///
     /// # Errors
-    /// Where it was not committed and will not be for trouble with the store.
+    /// Where it was not committed and will not be: for trouble with the store, or as the commits are damaged or not all there.
     pub async fn commit<F>(
         &self,
         draft: Draft,
@@ -104,6 +104,9 @@ impl Commits {
         for _ in 0..RACES_MAX {
             let began = Moment::now(&**store.clock());
             let state = self.refresh().await?;
+            if !self.is_whole().await? {
+                continue;
+            }
             if let Err(conflict) = state.check(&commit) {
                 return Ok(Outcome::Rejected(conflict.into()));
             }

@@ -72,6 +72,12 @@ pub enum Error {
         /// What is wrong with it, continuing the sentence.
         damage: &'static str,
     },
+    /// A commit is not there, though later ones are: it was deleted by something other than us.
+    #[error("{key} is missing, though later commits are there")]
+    Missing {
+        /// The commit.
+        key: Path,
+    },
     /// A newer version wrote an object in a way that this one does not know.
     #[error("{key} has format version {version}, this program knows {known}")]
     TooNew {
@@ -109,7 +115,7 @@ impl Error {
 
     /// Whether the objects themselves are at fault, so that reading them again will not help.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::TooNew { .. } | Self::Broken { .. })
+        matches!(self, Self::Damaged { .. } | Self::Missing { .. } | Self::TooNew { .. } | Self::Broken { .. })
     }
 }
 

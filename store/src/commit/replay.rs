@@ -5,6 +5,9 @@
 //! what the log answers counts if the snapshots were listed not long before ([`LISTED_AGE_MAX`], far less than what is deleted
 //! must be superseded for), or if a listing made after the answer finds none above the state. Else the reader starts anew from the newest
 //! one. A snapshot that cannot be read is no end, as long as the commits up to it are there.
+//!
+//! Commits that are lost, by no doing of ours, are no end either: what was committed after them would be taken for garbage. A reader notices
+//! where it sees a later one, and who commits looks for any, once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +37,8 @@ pub(super) struct Held {
     pub(super) listed: Option<Moment>,
     /// The newest snapshot that could not be read, and why: up to it, all commits must be there.
     needed: Option<(u64, Error)>,
+    /// Whether it was seen once that no commit lies beyond the state.
+    is_whole: bool,
 }
 
 /// A point in time by both clocks: one stands still while a machine sleeps, the other may leap.
@@ -99,7 +104,8 @@ impl Commits {
                 continue;
             }
             let mut is_end = false;
-            for answer in answers {
+            let mut answers = answers.into_iter();
+            for answer in answers.by_ref() {
                 let applied = match answer {
                     Ok(None) => {
                         is_end = true;
@@ -120,6 +126,10 @@ impl Commits {
                     Err(error) => return Err(error),
                 }
             }
+            if is_end && answers.any(|answer| matches!(answer, Ok(Some(_)))) {
+                self.look_beyond(held).await?;
+                continue;
+            }
             if is_end {
                 return match &held.needed {
                     Some((number, error)) if held.state.number() < *number => Err(error.clone()),
@@ -131,6 +141,35 @@ impl Commits {
             }
             window = (2 * window).min(WINDOW_MAX);
         }
+    }
+
+    /// Looks, once for each handle, whether there are commits beyond the state, which is where the next one is to be made: one in between may be
+    /// lost. Returns whether there are none; if not, the state has to be brought up to date. Costs a LIST.
+    ///
+    /// # Errors
+    /// As [`Commits::refresh`].
+    pub(super) async fn is_whole(&self) -> Result<bool, Error> {
+        let mut held = self.inner.held.lock().await;
+        if !held.is_whole {
+            let Inner { store, tenant, .. } = &*self.inner;
+            held.is_whole = !snapshot::is_any_commit_after(store, tenant, held.state.number()).await?;
+            if !held.is_whole {
+                self.look_beyond(&mut held).await?;
+            }
+        }
+        Ok(held.is_whole)
+    }
+
+    /// Looks again for the commit after the state, since a later one is there: it was made meanwhile, or a snapshot has it.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where neither is so.
+    async fn look_beyond(&self, held: &mut Held) -> Result<(), Error> {
+        let next = held.state.number() + 1;
+        if self.inner.log.read(next).await?.is_some() || self.look(held).await? {
+            return Ok(());
+        }
+        Err(Error::Missing { key: self.inner.tenant.commit(next) })
     }
 
     fn apply(&self, held: &mut Held, entry: &Entry) -> Result<(), Error> {

@@ -260,16 +260,32 @@ pub(super) async fn put_object(store: &Store, key: Path, sealed: Bytes, mode: Pu
 
 /// Returns the numbers of the snapshots after this one, the newest first. Costs one LIST.
 pub(super) async fn list_after(store: &Store, tenant: &TenantId, number: u64) -> Result<Vec<u64>, Error> {
-    let folder = tenant.snapshots();
-    let list = store.objects().list_with_offset(Some(&folder), &tenant.snapshot(number));
-    let numbers = list.try_filter_map(|meta| std::future::ready(Ok(tenant.parse_snapshot(&meta.location))));
+    let mut numbers =
+        list(store, tenant.snapshots(), &tenant.snapshot(number), |path| tenant.parse_snapshot(path)).await?;
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(numbers)
+}
+
+/// Whether there is any commit after this one. Costs one LIST.
+pub(super) async fn is_any_commit_after(store: &Store, tenant: &TenantId, number: u64) -> Result<bool, Error> {
+    let numbers = list(store, tenant.commits(), &tenant.commit(number), |path| tenant.parse_commit(path)).await?;
+    Ok(!numbers.is_empty())
+}
+
+/// Returns the numbers of the objects of a folder after one of them.
+async fn list(
+    store: &Store,
+    folder: Path,
+    after: &Path,
+    parse: impl Fn(&Path) -> Option<u64>,
+) -> Result<Vec<u64>, Error> {
+    let list = store.objects().list_with_offset(Some(&folder), after);
+    let numbers = list.try_filter_map(|meta| std::future::ready(Ok(parse(&meta.location))));
     let numbers = timeout(ATTEMPT_TIMEOUT, numbers.try_collect::<Vec<u64>>()).await.unwrap_or_else(|_| {
         let source = crate::patient::NoAnswer { after: ATTEMPT_TIMEOUT };
         Err(object_store::Error::Generic { store: "list", source: source.into() })
     });
-    let mut numbers = numbers.map_err(|source| Error::read(&folder, source))?;
-    numbers.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(numbers)
+    numbers.map_err(|source| Error::read(&folder, source))
 }
 
 #[cfg(test)]

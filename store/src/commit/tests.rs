@@ -216,6 +216,43 @@ async fn a_damaged_commit_is_told_until_a_snapshot_has_it() {
     assert_eq!(reader.refresh().await.expect("a snapshot has it").number(), 64);
 }
 
+/// Goal: a commit that something else deleted is named; none is made in its place, which would leave out all that was committed since.
+#[tokio::test(start_paused = true)]
+async fn a_lost_commit_is_not_the_end() {
+    let world = World::new();
+    let maker = world.commits();
+    for number in 1..=30 {
+        world.commit(&maker, number).await;
+    }
+    let (mut read, mut listed) = (0, 0);
+    for lost in 1..30 {
+        let key = world.tenant.commit(lost);
+        let bytes = world.faulty.get(&key).await.expect("it is there").bytes().await.expect("it is there");
+        world.delete(&key).await;
+        let late = world.commits();
+        let error = match late.refresh().await {
+            Err(error) => {
+                read += 1;
+                error
+            }
+            // It was the last that was asked for at once: only who wants to commit has to know.
+            Ok(state) => {
+                listed += 1;
+                assert_eq!(state.number(), lost - 1);
+                let draft = world.draft(&state, 1000 + u128::from(lost)).await;
+                late.commit(draft, async |_, _| true).await.expect_err("there are later ones")
+            }
+        };
+        let text = format!("{key} is missing, though later commits are there");
+        assert!(error.is_damage() && error.to_string() == text, "{error}");
+        world.faulty.put(&key, bytes.into()).await.expect("the store works");
+        assert_eq!(late.refresh().await.expect("it is there again").number(), 30);
+        assert_eq!(world.commits().refresh().await.expect("nothing was made in its place").number(), 30);
+    }
+    assert!(read > 20 && listed > 2, "{read} {listed}");
+    assert_eq!(world.commit(&world.commits(), 31).await, 31);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_maker_that_was_outrun_looks_again() {
     let world = World::new();
