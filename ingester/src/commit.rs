@@ -386,12 +386,13 @@ impl Shared {
         self.metrics.ended(&written, count, began.elapsed());
         match &written {
             Ok(_) => self.outage.learn(true),
+            // Neither the commits of one tenant nor our own failure say anything about the store.
+            Err(FlushError::Put(error)) if error.damage().is_some() => {}
+            Err(FlushError::Build(_) | FlushError::Panic(_)) => {}
             Err(FlushError::Put(error)) => match error.skew() {
                 Some(skew) => self.outage.learn_skew(skew),
                 None => self.outage.learn(false),
             },
-            // Our own failure says nothing about the store.
-            Err(FlushError::Build(_) | FlushError::Panic(_)) => {}
         }
         span.in_scope(|| self.resolve(written, profiles));
         tenant.lanes[lane].flushing.fetch_sub(1, Ordering::SeqCst);
@@ -430,6 +431,9 @@ impl Shared {
                 tracing::warn!(error = %Causes(&error), "segment was not acknowledged");
                 if let Some(skew) = error.skew() {
                     Box::new(move |id| wrong_clock(skew, id, self.spread(RETRY_DELAY)))
+                } else if let Some(damage) = error.damage() {
+                    let damage = damage.to_string();
+                    Box::new(move |id| damaged(&damage, id, self.spread(RETRY_DELAY)))
                 } else {
                     let failure = if may_be_stored { outcome_unknown } else { not_stored };
                     Box::new(move |id| failure(id, self.spread(RETRY_DELAY)))
@@ -475,6 +479,11 @@ pub(crate) fn outcome_unknown(id: Ulid, delay: Duration) -> Failure {
 /// Says that nothing is acknowledged while the clock is wrong.
 fn wrong_clock(skew: Skew, id: Ulid, delay: Duration) -> Failure {
     Failure::unavailable(format!("not acknowledged: {skew}; retry with the same id {id}"), delay)
+}
+
+/// Says that nothing of this tenant is stored until its commits are mended.
+fn damaged(damage: &str, id: Ulid, delay: Duration) -> Failure {
+    Failure::unavailable(format!("not stored: {damage}; retry with the same id {id}"), delay)
 }
 
 /// Says that a profile is not stored, through no fault of its own.

@@ -116,6 +116,15 @@ impl PutError {
             _ => None,
         }
     }
+
+    /// Returns what is wrong with the tenant's commits, where that is why: it says nothing about the store, nor about other tenants.
+    pub fn damage(&self) -> Option<&commit::Error> {
+        let (Self::Unknown { source, .. } | Self::Failed { source, .. }) = self;
+        match source {
+            Cause::Boundary(error) if error.is_damage() => Some(error),
+            _ => None,
+        }
+    }
 }
 
 /// What went wrong with an attempt.

@@ -1,7 +1,7 @@
 use afterglow_service::Kind;
 use afterglow_store::testing::faults::{Operation, Trouble};
 use futures::future::join_all;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -129,6 +129,31 @@ async fn a_store_that_is_away_costs_nothing() {
     sleep(Duration::from_secs(1)).await;
     harness.push("", pprof(1)).await.expect("one may try, and finds the store back");
     harness.push("", pprof(2)).await.expect("it is back for all");
+}
+
+/// Goal: damage of one tenant's commits is told to that tenant, by name, and holds up no other: the store works.
+#[tokio::test(start_paused = true)]
+async fn damaged_commits_are_no_outage() {
+    let harness = Harness::new(&[]);
+    let push_as = async |tenant: &str, n: i64| {
+        let mut request = harness.request(id(n as u128), pprof(n)).await;
+        request.tenant = tenant.parse().expect("a tenant");
+        harness.ingest.push(request).await
+    };
+    let damaged: TenantId = "damaged".parse().expect("a tenant");
+    harness.store.inner().put(&damaged.commit(1), "no commit".into()).await.expect("the store works");
+    for n in 1..=10 {
+        let refused = push_as("damaged", n).await.expect_err("its commits cannot be read").failure;
+        assert_eq!((refused.kind(), refused.retry_after().is_some()), (Kind::Unavailable, true));
+        let text = format!(
+            "not stored: v1/t/damaged/commit/00000000000000000001 is damaged: it does not begin as it should; \
+             retry with the same id {}",
+            id(n as u128)
+        );
+        assert_eq!(refused.message(), text);
+    }
+    let others = join_all((11..=15).map(|n| push_as("sound", n))).await;
+    assert!(others.iter().all(Result::is_ok), "{others:?}");
 }
 
 /// Goal: while no more flushes may be under way the next segment grows, and one PUT carries it all.
