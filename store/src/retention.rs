@@ -22,6 +22,7 @@ mod published;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -166,13 +167,11 @@ impl FromStr for Rule {
     }
 }
 
-/// What retention does next.
+/// What retention does because of ages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Blocks in which everything is too old.
     pub expired: Vec<Arc<BlockEntry>>,
-    /// Blocks that go because all together have too many bytes, the oldest first.
-    pub over_budget: Vec<Arc<BlockEntry>>,
     /// Blocks in which, by the rules, some profiles may be too old.
     pub mixed: Vec<Arc<BlockEntry>>,
 }
@@ -189,29 +188,27 @@ pub fn plan<'e>(blocks: impl IntoIterator<Item = &'e Arc<BlockEntry>>, policy: &
         })
     };
     let mut plan = Plan::default();
-    let mut kept = Vec::new();
     for entry in blocks {
         if is_older(entry, longest) {
             plan.expired.push(Arc::clone(entry));
-            continue;
-        }
-        if is_older(entry, shortest) {
+        } else if is_older(entry, shortest) {
             plan.mixed.push(Arc::clone(entry));
         }
-        kept.push(entry);
     }
-    let mut bytes: u64 = kept.iter().map(|entry| entry.bytes).sum();
-    kept.sort_by_key(|entry| (entry.last_nanos, entry.name));
-    for entry in kept {
-        if policy.bytes_max.is_none_or(|max| bytes <= max) {
-            break;
-        }
-        bytes -= entry.bytes;
-        plan.over_budget.push(Arc::clone(entry));
-    }
-    let over_budget: BTreeSet<BlockName> = plan.over_budget.iter().map(|entry| entry.name).collect();
-    plan.mixed.retain(|entry| !over_budget.contains(&entry.name));
     plan
+}
+
+/// Returns the blocks that go because all together have too many bytes, the oldest first. What is too old must be gone before: it makes room.
+fn over_budget(mut entries: Vec<Arc<BlockEntry>>, policy: &Policy) -> Vec<Arc<BlockEntry>> {
+    let Some(bytes_max) = policy.bytes_max else { return Vec::new() };
+    let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+    entries.sort_by_key(|entry| (entry.last_nanos, entry.name));
+    let is_too_much = |entry: &Arc<BlockEntry>| {
+        let is_too_much = bytes > bytes_max;
+        bytes -= entry.bytes;
+        is_too_much
+    };
+    entries.into_iter().take_while(is_too_much).collect()
 }
 
 /// What a round of retention did, or would do.
@@ -277,8 +274,9 @@ impl Retention {
         Self { store, commits, policy, sound_until: Mutex::default() }
     }
 
-    /// Drops and rewrites what the policy says. What it did stands in `report`, also where it fails in the end. Costs the refresh of the commits,
-    /// and three requests to learn the store's time; where rules are about a part of a block, a LIST, and what it takes to look into it and to
+    /// Drops and rewrites what the policy says: what is too old, and of what is left the oldest where it is too much. What it did stands in
+    /// `report`, also where it fails in the end. Costs the refresh of the commits, once more where there is too much, and three requests to
+    /// learn the store's time; where rules are about a part of a block, a LIST, and what it takes to look into it and to
     /// write it anew.
     ///
     /// # Errors
@@ -291,8 +289,16 @@ impl Retention {
         }
         let now_nanos = self.now_nanos().await?;
         let plan = plan(state.blocks().map(|live| &live.entry), &self.policy, now_nanos);
-        let round = Round { retention: self, compactor, state: &state, now_nanos, tried: None };
-        round.carry_out(plan, report).await
+        let entries = |state: &State| state.blocks().map(|live| Arc::clone(&live.entry)).collect();
+        let is_over_budget = !over_budget(entries(&state), &self.policy).is_empty();
+        let round = Round::new(self, compactor, &state, now_nanos, None);
+        round.carry_out(plan, report).await?;
+        if !is_over_budget || round.is_overtaken() {
+            return Ok(());
+        }
+        let state = self.commits.refresh().await?;
+        let round = Round::new(self, compactor, &state, now_nanos, None);
+        round.drop_over_budget(over_budget(entries(&state), &self.policy), report).await
     }
 
     /// Says what a round would do once segments are merged, and does nothing. Costs what a round costs that writes nothing, and the merge
@@ -314,9 +320,23 @@ impl Retention {
             entries.push(entry);
         }
         let plan = plan(state.blocks().map(|live| &live.entry).chain(&entries), &self.policy, now_nanos);
-        let round = Round { retention: self, compactor, state: &state, now_nanos, tried: Some(&tried) };
+        let round = Round::new(self, compactor, &state, now_nanos, Some(&tried));
         let mut report = Report::default();
         round.carry_out(plan, &mut report).await?;
+        let dropped: BTreeSet<BlockName> = report.dropped.iter().copied().collect();
+        let left =
+            state.blocks().map(|live| &live.entry).chain(&entries).filter(|entry| !dropped.contains(&entry.name));
+        // A block that is written anew is taken to have its part of the bytes.
+        let left = left.map(|entry| match report.rewritten.get(&entry.name) {
+            Some(profiles) => {
+                let rows = entry.rows - profiles;
+                let bytes = (u128::from(entry.bytes) * u128::from(rows) / u128::from(entry.rows)) as u64;
+                Arc::new(BlockEntry { rows, bytes, ..BlockEntry::clone(entry) })
+            }
+            None => Arc::clone(entry),
+        });
+        let over_budget = over_budget(left.collect(), &self.policy);
+        round.drop_over_budget(over_budget, &mut report).await?;
         Ok(report)
     }
 
@@ -432,13 +452,34 @@ struct Round<'a> {
     now_nanos: i64,
     /// The blocks that segments were merged into on trial, and how many of their profiles are too old, where nothing is to be done.
     tried: Option<&'a BTreeMap<BlockName, u64>>,
+    /// Whether something was not committed that should have been.
+    is_overtaken: AtomicBool,
 }
 
-impl Round<'_> {
-    /// Drops first, for that needs no look into any block.
+impl<'a> Round<'a> {
+    fn new(
+        retention: &'a Retention,
+        compactor: &'a Compactor,
+        state: &'a State,
+        now_nanos: i64,
+        tried: Option<&'a BTreeMap<BlockName, u64>>,
+    ) -> Self {
+        Self { retention, compactor, state, now_nanos, tried, is_overtaken: AtomicBool::new(false) }
+    }
+
+    /// Whether something is still there that is too old, for the next round to look at again.
+    fn is_overtaken(&self) -> bool {
+        self.is_overtaken.load(Ordering::Relaxed)
+    }
+
+    /// Drops what is too much.
+    async fn drop_over_budget(&self, entries: Vec<Arc<BlockEntry>>, report: &mut Report) -> Result<(), Error> {
+        self.drop_whole(&BTreeSet::from([self.retention.policy.bytes_setting()]), &entries, report).await
+    }
+
+    /// Does what is planned: drops first, for that needs no look into any block.
     async fn carry_out(&self, plan: Plan, report: &mut Report) -> Result<(), Error> {
         self.drop_whole(&self.retention.policy.age_settings(), &plan.expired, report).await?;
-        self.drop_whole(&BTreeSet::from([self.retention.policy.bytes_setting()]), &plan.over_budget, report).await?;
         if plan.mixed.is_empty() {
             return Ok(());
         }
@@ -505,8 +546,13 @@ impl Round<'_> {
             Err(error) if error.is_damage_of(&path) => self.apply_rules_once(entry, report).await,
             applied => applied,
         };
+        let is_gone = |error: &Error| {
+            matches!(error, Error::Block(block::Error::Read { source: object_store::Error::NotFound { .. }, .. }))
+        };
         match applied {
-            Err(error) if error.is_damage_of(&path) => {
+            // Others have merged or dropped it.
+            Err(error) if is_gone(&error) && !self.is_live(&entry.name).await? => Ok(Whole(None)),
+            Err(error) if is_gone(&error) || error.is_damage_of(&path) => {
                 report.damaged.push(entry.name);
                 if !self.is_dry() {
                     self.compactor.quarantine(&BlockRef::Block(entry.name), &error).await?;
@@ -514,12 +560,13 @@ impl Round<'_> {
                 }
                 Ok(Whole(None))
             }
-            // Others have merged or dropped it.
-            Err(Error::Block(block::Error::Read { source: object_store::Error::NotFound { .. }, .. })) => {
-                Ok(Whole(None))
-            }
             applied => applied,
         }
+    }
+
+    /// Whether a block is live by now.
+    async fn is_live(&self, name: &BlockName) -> Result<bool, Error> {
+        Ok(self.retention.commits.refresh().await?.block(name).is_some())
     }
 
     async fn apply_rules_once(&self, entry: &Arc<BlockEntry>, report: &mut Report) -> Result<Whole, Error> {
@@ -564,6 +611,7 @@ impl Round<'_> {
             Outcome::Committed { .. } => Ok(true),
             Outcome::Rejected(rejection) => {
                 tracing::debug!(%rejection, "retention was overtaken; the next round looks again");
+                self.is_overtaken.store(true, Ordering::Relaxed);
                 Ok(false)
             }
             Outcome::Unknown { number, source } => {
@@ -572,6 +620,7 @@ impl Round<'_> {
                     error = &source as &dyn std::error::Error,
                     "whether a commit was made is unknown"
                 );
+                self.is_overtaken.store(true, Ordering::Relaxed);
                 Ok(false)
             }
         }
@@ -615,7 +664,9 @@ mod tests {
         let commit = Commit { reason: Reason::Compaction, adds: blocks, removes: Vec::new(), boundary: None };
         state.apply(&commit, 1).expect("the blocks are sound");
         let plan = plan(state.blocks().map(|live| &live.entry), policy, NOW);
-        (days_ago(&plan.expired), days_ago(&plan.over_budget), days_ago(&plan.mixed))
+        let left = state.blocks().map(|live| Arc::clone(&live.entry)).filter(|entry| !plan.expired.contains(entry));
+        let over_budget = over_budget(left.collect(), policy);
+        (days_ago(&plan.expired), days_ago(&over_budget), days_ago(&plan.mixed))
     }
 
     fn days(days: u64) -> Duration {

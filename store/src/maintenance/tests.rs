@@ -424,6 +424,49 @@ async fn retention_drops_what_it_says() {
     assert_eq!((verified.findings, verified.profiles), (vec![], 3));
 }
 
+/// Goal: what a rule takes away makes room, so that nothing else goes that fits then; a dry run says so.
+#[tokio::test]
+async fn what_a_rule_takes_away_makes_room() {
+    let of_days_ago = |n: u128| {
+        let service = if n.is_multiple_of(8) { "api" } else { "batch" };
+        Sent::new(n, service, &[], now_nanos() - (2 + n as i64 / 40) * DAY)
+    };
+    let rules = vec!["{service=\"batch\"}=1d".parse::<Rule>().expect("valid")];
+    let by_rule = Policy { age_max: None, rules, bytes_max: None };
+    let live_bytes = async |world: &World| {
+        let state = Commits::new(world.store.clone(), World::tenant()).refresh().await.expect("it is in memory");
+        state.blocks().map(|live| live.entry.bytes).sum::<u64>()
+    };
+    let mut known = Vec::new();
+    for is_limited in [false, true] {
+        let world = World::new();
+        world.push(&(0..400).map(of_days_ago).collect::<Vec<_>>()).await;
+        let mut policy = options();
+        policy.retention.age_max = None;
+        to_rest(&world, policy.clone()).await;
+        let before = live_bytes(&world).await;
+        policy.retention = by_rule.clone();
+        if let [(before, after)] = known[..] {
+            policy.retention.bytes_max = Some((before + after) / 2);
+        }
+        let dry = Maintainer::new(world.store.clone(), policy.clone()).dry_run().await.expect("it is in memory");
+        assert_eq!((dry[&World::tenant()].profiles, is_limited), (350, !known.is_empty()));
+        to_rest(&world, policy).await;
+        assert_eq!(world.ask().await.0.len(), 50, "what the rule is not about fits");
+        known.push((before, live_bytes(&world).await));
+        assert!(known[0].1 < known[0].0, "{known:?}");
+    }
+    // Where it does not fit all the same, the oldest go.
+    let world = World::new();
+    world.push(&(0..400).map(of_days_ago).collect::<Vec<_>>()).await;
+    let mut policy = options();
+    policy.retention = Policy { bytes_max: Some(known[0].1 / 2), ..by_rule };
+    to_rest(&world, policy).await;
+    let left: Vec<u128> = world.ask().await.0.keys().map(|id| u128::from(*id)).collect();
+    assert!(!left.is_empty() && left.len() < 50, "{}", left.len());
+    assert!(left.iter().all(|n| n.is_multiple_of(8) && *n < 8 * left.len() as u128), "{left:?}");
+}
+
 /// Goal: a dry run says the same of what lies in segments, by age, by selector and by bytes: the run after it merges them first. A retry, in
 /// another segment or of what is compacted already, counts once.
 #[tokio::test]
