@@ -48,7 +48,8 @@ for layer in base top; do
 done
 
 # crane changes the settings of images that lie in a registry: one on loopback, for as long as this takes.
-"$crane" registry serve --address 127.0.0.1:0 > "$stage/registry.log" 2>&1 &
+: > "$stage/registry.log"
+"$crane" registry serve --address 127.0.0.1:0 >> "$stage/registry.log" 2>&1 &
 registry=$!
 for _ in $(seq 100); do
   port=$(sed -n 's/.*serving on port \([0-9]*\).*/\1/p' "$stage/registry.log")

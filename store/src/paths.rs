@@ -7,7 +7,7 @@
 //! v1/t/<tenant>/snap/<20 digits>                                the state after the commit of that number
 //! v1/t/<tenant>/day/<yyyymmdd>-<20 digits>                      a part of it: the live blocks of a day
 //! v1/t/<tenant>/quarantine/<name>                               a note that a block or segment is damaged
-//! v1/retention/<16 digits>                                      what a maintainer keeps, written again every hour
+//! v1/retention/<16 hexadecimal digits>                          what a maintainer keeps, written again every hour
 //! v1/probe/<unix ms, 13 digits>-<nonce>                         lives for the time of a start-up probe
 //! ```
 //!
