@@ -59,6 +59,8 @@ struct State {
     written: BTreeSet<Path>,
     version: u64,
     faults: Faults,
+    /// When requests last stopped failing.
+    calm_since: Option<Instant>,
     chance: Chance,
     /// Until when most requests fail.
     browned_out: Option<Instant>,
@@ -71,6 +73,9 @@ struct Object {
     modified: SystemTime,
     version: u64,
 }
+
+/// How long what failed is felt: a request stalls for half a minute, and who waits for it may sleep meanwhile.
+const AFTERMATH: Duration = Duration::from_secs(60);
 
 /// A write that the store has taken.
 #[derive(Clone, Debug)]
@@ -87,6 +92,7 @@ impl SimStore {
             written: BTreeSet::new(),
             version: 0,
             faults: Faults::none(),
+            calm_since: None,
             chance: world.chance("store"),
             browned_out: None,
             requests: 0,
@@ -102,13 +108,17 @@ impl SimStore {
     /// Sets how requests fail from now on.
     pub fn set_faults(&self, faults: Faults) {
         let mut state = self.state();
+        if state.faults != Faults::none() {
+            state.calm_since = Some(Instant::now());
+        }
         state.faults = faults;
         state.browned_out = None;
     }
 
-    /// Returns whether requests may fail just now.
+    /// Returns whether requests may fail just now, or could when they were made that are answered now.
     pub fn may_fail(&self) -> bool {
-        self.state().faults != Faults::none()
+        let state = self.state();
+        state.faults != Faults::none() || state.calm_since.is_some_and(|since| since.elapsed() < AFTERMATH)
     }
 
     /// Returns whether this object was durable at some time up to now, without asking the store as its users do.
