@@ -110,8 +110,7 @@ pub enum PutError {
 impl PutError {
     /// Returns how wrong the clock of this machine is, where that is why.
     pub fn skew(&self) -> Option<Skew> {
-        let (Self::Unknown { source, .. } | Self::Failed { source, .. }) = self;
-        match source {
+        match self.cause() {
             Cause::Clock(skew) => Some(*skew),
             _ => None,
         }
@@ -119,11 +118,15 @@ impl PutError {
 
     /// Returns what is wrong with the tenant's commits, where that is why: it says nothing about the store, nor about other tenants.
     pub fn damage(&self) -> Option<&commit::Error> {
-        let (Self::Unknown { source, .. } | Self::Failed { source, .. }) = self;
-        match source {
+        match self.cause() {
             Cause::Boundary(error) if error.is_damage() => Some(error),
             _ => None,
         }
+    }
+
+    fn cause(&self) -> &Cause {
+        let (Self::Unknown { source, .. } | Self::Failed { source, .. }) = self;
+        source
     }
 }
 
