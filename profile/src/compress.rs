@@ -6,6 +6,7 @@
 
 use crate::error::Error;
 use crate::limits::{INFLATE_RATIO_FREE_BYTES, Limits};
+use crate::memory::written;
 use flate2::bufread::MultiGzDecoder;
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
 use std::borrow::Cow;
@@ -100,7 +101,7 @@ fn inflate_single(body: &[u8], max: u64) -> Option<Vec<u8>> {
     let size = size as usize;
     let mut room = size.min(TRUSTED_RATIO * body.len());
     loop {
-        let mut inflated = vec![0; room];
+        let mut inflated = written(room);
         match Decompressor::new().gzip_decompress(body, &mut inflated) {
             Ok(len) => return (len == size && libdeflater::crc32(&inflated) == crc).then_some(inflated),
             Err(DecompressionError::InsufficientSpace) if room < size => room = size.min(room * ROOM_GROWTH),

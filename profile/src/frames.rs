@@ -204,7 +204,7 @@ pub(crate) struct Namer<'t, T> {
     tables: &'t T,
     by_function: Vec<u32>,
     names: Numbered<Cow<'t, str>>,
-    files: Vec<Cow<'t, str>>,
+    files: Vec<&'t [u8]>,
 }
 
 // === impl Numbered ===
@@ -216,6 +216,15 @@ impl<S> Default for Numbered<S> {
 }
 
 impl<S: AsRef<str>> Numbered<S> {
+    /// Has room for so many.
+    fn with_capacity(texts: usize) -> Self {
+        Self {
+            numbers: HashTable::with_capacity(texts),
+            texts: Vec::with_capacity(texts),
+            hashes: Vec::with_capacity(texts),
+        }
+    }
+
     /// Returns the number of a text, which is the next one where it was not here.
     fn number(&mut self, text: S) -> u32 {
         let hash = HASHER.hash_one(text.as_ref());
@@ -248,8 +257,10 @@ impl<S: AsRef<str>> Numbered<S> {
 
 impl<'t, T: Naming> Namer<'t, T> {
     pub(crate) fn new(tables: &'t T) -> Self {
-        let by_function = vec![NONE; tables.functions()];
-        Self { tables, by_function, names: Numbered::default(), files: Vec::new() }
+        // Mostly each function has a name of its own.
+        let functions = tables.functions();
+        let (names, files) = (Numbered::with_capacity(functions), Vec::with_capacity(functions));
+        Self { tables, by_function: vec![NONE; functions], names, files }
     }
 
     /// Returns the number of the name of a line in `function` at a location in `mapping`.
@@ -265,7 +276,6 @@ impl<'t, T: Naming> Namer<'t, T> {
         }
         let number = self.number(text(name));
         let noted = &mut self.files[number as usize];
-        let file = text(file);
         // The one that comes first in the alphabet.
         if !file.is_empty() && (noted.is_empty() || file < *noted) {
             *noted = file;
@@ -276,13 +286,13 @@ impl<'t, T: Naming> Namer<'t, T> {
 
     /// Returns the distinct names, and the file of each.
     pub(crate) fn finish(self) -> (Numbered<Cow<'t, str>>, Vec<Cow<'t, str>>) {
-        (self.names, self.files)
+        (self.names, self.files.into_iter().map(text).collect())
     }
 
     fn number(&mut self, name: Cow<'t, str>) -> u32 {
         let number = self.names.number(name);
         if self.files.len() < self.names.texts.len() {
-            self.files.push(Cow::Borrowed(""));
+            self.files.push(b"");
         }
         number
     }

@@ -22,6 +22,7 @@ pub use summed::Summed;
 
 use crate::{
     frames::{Frames, Namer, Naming, Numbered},
+    memory::written,
     model::{NONE, Profile},
     top::{Row, Top},
     tree::clamp,
@@ -143,7 +144,7 @@ impl<'t> Stacks<'t> {
         let (mut nodes, mut frames) = (Vec::with_capacity(used), Vec::with_capacity(tables.locations()));
         nodes.push(Node::default());
         // Of each location where its names are, which are looked up when it is first met.
-        let mut known = vec![(0u32, 0u32); tables.locations()];
+        let mut known: Vec<(u32, u32)> = written(tables.locations());
         for node in 1..places.len() {
             if places[node] == NONE {
                 continue;
@@ -208,7 +209,7 @@ impl<'t> Stacks<'t> {
             next[node] = std::mem::replace(&mut called[self.nodes[node].caller as usize], node as u32);
         }
         // How often each name is met between the root and where we are.
-        let mut met = vec![0u32; self.functions.len()];
+        let mut met: Vec<u32> = written(self.functions.len());
         let (mut at, mut fresh) = (0, Vec::new());
         loop {
             let mut to = called[at as usize];
@@ -287,10 +288,10 @@ impl<'t> Stacks<'t> {
     fn summing(&self) -> Summing<'_> {
         Summing {
             stacks: self,
-            values: vec![0; self.nodes.len()],
-            flows: vec![0; self.nodes.len().div_ceil(BITS)],
-            sums: vec![Sums::default(); self.functions()],
-            is_met: vec![false; self.functions()],
+            values: written(self.nodes.len()),
+            flows: written(self.nodes.len().div_ceil(BITS)),
+            sums: written(self.functions()),
+            is_met: written(self.functions()),
         }
     }
 }

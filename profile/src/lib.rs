@@ -20,6 +20,7 @@ pub mod functions;
 pub mod labels;
 pub mod limits;
 pub mod measure;
+pub mod memory;
 pub mod merge;
 pub mod model;
 pub mod profile_type;

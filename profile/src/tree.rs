@@ -19,6 +19,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::{
     frames::{Frames, Origin, Origins},
+    memory::written,
     model::{NONE, Profile},
 };
 
@@ -305,7 +306,7 @@ impl<const N: usize> Tree<N> {
             let by_name = || names[of(a).name as usize].cmp(&names[of(b).name as usize]);
             of(a).parent.cmp(&of(b).parent).then_with(|| self.order(b).cmp(&self.order(a))).then_with(by_name)
         });
-        let mut ends = vec![0; self.nodes.len()];
+        let mut ends: Vec<u32> = written(self.nodes.len());
         for node in &self.nodes[1..] {
             ends[node.parent as usize] += 1;
         }
@@ -326,7 +327,7 @@ impl<const N: usize> Tree<N> {
     ) -> Result<Vec<bool>, E> {
         let taken = self.bytes() + self.nodes.len() * (Children::NODE_BYTES + size_of::<bool>());
         room(taken as u64)?;
-        let mut kept = vec![false; self.nodes.len()];
+        let mut kept: Vec<bool> = written(self.nodes.len());
         let mut candidates = BinaryHeap::from([Candidate { weight: u128::MAX, sequence: Reverse(0), node: 0 }]);
         let mut sequence = 0;
         for _ in 0..limit {

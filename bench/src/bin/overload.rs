@@ -5,6 +5,9 @@
 //! counted is acknowledged profiles a second, how long those waited, what the others were told, and the ingester's CPU time by the kernel:
 //! what it costs to serve and to refuse is right whoever else is on the machine.
 //!
+//! With `--streams` the load comes as agents send it: `--factor` times as many streams as the closed loop has, each offered as much as one of
+//! those bears, and each with no more than `--window` profiles unanswered. What is due beyond stays with its sender, and is counted.
+//!
 //! The two sides share a machine: `--pin` binds the ingester to processor 0 and the senders to the others, so that sending what is
 //! refused does not take the ingester's time. They still share caches and memory, be it only those. So between the two the
 //! closed loop runs once more, beside as many calls as will be refused, to a stand-in among the senders that refuses all: what the
@@ -23,6 +26,7 @@ use afterglow_bench::process::{cpu_time, peak_rss};
 use afterglow_e2e::Program;
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use afterglow_proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
+use afterglow_proto::v1::push_request::Part;
 use afterglow_proto::v1::{PushProfileRequest, PushProfileResponse, PushRequest, PushResponse};
 use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::Context as _;
@@ -31,9 +35,9 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Channel, Server};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// The fleet's first profiles are as old as this, so that none lies in the future.
 const HOUR_NANOS: i64 = 3_600_000_000_000;
@@ -74,6 +78,9 @@ struct Args {
     /// How far apart the open loop sends what has become due, in milliseconds: by one each call is sent when it is due.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     burst_millis: u64,
+    /// Send over streams, as agents do, instead of by single calls.
+    #[arg(long)]
+    streams: bool,
     /// Bind the ingester to processor 0, and the senders to the others.
     #[arg(long)]
     pin: bool,
@@ -94,6 +101,8 @@ struct Sums {
     acked_bytes: usize,
     refused: BTreeMap<String, u64>,
     refused_after: Vec<Duration>,
+    /// How many profiles were due that their sender kept back, because too many before them were not answered yet.
+    kept_back: u64,
     /// What the ingester took of a processor meanwhile.
     cpu: Duration,
 }
@@ -215,6 +224,31 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let stand_in = StandIn::start(args.connections).await?;
 
     let mut alone = closed(&args, server.pid(), &clients, &items).await?;
+    if args.streams {
+        let streams = (args.connections as f64 * args.factor) as usize;
+        let mut best = streamed(&args, server.pid(), &clients, &items, (args.connections, f64::INFINITY)).await?;
+        let rate = best.per_second(&args) * args.factor;
+        let mut over = streamed(&args, server.pid(), &clients, &items, (streams, rate)).await?;
+        let offered = over.acked.len() as u64 + over.refused_after.len() as u64 + over.kept_back;
+        println!(
+            "{:#}",
+            serde_json::json!({
+                "bears_single_calls": alone.report(&args),
+                "bears": best.report(&args),
+                "overloaded": over.report(&args),
+                "offered_times": offered as f64 / args.seconds as f64 / best.per_second(&args),
+                "goodput": over.per_second(&args) / best.per_second(&args),
+                "goodput_of_cpu": best.cpu_ms_per_acked() / over.cpu_ms_per_acked(),
+                "kept_back": over.kept_back,
+                "refused_ms_p50": quantile_ms(&mut over.refused_after, 0.5),
+                "refused_ms_p99": quantile_ms(&mut over.refused_after, 0.99),
+                "refused": over.refused,
+                "refused_at_best": best.refused,
+                "peak_rss_mib": peak_rss(server.pid())? as f64 / (1 << 20) as f64,
+            })
+        );
+        return Ok(());
+    }
     let rate = alone.per_second(&args) * args.factor;
     let rest = rate - alone.per_second(&args);
     let (beside, _) = tokio::join!(
@@ -343,4 +377,75 @@ async fn open(
         sums.add(outcome);
     }
     Ok(sums)
+}
+
+/// Offers `rate` profiles a second to so many streams, which send them as long as few enough are unanswered; without end, what they take.
+async fn streamed(
+    args: &Args,
+    ingester: u32,
+    clients: &[IngestServiceClient<Channel>],
+    items: &Arc<Vec<Item>>,
+    (streams, rate): (usize, f64),
+) -> anyhow::Result<Sums> {
+    let before = cpu_time(ingester)?;
+    let end = Instant::now() + Duration::from_secs(args.seconds);
+    let every = Duration::from_secs_f64(streams as f64 / rate);
+    let senders: Vec<_> = (0..streams)
+        .map(|n| {
+            let (client, items) = (clients[n % clients.len()].clone(), Arc::clone(items));
+            tokio::spawn(stream(client, items, n as u64, (args.window, every, end)))
+        })
+        .collect();
+    tokio::time::sleep_until(end.into()).await;
+    let cpu = cpu_time(ingester)? - before;
+    let mut sums = Sums { cpu, ..Sums::default() };
+    for sender in senders {
+        let (outcomes, kept_back) = sender.await??;
+        outcomes.into_iter().for_each(|outcome| sums.add(outcome));
+        sums.kept_back += kept_back;
+    }
+    Ok(sums)
+}
+
+/// Sends over one stream what is due every so often until the end, with so many unanswered at most; returns what was answered until then,
+/// and how many were due that it kept back.
+async fn stream(
+    mut client: IngestServiceClient<Channel>,
+    items: Arc<Vec<Item>>,
+    seed: u64,
+    (window, every, end): (usize, Duration, Instant),
+) -> anyhow::Result<(Vec<Outcome>, u64)> {
+    let (messages, outbound) = tokio::sync::mpsc::channel(window);
+    let mut answers = client.push(ReceiverStream::new(outbound)).await?.into_inner();
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let (mut unanswered, mut outcomes, mut kept_back, mut seq) = (BTreeMap::new(), Vec::new(), 0, 0);
+    // The streams are not due all at once.
+    let mut due = Instant::now() + every.mul_f64(rng.random());
+    loop {
+        while due <= Instant::now() && unanswered.len() < window {
+            let item = &items[rng.random_range(0..items.len())];
+            let mut profile = item.profile.clone();
+            profile.id = ulid::Ulid::generate().to_string();
+            unanswered.insert(seq, (Instant::now(), profile.pprof.len()));
+            messages.try_send(PushRequest { seq, part: Some(Part::Profile(profile)), ..PushRequest::default() })?;
+            (seq, due) = (seq + 1, due + every);
+        }
+        while !every.is_zero() && due <= Instant::now() {
+            (kept_back, due) = (kept_back + 1, due + every);
+        }
+        let next = if unanswered.len() < window { due.min(end) } else { end };
+        tokio::select! {
+            answer = answers.message() => {
+                let answer = answer?.context("the ingester ended a stream")?;
+                let (began, bytes) = unanswered.remove(&answer.seq).context("an answer to nothing")?;
+                let refusal = answer.status.filter(|status| status.code != 0);
+                let refusal = refusal.map(|status| Status::new(Code::from_i32(status.code), status.message));
+                outcomes.push(Outcome { took: began.elapsed(), bytes, refusal });
+            }
+            () = tokio::time::sleep_until(next.into()) => {}
+        }
+        if Instant::now() >= end {
+            return Ok((outcomes, kept_back));
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 
 use super::{Stacks, Sums, note_file, sorted};
+use crate::memory::written;
 use crate::top::Row;
 
 /// What an entry of rows takes beside its name, in bytes, about.
@@ -51,11 +52,11 @@ impl Calls {
         let name = name as u32;
         note_file(&mut self.file, stacks.name(name).1);
         // Whether the stack that ends at a node has it, as its caller's has or the node itself.
-        let mut has = vec![false; stacks.nodes.len()];
+        let mut has: Vec<bool> = written(stacks.nodes.len());
         for (at, node) in stacks.nodes.iter().enumerate().skip(1) {
             has[at] = has[node.caller as usize] || stacks.names(node.first).contains(&name);
         }
-        let mut values = vec![0i128; stacks.leaves.len()];
+        let mut values: Vec<i128> = written(stacks.leaves.len());
         let part = |(numbers, of_part): (&[u32], &[i128])| {
             let mut sums = Sums::default();
             for (&stack, &value) in numbers.iter().zip(of_part) {

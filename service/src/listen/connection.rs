@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::Response;
-use futures::future::{Either, FutureExt as _};
+use futures::future::{Either, FutureExt as _, TryFutureExt as _};
 use http::Extensions;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -143,6 +143,7 @@ pub(super) async fn serve(
         places: Arc::new(Semaphore::new(options.limits.connections_max.min(Semaphore::MAX_PERMITS))),
         seats: Seats::new(),
         tasks: TaskTracker::new(),
+        leaving: CancellationToken::new(),
         draining: CancellationToken::new(),
         over: CancellationToken::new(),
         cut: CancellationToken::new(),
@@ -154,6 +155,7 @@ pub(super) async fn serve(
         stop.cancelled().await;
         let began = Instant::now();
         health.drain();
+        connections.leaving.cancel();
         tracing::info!(delay = ?options.drain.delay, "not ready, still serving");
         sleep(options.drain.delay).await;
         began
@@ -220,6 +222,8 @@ struct Connections {
     places: Arc<Semaphore>,
     seats: Arc<Seats>,
     tasks: TaskTracker,
+    /// Still serving, but not for long.
+    leaving: CancellationToken,
     draining: CancellationToken,
     /// What has no answer gets one.
     over: CancellationToken,
@@ -349,16 +353,26 @@ impl Connections {
         marks.insert(Closing::new(closing.clone(), self.draining.clone(), self.over.clone()));
         let readers = Readers::default();
         marks.insert(readers.clone());
-        let (router, admissions, draining) = (self.router.clone(), Arc::clone(&self.admissions), self.draining.clone());
+        let (router, admissions) = (self.router.clone(), Arc::clone(&self.admissions));
+        let (leaving, draining) = (self.leaving.clone(), self.draining.clone());
         let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+            let (is_http1, leaving) = (request.version() < http::Version::HTTP_2, leaving.clone());
             // While it drains all are told the same.
-            if !draining.is_cancelled()
+            let answer = if !draining.is_cancelled()
                 && let Some(refused) = admissions.refuse(&mut request)
             {
-                return Either::Left(refused.answer(request.into_body()).map(Ok));
-            }
-            request.extensions_mut().extend(marks.clone());
-            Either::Right(router.clone().call(request))
+                Either::Left(refused.answer(request.into_body()).map(Ok))
+            } else {
+                request.extensions_mut().extend(marks.clone());
+                Either::Right(router.clone().call(request))
+            };
+            answer.map_ok(move |mut response| {
+                // Else its client would find the connection closed when it sends the next request, and may not know whether to send it again.
+                if is_http1 && leaving.is_cancelled() {
+                    response.headers_mut().insert(http::header::CONNECTION, CLOSE);
+                }
+                response
+            })
         });
         // In a place of its own: as a part of this future it would be there several times, once for each place that it was moved through.
         let mut connection = Box::pin(self.builder.serve_connection(TokioIo::new(stream), service));
@@ -409,6 +423,9 @@ impl Connections {
     }
 }
 
+/// Says of an answer over HTTP/1 that it is the last on its connection.
+const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
+
 /// Answers a request that came in plain text to a port that speaks TLS.
 fn speaks_tls<B>(request: &http::Request<B>) -> Response {
     let message = "this port speaks TLS: use https://";
@@ -421,7 +438,7 @@ fn speaks_tls<B>(request: &http::Request<B>) -> Response {
     };
     let mut response = Failure::new(kind, message).respond_to(request.headers());
     if request.version() < http::Version::HTTP_2 {
-        response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+        response.headers_mut().insert(http::header::CONNECTION, CLOSE);
     }
     response
 }

@@ -158,6 +158,35 @@ async fn a_request_under_way_outlives_the_stop() {
     assert_eq!(server.end().await, Drained { cut: 0 });
 }
 
+/// Goal: who holds a connection open is told to leave it while the server still serves, before he finds it closed.
+#[tokio::test]
+async fn who_keeps_a_connection_is_told_to_leave_it() {
+    let server = Running::start(drain(|options| options.drain.delay = PATIENCE)).await;
+    let mut stream = TcpStream::connect(server.address).await.expect("a connection");
+    let mut ask = async |last: &str| {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("written");
+        let mut answer = Vec::new();
+        while !String::from_utf8_lossy(&answer).ends_with(last) {
+            assert_ne!(stream.read_buf(&mut answer).await.expect("read"), 0, "{}", String::from_utf8_lossy(&answer));
+        }
+        String::from_utf8(answer).expect("a text")
+    };
+    assert!(!ask("ok\n").await.contains("connection: close"));
+    server.stop.cancel();
+    tokio::time::timeout(PATIENCE, async {
+        while server.health.readiness().is_ready() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it drains");
+    let answer = ask("ok\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    closes(stream).await;
+    let http2 = server.try_send(Request::get("/healthz").version(Version::HTTP_2), http_body_util::Empty::new()).await;
+    assert_eq!(http2.expect("an answer").header("connection"), None);
+}
+
 /// A body of which the rest never comes.
 fn half(bytes: &'static [u8]) -> impl HttpBody<Data = Bytes, Error = Infallible> + Send + Unpin + use<> {
     let begin = futures::stream::iter([Ok(Frame::data(Bytes::from_static(bytes)))]);

@@ -6,6 +6,8 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use afterglow_profile::memory::filled;
+
 use super::planes;
 use super::varint::{self, Cursor, Damage};
 
@@ -16,7 +18,7 @@ pub(crate) const FRAME_BYTES_MAX: u64 = 1 << 30;
 const APART_MIN: usize = 1 << 10;
 
 /// From this level on numbers are also packed by their bytes. It takes about as long again, which pays in blocks that stay.
-const PLANES_LEVEL_MIN: i32 = 9;
+const PLANES_LEVEL_MIN: i32 = 6;
 
 thread_local! {
     /// Made once a thread: making a context asks the processor what it can do, which a virtual machine answers in microseconds. Small
@@ -225,7 +227,7 @@ impl Frame {
         let unpacked = self.unpacked as usize;
         match self.codec {
             Codec::Stored => Ok(bytes.to_vec()),
-            Codec::Run => Ok(vec![bytes[0]; unpacked]),
+            Codec::Run => Ok(filled(unpacked, bytes[0])),
             Codec::Zstd => match UNZSTD.with_borrow_mut(|zstd| zstd.decompress(bytes, unpacked)) {
                 Ok(out) if out.len() == unpacked => Ok(out),
                 _ => Err(LENGTH),

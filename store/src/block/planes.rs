@@ -92,14 +92,16 @@ pub(crate) fn join(columns: &[u8], len: usize) -> Result<Vec<u8>, Damage> {
     let mut out = Vec::with_capacity(len);
     for &length in lengths {
         let length = usize::from(length);
-        let mut bytes = [0; NUMBER_BYTES_MAX];
-        if length > 0 {
-            let at = next[length];
-            next[length] += 1;
-            let planes = &planes[first_plane(length)..];
-            bytes[..length].iter_mut().zip(planes).for_each(|(byte, plane)| *byte = plane[at]);
-        }
-        let number = u64::from_le_bytes(bytes).checked_mul(factor).ok_or(DAMAGED)?;
+        let at = next[length];
+        next[length] += 1;
+        let byte = |n: usize| u64::from(planes[first_plane(length) + n][at]);
+        let number = match length {
+            0 => 0,
+            1 => byte(0),
+            2 => byte(0) | byte(1) << 8,
+            _ => (0..length).fold(0, |number, n| number | byte(n) << (8 * n)),
+        };
+        let number = number.checked_mul(factor).ok_or(DAMAGED)?;
         varint::put(&mut out, number);
         if out.len() > len {
             return Err(DAMAGED);

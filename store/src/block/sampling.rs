@@ -53,6 +53,10 @@ impl Scale {
     /// Returns how many bytes a profile says where it says `objects`; as many as these have if the profiler did not make that number.
     #[inline]
     pub(crate) fn bytes(&self, objects: i64) -> i64 {
+        // Most of what a program allocated is no longer in use.
+        if objects == 0 {
+            return 0;
+        }
         match self.seen(objects) {
             Some(seen) => ((seen as i64).wrapping_mul(self.size) as f64 * self.up) as i64,
             None => objects.wrapping_mul(self.size),

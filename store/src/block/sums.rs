@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use afterglow_profile::functions::Stacks;
+use afterglow_profile::memory::written;
 use afterglow_profile::model::{self, NONE, Profile};
 use rustc_hash::FxHashMap;
 
@@ -154,7 +155,7 @@ impl Group {
             profiles: 0,
             time_nanos: 0,
             duration_nanos: 0,
-            slots: vec![0; stacks],
+            slots: written(stacks),
             labelled: FxHashMap::default(),
             keys: Vec::new(),
             values: Vec::new(),

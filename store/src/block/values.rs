@@ -12,7 +12,7 @@ use super::frame::Packer;
 use super::sampling::Scales;
 use super::symbols::Symbols;
 use super::toc::Values;
-use super::varint::{self, Cursor, Damage};
+use super::varint::{self, Cursor, Damage, unzigzag};
 
 /// How the values of a type are said in an unpacked chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,37 +200,36 @@ pub(crate) fn read(
     let (before, rest) = into.values.split_at_mut(t);
     let column = &mut rest[0];
     column.clear();
-    // What of the form has the values of that type.
-    let of = |of: u32| before[of as usize].iter();
+    // A sample without labels has the first set.
     let sets = into.labels.iter().copied().chain(std::iter::repeat(0));
     match form {
-        Form::Plain => {
-            for _ in 0..count {
-                column.push(from.varint()? as i64);
-            }
-        }
+        Form::Plain => from.each(count, |value| column.push(value as i64))?,
         Form::Multiple(multiple) => {
-            column.extend(of(multiple.of).map(|value| value.wrapping_mul(multiple.factor)));
+            let of = &before[multiple.of as usize];
+            column.extend(of.iter().map(|value| value.wrapping_mul(multiple.factor)));
         }
-        Form::Product { of: objects } => {
+        Form::Product { of } => {
+            from.each(count, |rest| column.push(unzigzag(rest)))?;
             let numbers = scales.numbers();
-            for (value, set) in of(objects).zip(sets) {
+            for ((value, of), set) in column.iter_mut().zip(&before[of as usize]).zip(sets) {
                 let number = numbers.get(set as usize).ok_or(Damage("an index points past its table"))?;
-                column.push(from.signed()?.wrapping_add(value.wrapping_mul(*number)));
+                *value = value.wrapping_add(of.wrapping_mul(*number));
             }
         }
         Form::Seen { rate } => {
+            from.each(count, |seen| column.push(seen as i64))?;
             scales.set_rate(rate);
-            for set in sets.take(count) {
-                let seen = from.varint()?;
+            for (value, set) in column.iter_mut().zip(sets) {
+                let seen = *value as u64;
                 let is_seen = seen & 1 == 0;
-                column.push(if is_seen { scales.of(set)?.objects(seen >> 1) } else { (seen >> 1) as i64 });
+                *value = if is_seen { scales.of(set)?.objects(seen >> 1) } else { (seen >> 1) as i64 };
             }
         }
-        Form::Bytes { of: objects, rate } => {
+        Form::Bytes { of, rate } => {
+            from.each(count, |rest| column.push(unzigzag(rest)))?;
             scales.set_rate(rate);
-            for (value, set) in of(objects).zip(sets) {
-                column.push(from.signed()?.wrapping_add(scales.of(set)?.bytes(*value)));
+            for ((value, of), set) in column.iter_mut().zip(&before[of as usize]).zip(sets) {
+                *value = value.wrapping_add(scales.of(set)?.bytes(*of));
             }
         }
     }

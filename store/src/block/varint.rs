@@ -11,6 +11,12 @@ pub(crate) struct Damage(pub(crate) &'static str);
 /// The longest varint: ten bytes of seven bits hold 64.
 const VARINT_BYTES_MAX: usize = 10;
 
+/// How many bytes are looked at together.
+const WORD: usize = size_of::<u64>();
+
+/// The bits of eight bytes that say of each whether it is followed by more of a varint: where they are clear, one ends.
+const LAST_BYTES: u64 = 0x8080_8080_8080_8080;
+
 /// The numbers below this take at most eight bytes.
 pub(crate) const SHORT: u64 = 1 << 56;
 
@@ -23,7 +29,7 @@ pub(crate) fn spread(value: u64) -> (u64, usize) {
     let x = (x & 0x007f_007f_007f_007f) | (x & 0x3f80_3f80_3f80_3f80) << 1;
     let len = len(value);
     // All bytes but the last say that more follow.
-    let more = 0x8080_8080_8080_8080 & ((1u64 << (8 * (len - 1))) - 1);
+    let more = LAST_BYTES & ((1u64 << (8 * (len - 1))) - 1);
     (x | more, len)
 }
 
@@ -143,7 +149,7 @@ impl<'a> Cursor<'a> {
     fn long_varint(&mut self) -> Result<u64, Damage> {
         if let Some(bytes) = self.bytes[self.at..].first_chunk() {
             let bytes = u64::from_le_bytes(*bytes);
-            let last = !bytes & 0x8080_8080_8080_8080;
+            let last = !bytes & LAST_BYTES;
             if last != 0 {
                 let bits = last.trailing_zeros() + 1;
                 self.at += bits as usize / 8;
@@ -187,15 +193,53 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Skips `count` varints.
-    pub(crate) fn skip(&mut self, count: usize) -> Result<(), Damage> {
-        if count == 0 {
-            return Ok(());
+    /// Reads `count` varints, each of which goes to `take`.
+    ///
+    /// # Errors
+    /// Those that are left are fewer, or one is too long; those before it were taken.
+    #[inline]
+    pub(crate) fn each(&mut self, count: usize, mut take: impl FnMut(u64)) -> Result<(), Damage> {
+        let mut left = count;
+        while let Some((word, ends)) = self.word(left) {
+            if ends == LAST_BYTES {
+                word.to_le_bytes().into_iter().for_each(|byte| take(byte.into()));
+                (self.at, left) = (self.at + WORD, left - WORD);
+                continue;
+            }
+            let (mut start, mut ends) = (0, ends);
+            while ends != 0 {
+                let end = ends.trailing_zeros() + 1;
+                take(gather(word >> start & u64::MAX >> (64 - (end - start))));
+                (start, ends, left) = (end, ends & (ends - 1), left - 1);
+            }
+            self.at += start as usize / 8;
         }
-        let mut ends = self.bytes[self.at..].iter().enumerate().filter(|(_, byte)| **byte < 0x80);
-        let (last, _) = ends.nth(count - 1).ok_or(Damage("ends too early"))?;
-        self.at += last + 1;
+        for _ in 0..left {
+            take(self.varint()?);
+        }
         Ok(())
+    }
+
+    /// Skips `count` varints.
+    ///
+    /// # Errors
+    /// Those that are left are fewer, or one is too long.
+    pub(crate) fn skip(&mut self, count: usize) -> Result<(), Damage> {
+        let mut left = count;
+        while let Some((_, ends)) = self.word(left) {
+            self.at += WORD - ends.leading_zeros() as usize / 8;
+            left -= ends.count_ones() as usize;
+        }
+        (0..left).try_for_each(|_| self.varint().map(drop))
+    }
+
+    /// Returns the next eight bytes and a bit at the top of each in which a varint ends, one at least; nothing where there are fewer bytes, or
+    /// more varints may end in them than are `left`, or the first does not end in them.
+    #[inline]
+    fn word(&self, left: usize) -> Option<(u64, u64)> {
+        let word = u64::from_le_bytes(*self.bytes[self.at..].first_chunk()?);
+        let ends = !word & LAST_BYTES;
+        (left >= WORD && ends != 0).then_some((word, ends))
     }
 
     /// Reads the number of things that follow, each of which takes at least `bytes_each` bytes (at least one).
@@ -232,6 +276,25 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Returns how many varints end in `bytes`.
+pub(crate) fn count_in(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte < 0x80).count()
+}
+
+/// Reads `count` varints that fit 32 bits into `into`.
+///
+/// # Errors
+/// Those that are left are fewer, or one does not fit.
+#[inline]
+pub(crate) fn read_indices(from: &mut Cursor<'_>, count: usize, into: &mut Vec<u32>) -> Result<(), Damage> {
+    let mut is_beyond = false;
+    from.each(count, |value| {
+        is_beyond |= value > u64::from(u32::MAX);
+        into.push(value as u32);
+    })?;
+    if is_beyond { Err(Damage("a number is out of range")) } else { Ok(()) }
+}
+
 /// A running value of which only the changes are written, as zigzag varints.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Delta(i64);
@@ -249,6 +312,26 @@ impl Delta {
     pub(crate) fn read(&mut self, from: &mut Cursor<'_>) -> Result<u64, Damage> {
         self.0 = self.0.wrapping_add(from.signed()?);
         Ok(self.0 as u64)
+    }
+
+    /// Reads the next `count` values, indices each, into `into`.
+    ///
+    /// # Errors
+    /// Those that are left are fewer, or one is beyond 32 bits.
+    #[inline]
+    pub(crate) fn read_indices(
+        &mut self,
+        from: &mut Cursor<'_>,
+        count: usize,
+        into: &mut Vec<u32>,
+    ) -> Result<(), Damage> {
+        let mut is_beyond = false;
+        from.each(count, |said| {
+            self.0 = self.0.wrapping_add(unzigzag(said));
+            is_beyond |= self.0 as u64 >= u64::from(u32::MAX);
+            into.push(self.0 as u32);
+        })?;
+        if is_beyond { Err(Damage("an index points past its table")) } else { Ok(()) }
     }
 
     /// Reads the next value, an index into a table of `len` entries.
@@ -286,6 +369,24 @@ mod tests {
                 prop_assert_eq!(delta.read(&mut cursor), Ok(v as u64));
             }
             prop_assert_eq!(cursor.finish(), Ok(()));
+        }
+
+        /// Many are read, and passed over, as they are one by one: short ones, long ones, and what is none.
+        #[test]
+        fn many_are_read_as_one_by_one(
+            mut bytes in proptest::collection::vec(prop_oneof![3 => 0u8..0x80, 1 => any::<u8>(), 1 => Just(0xff)], 0..200),
+            count in 0usize..150,
+        ) {
+            bytes.push(0);
+            let mut one = Cursor::new(&bytes);
+            let expected: Result<Vec<u64>, _> = (0..count).map(|_| one.varint()).collect();
+            let (mut many, mut skipped, mut read) = (Cursor::new(&bytes), Cursor::new(&bytes), Vec::new());
+            let (each, skip) = (many.each(count, |value| read.push(value)), skipped.skip(count));
+            prop_assert_eq!(skip.is_ok(), expected.is_ok());
+            prop_assert_eq!(each.map(|()| read), expected);
+            if skip.is_ok() {
+                prop_assert_eq!((many.position(), skipped.position()), (one.position(), one.position()));
+            }
         }
 
         #[test]

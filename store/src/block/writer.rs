@@ -82,9 +82,9 @@ const SAMPLE_TYPES_MAX: usize = 64;
 /// The compression level of the rows; a higher one saves nothing in columns as short as those of a segment.
 const ROWS_ZSTD_LEVEL: i32 = 1;
 
-/// From so many rows on they are compressed. Each column of theirs takes a context of zstd of its own, and making those takes longer than
-/// taking a small profile in; compressed, the rows of a small segment are hardly smaller.
-const ROWS_COMPRESSED_MIN: usize = 8;
+/// From so many rows on those of a block are compressed. Each column of theirs takes two contexts of zstd of its own, to write and again to
+/// read, and making those takes longer than taking some small profiles in; compressed, few rows are hardly smaller.
+pub(super) const ROWS_COMPRESSED_MIN: usize = 32;
 
 /// Why columns of this writer can be gathered.
 const SOUND: &str = "the columns were read when the profile was added";

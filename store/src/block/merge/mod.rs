@@ -169,8 +169,8 @@ impl MergeOptions {
     pub fn of_level(level: u8) -> Self {
         let (zstd_level, chunk_profiles_max, block_bytes_max) = match level {
             0 | 1 => (3, chunk::LIMITS.profiles, 32 << 20),
-            2 => (9, chunk::LIMITS.profiles, 64 << 20),
-            _ => (9, chunk::LIMITS.profiles, 128 << 20),
+            2 => (6, chunk::LIMITS.profiles, 64 << 20),
+            _ => (6, chunk::LIMITS.profiles, 128 << 20),
         };
         Self {
             zstd_level,
@@ -298,7 +298,10 @@ impl Merge {
         let limits = Limits { profiles: self.options.chunk_profiles_max, ..chunk::LIMITS };
         let output = match &mut self.output {
             Some(output) => output,
-            none => none.insert(Output::new(pick.day, limits, &self.options)?),
+            none => {
+                let rows_max = self.plan.picks.len() - self.next;
+                none.insert(Output::new(pick.day, limits, &self.options, rows_max)?)
+            }
         };
         let source = &mut self.sources[pick.input as usize];
         let of = &self.plan.datasets[pick.dataset as usize];

@@ -21,6 +21,7 @@ use crate::block::rows::Row;
 use crate::block::symbols::Interner;
 use crate::block::values::{self, Sets};
 use crate::block::varint::Damage;
+use crate::block::writer::ROWS_COMPRESSED_MIN;
 use crate::paths::Day;
 
 /// One of so many profiles is rebuilt from the output and compared with its SHA-256.
@@ -83,9 +84,10 @@ struct Check {
 }
 
 impl Output {
-    /// Begins a block of one day.
-    pub(super) fn new(day: Day, limits: Limits, options: &MergeOptions) -> Result<Self, Error> {
-        let layout = Layout::new(Some(options.zstd_level), options.function_filters)?;
+    /// Begins a block of one day, which will have so many rows at most.
+    pub(super) fn new(day: Day, limits: Limits, options: &MergeOptions, rows_max: usize) -> Result<Self, Error> {
+        let level = (rows_max >= ROWS_COMPRESSED_MIN).then_some(options.zstd_level);
+        let layout = Layout::new(level, options.function_filters)?;
         let rollup_step = options.rollup_step;
         Ok(Self {
             day,

@@ -191,17 +191,20 @@ fn carry(split: &Split, position: u32, adopting: &mut Adopting<'_>) -> Result<St
     let mut head = split.head(position).ok_or(NOT_THERE)?;
     head.header = adopting.header(head.header)?;
 
-    let mut from = split.stacks(position);
-    let (mut read, mut put, mut stacks) = (Delta::default(), Delta::default(), Vec::with_capacity(from.left()));
-    for _ in 0..head.samples {
-        let stack = read.read_index(&mut from, u32::MAX as usize)?;
+    let mut said = Vec::with_capacity(head.samples);
+    Delta::default().read_indices(&mut split.stacks(position), head.samples, &mut said)?;
+    let (mut put, mut stacks) = (Delta::default(), Vec::with_capacity(2 * said.len()));
+    for &stack in &said {
         put.put(&mut stacks, adopting.stack(stack)?.into());
     }
 
+    said.clear();
     let mut from = split.labels(position);
-    let (mut labels, mut any) = (Vec::with_capacity(from.left()), false);
-    while from.left() > 0 {
-        let set = adopting.label_set(from.u32()?)?;
+    let count = if from.left() == 0 { 0 } else { head.samples };
+    varint::read_indices(&mut from, count, &mut said)?;
+    let (mut labels, mut any) = (Vec::with_capacity(2 * said.len()), false);
+    for &set in &said {
+        let set = adopting.label_set(set)?;
         any |= set != 0;
         varint::put(&mut labels, set.into());
     }

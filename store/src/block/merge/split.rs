@@ -23,7 +23,7 @@ const META: usize = 2;
 const VALUES: usize = 3;
 
 impl Split {
-    /// Finds where each profile lies. Every number of the columns is read once.
+    /// Finds where each profile lies. Every number of the columns is passed over once.
     ///
     /// # Errors
     /// The columns are not as long as the heads say.
@@ -34,15 +34,15 @@ impl Split {
         let mut values: Vec<Cursor<'_>> = unpacked.values.iter().map(|(values, _)| Cursor::new(values)).collect();
         let mut ends = Vec::with_capacity(heads.len() * (VALUES + values.len()));
         for head in &heads {
-            read_all(&mut stacks, head.samples)?;
+            stacks.skip(head.samples)?;
             if !unpacked.labels.is_empty() {
-                read_all(&mut labels, head.samples)?;
+                labels.skip(head.samples)?;
             }
             meta.bytes()?;
             ends.extend([&stacks, &labels, &meta].map(|column| column.position() as u32));
             for (values, (_, form)) in values.iter_mut().zip(&unpacked.values) {
                 if !matches!(form, Form::Multiple(_)) {
-                    read_all(values, head.samples)?;
+                    values.skip(head.samples)?;
                 }
                 ends.push(values.position() as u32);
             }
@@ -91,10 +91,4 @@ impl Split {
         let types = self.unpacked.values.iter().zip(VALUES..);
         types.map(move |((_, form), column)| (self.part(position, column), *form))
     }
-}
-
-/// Reads so many numbers.
-fn read_all(from: &mut Cursor<'_>, count: usize) -> Result<(), Damage> {
-    // Each takes a byte at least, so that no count makes this long.
-    (0..count).try_for_each(|_| from.varint().map(drop))
 }

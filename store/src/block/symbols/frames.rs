@@ -117,6 +117,7 @@ fn read_byte_table(head: &[u8], bytes: &[u8]) -> Result<ByteTable, Damage> {
     match u8::try_from(terminator) {
         Ok(terminator) => {
             let mut entries = bytes.split(|&byte| byte == terminator);
+            table.reserve(count.min(bytes.len()), bytes.len());
             // Behind the last terminator lies nothing.
             if entries.next_back().is_none_or(|rest| !rest.is_empty()) {
                 return Err(Damage("its last entry has no end"));
@@ -304,6 +305,7 @@ fn read_locations(
     let mut newest = Newest::new(1, functions.len() + 1);
     let mut nearby = Nearby::new(functions);
     locations.reserve_exact(count);
+    lines.reserve(of_lines.left());
     for _ in 0..count {
         let mapping = mapping.read_index(mappings, symbols.mappings.len() + 1)?.wrapping_sub(1);
         let mut outermost = 0;

@@ -156,6 +156,12 @@ impl ByteTable {
         (0..self.len() as u32).map(|i| self.get(i))
     }
 
+    /// Makes room for so many more entries with so many bytes.
+    pub(crate) fn reserve(&mut self, entries: usize, bytes: usize) {
+        self.ends.reserve_exact(entries);
+        self.bytes.reserve_exact(bytes);
+    }
+
     /// Appends an entry. The caller keeps the table below 4 GiB.
     pub(crate) fn push(&mut self, entry: &[u8]) {
         self.bytes.extend_from_slice(entry);
