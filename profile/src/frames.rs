@@ -67,7 +67,7 @@ impl Frames {
     /// Names the frames of all locations of `profile`.
     pub(crate) fn new(profile: &Profile<'_>) -> Self {
         let drops = Drops::new(profile);
-        let mut namer = Namer::new(profile);
+        let mut namer = Namer::new(profile, profile.locations.len());
         let mut frames = Vec::with_capacity(profile.lines.len());
         let mut ends = Vec::with_capacity(profile.locations.len());
         for (i, location) in profile.locations.iter().enumerate() {
@@ -204,7 +204,7 @@ pub(crate) struct Namer<'t, T> {
     tables: &'t T,
     by_function: Vec<u32>,
     names: Numbered<Cow<'t, str>>,
-    files: Vec<&'t [u8]>,
+    files: Vec<Cow<'t, str>>,
 }
 
 // === impl Numbered ===
@@ -256,10 +256,12 @@ impl<S: AsRef<str>> Numbered<S> {
 // === impl Namer ===
 
 impl<'t, T: Naming> Namer<'t, T> {
-    pub(crate) fn new(tables: &'t T) -> Self {
-        // Mostly each function has a name of its own.
+    /// Starts with none, and with room for those of so many nodes.
+    pub(crate) fn new(tables: &'t T, nodes: usize) -> Self {
+        // Mostly each function has a name of its own, and is in a node or more.
         let functions = tables.functions();
-        let (names, files) = (Numbered::with_capacity(functions), Vec::with_capacity(functions));
+        let names = functions.min(nodes);
+        let (names, files) = (Numbered::with_capacity(names), Vec::with_capacity(names));
         Self { tables, by_function: vec![NONE; functions], names, files }
     }
 
@@ -276,6 +278,7 @@ impl<'t, T: Naming> Namer<'t, T> {
         }
         let number = self.number(text(name));
         let noted = &mut self.files[number as usize];
+        let file = text(file);
         // The one that comes first in the alphabet.
         if !file.is_empty() && (noted.is_empty() || file < *noted) {
             *noted = file;
@@ -286,13 +289,13 @@ impl<'t, T: Naming> Namer<'t, T> {
 
     /// Returns the distinct names, and the file of each.
     pub(crate) fn finish(self) -> (Numbered<Cow<'t, str>>, Vec<Cow<'t, str>>) {
-        (self.names, self.files.into_iter().map(text).collect())
+        (self.names, self.files)
     }
 
     fn number(&mut self, name: Cow<'t, str>) -> u32 {
         let number = self.names.number(name);
         if self.files.len() < self.names.texts.len() {
-            self.files.push(b"");
+            self.files.push(Cow::Borrowed(""));
         }
         number
     }

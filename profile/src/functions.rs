@@ -139,7 +139,7 @@ impl<'t> Stacks<'t> {
                 used += 1;
             }
         }
-        let mut namer = Namer::new(tables);
+        let mut namer = Namer::new(tables, used);
         // Mostly a location has a frame or two, and some of them are in these stacks.
         let (mut nodes, mut frames) = (Vec::with_capacity(used), Vec::with_capacity(tables.locations()));
         nodes.push(Node::default());

@@ -5,8 +5,10 @@
 //! counted is acknowledged profiles a second, how long those waited, what the others were told, and the ingester's CPU time by the kernel:
 //! what it costs to serve and to refuse is right whoever else is on the machine.
 //!
-//! With `--streams` the load comes as agents send it: `--factor` times as many streams as the closed loop has, each offered as much as one of
-//! those bears, and each with no more than `--window` profiles unanswered. What is due beyond stays with its sender, and is counted.
+//! With `--streams` it comes over streams: first one a connection, each with `--window` profiles unanswered all the time, which says what the
+//! ingester bears; then `--factor` times as many of them, to which as many times that is offered, whatever the answers: whoever is refused
+//! sends another when it is due, where an agent would wait as it is told. What is due while a stream has as many unanswered is not sent, and
+//! counted as kept back.
 //!
 //! The two sides share a machine: `--pin` binds the ingester to processor 0 and the senders to the others, so that sending what is
 //! refused does not take the ingester's time. They still share caches and memory, be it only those. So between the two the
@@ -44,6 +46,9 @@ const HOUR_NANOS: i64 = 3_600_000_000_000;
 
 /// How many calls of the open loop are under way at most: more than any server should let wait.
 const UNDER_WAY_MAX: usize = 20_000;
+
+/// How long a sender waits after a refusal that sends as fast as it is answered.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the stand-in lets come of a body that it refuses: as much as an ingester by default.
 const WINDOW_BYTES: u32 = 64 << 10;
@@ -103,8 +108,17 @@ struct Sums {
     refused_after: Vec<Duration>,
     /// How many profiles were due that their sender kept back, because too many before them were not answered yet.
     kept_back: u64,
+    /// How many were sent over streams and not answered in the end.
+    unanswered: usize,
     /// What the ingester took of a processor meanwhile.
     cpu: Duration,
+}
+
+/// What came of one stream.
+struct Streamed {
+    outcomes: Vec<Outcome>,
+    kept_back: u64,
+    unanswered: usize,
 }
 
 /// Refuses all that comes, at once.
@@ -227,9 +241,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if args.streams {
         let streams = (args.connections as f64 * args.factor) as usize;
         let mut best = streamed(&args, server.pid(), &clients, &items, (args.connections, f64::INFINITY)).await?;
+        anyhow::ensure!(!best.acked.is_empty(), "the ingester acknowledged nothing");
         let rate = best.per_second(&args) * args.factor;
         let mut over = streamed(&args, server.pid(), &clients, &items, (streams, rate)).await?;
-        let offered = over.acked.len() as u64 + over.refused_after.len() as u64 + over.kept_back;
+        let sent = over.acked.len() + over.refused_after.len() + over.unanswered;
+        let offered = sent as u64 + over.kept_back;
         println!(
             "{:#}",
             serde_json::json!({
@@ -240,6 +256,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
                 "goodput": over.per_second(&args) / best.per_second(&args),
                 "goodput_of_cpu": best.cpu_ms_per_acked() / over.cpu_ms_per_acked(),
                 "kept_back": over.kept_back,
+                "unanswered": over.unanswered,
                 "refused_ms_p50": quantile_ms(&mut over.refused_after, 0.5),
                 "refused_ms_p99": quantile_ms(&mut over.refused_after, 0.99),
                 "refused": over.refused,
@@ -314,7 +331,7 @@ async fn closed(
                 outcomes.push(push(client.clone(), &items[next % items.len()]).await);
                 next += 1;
                 if outcomes.last().is_some_and(|outcome| outcome.refusal.is_some()) {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(REFUSED_PAUSE).await;
                 }
             }
             outcomes
@@ -400,27 +417,27 @@ async fn streamed(
     let cpu = cpu_time(ingester)? - before;
     let mut sums = Sums { cpu, ..Sums::default() };
     for sender in senders {
-        let (outcomes, kept_back) = sender.await??;
+        let Streamed { outcomes, kept_back, unanswered } = sender.await??;
         outcomes.into_iter().for_each(|outcome| sums.add(outcome));
         sums.kept_back += kept_back;
+        sums.unanswered += unanswered;
     }
     Ok(sums)
 }
 
-/// Sends over one stream what is due every so often until the end, with so many unanswered at most; returns what was answered until then,
-/// and how many were due that it kept back.
+/// Sends over one stream what is due every so often until the end, with so many unanswered at most.
 async fn stream(
     mut client: IngestServiceClient<Channel>,
     items: Arc<Vec<Item>>,
     seed: u64,
     (window, every, end): (usize, Duration, Instant),
-) -> anyhow::Result<(Vec<Outcome>, u64)> {
-    let (messages, outbound) = tokio::sync::mpsc::channel(window);
-    let mut answers = client.push(ReceiverStream::new(outbound)).await?.into_inner();
+) -> anyhow::Result<Streamed> {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let (mut unanswered, mut outcomes, mut kept_back, mut seq) = (BTreeMap::new(), Vec::new(), 0, 0);
     // The streams are not due all at once.
     let mut due = Instant::now() + every.mul_f64(rng.random());
+    let (messages, outbound) = tokio::sync::mpsc::channel(window);
+    let mut answers = client.push(ReceiverStream::new(outbound)).await?.into_inner();
+    let (mut unanswered, mut outcomes, mut kept_back, mut seq) = (BTreeMap::new(), Vec::new(), 0, 0);
     loop {
         while due <= Instant::now() && unanswered.len() < window {
             let item = &items[rng.random_range(0..items.len())];
@@ -440,12 +457,18 @@ async fn stream(
                 let (began, bytes) = unanswered.remove(&answer.seq).context("an answer to nothing")?;
                 let refusal = answer.status.filter(|status| status.code != 0);
                 let refusal = refusal.map(|status| Status::new(Code::from_i32(status.code), status.message));
+                if every.is_zero() && refusal.is_some() {
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
                 outcomes.push(Outcome { took: began.elapsed(), bytes, refusal });
             }
             () = tokio::time::sleep_until(next.into()) => {}
         }
         if Instant::now() >= end {
-            return Ok((outcomes, kept_back));
+            while !every.is_zero() && due <= end {
+                (kept_back, due) = (kept_back + 1, due + every);
+            }
+            return Ok(Streamed { outcomes, kept_back, unanswered: unanswered.len() });
         }
     }
 }

@@ -154,8 +154,8 @@ pub(super) async fn serve(
     let drain = async {
         stop.cancelled().await;
         let began = Instant::now();
-        health.drain();
         connections.leaving.cancel();
+        health.drain();
         tracing::info!(delay = ?options.drain.delay, "not ready, still serving");
         sleep(options.drain.delay).await;
         began

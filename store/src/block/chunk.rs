@@ -252,11 +252,10 @@ pub(crate) fn read_labels(frame: Vec<u8>, version: u32) -> Result<Vec<u8>, Damag
     match *form {
         AS_INDICES => Ok(said.to_vec()),
         AS_DELTAS => {
-            let (mut from, mut indices) = (Cursor::new(said), Vec::with_capacity(said.len()));
-            Delta::default().read_indices(&mut from, varint::count_in(said), &mut indices)?;
-            from.finish()?;
-            let mut out = Vec::with_capacity(2 * said.len());
-            indices.into_iter().for_each(|index| varint::put(&mut out, index.into()));
+            let (mut from, mut delta, mut out) = (Cursor::new(said), Delta::default(), Vec::with_capacity(said.len()));
+            while from.left() > 0 {
+                varint::put(&mut out, delta.read_index(&mut from, u32::MAX as usize)?.into());
+            }
             Ok(out)
         }
         _ => Err(Damage("labels are of an unknown form")),

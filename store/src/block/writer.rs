@@ -84,7 +84,7 @@ const ROWS_ZSTD_LEVEL: i32 = 1;
 
 /// From so many rows on those of a block are compressed. Each column of theirs takes two contexts of zstd of its own, to write and again to
 /// read, and making those takes longer than taking some small profiles in; compressed, few rows are hardly smaller.
-pub(super) const ROWS_COMPRESSED_MIN: usize = 32;
+pub(super) const ROWS_COMPRESSED_MIN: usize = 16;
 
 /// Why columns of this writer can be gathered.
 const SOUND: &str = "the columns were read when the profile was added";

@@ -35,7 +35,7 @@ const ENTRY_BYTES: u64 = 2;
 const PACKED_RATIO: u64 = 4;
 
 /// Why columns can be gathered.
-const SOUND: &str = "every number of a chunk is read when it is opened";
+const SOUND: &str = "every number of a chunk is passed over when it is opened";
 
 /// A block while it is written.
 #[derive(Debug)]

@@ -305,7 +305,8 @@ fn read_locations(
     let mut newest = Newest::new(1, functions.len() + 1);
     let mut nearby = Nearby::new(functions);
     locations.reserve_exact(count);
-    lines.reserve(of_lines.left());
+    // Each takes a byte in both.
+    lines.reserve(of_lines.left().min(numbers.left()));
     for _ in 0..count {
         let mapping = mapping.read_index(mappings, symbols.mappings.len() + 1)?.wrapping_sub(1);
         let mut outermost = 0;
