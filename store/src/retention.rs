@@ -493,6 +493,10 @@ impl<'a> Round<'a> {
             match self.apply_rules(&entry, report).await {
                 Ok(Whole(Some(settings))) => whole.entry(settings).or_default().push(entry),
                 Ok(Whole(None)) => {}
+                // It will never be smaller; the rest is not to wait for that.
+                Err(Error::Block(error @ block::Error::Memory { .. })) => {
+                    tracing::warn!(block = %entry.name, %error, "rules of retention cannot be applied to a block that is so large: it stays until all of it is too old");
+                }
                 Err(error) if failed.is_none() => failed = Some(error),
                 Err(error) => {
                     tracing::warn!(block = %entry.name, error = &error as &dyn std::error::Error, "rules of retention could not be applied");
@@ -600,7 +604,7 @@ impl<'a> Round<'a> {
 
     /// Writes a block anew without the rows that `input` skips. Returns whether that was committed.
     async fn rewrite(&self, entry: &BlockEntry, input: Input) -> Result<bool, Error> {
-        let adds = self.compactor.merge(entry.name.level(), vec![input]).await?;
+        let adds = self.compactor.rewrite(entry.name.level(), input).await?;
         self.commit(adds, vec![BlockRef::Block(entry.name)]).await
     }
 

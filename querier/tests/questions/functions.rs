@@ -192,6 +192,23 @@ async fn answers_look_like_this() {
     insta::assert_json_snapshot!("series_of_a_function", world.json("/api/v1/series", &asked).await);
 }
 
+/// Goal: callers and callees that an answer has no room for are counted.
+#[tokio::test]
+async fn calls_that_are_left_out_are_told() {
+    let world = World::new().await;
+    put_fixtures(&world).await;
+    let ask = async |limit: &str| {
+        let asked = [("query", "{}"), ("type", "heap"), ("name", "runtime.main"), ("limit", limit)];
+        ask_function(&world, &asked).await
+    };
+    let all = ask("1000").await;
+    assert!(all.callees.len() > 1 && all.warnings.is_empty(), "{all:?}");
+    let some = ask("1").await;
+    assert_eq!(some.callees, all.callees[..1]);
+    let left_out = all.callees.len() - 1;
+    assert_eq!(some.warnings, [format!("{left_out} callees are left out: these are the largest 1")]);
+}
+
 /// Goal: a function that nobody has is no error but an empty answer that says so; only rows that match are shown.
 #[tokio::test]
 async fn what_is_not_there_is_said() {

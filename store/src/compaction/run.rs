@@ -206,13 +206,13 @@ impl Compactor {
         }
     }
 
-    /// Merges `inputs` into blocks of `level` and writes them, and returns what a commit says of them. Until they are committed nobody
-    /// reads them.
+    /// Writes a block anew as blocks of `level`, without what is to be left out, and returns what a commit says of them. Until they are
+    /// committed nobody reads them. As it is alone, it may take [`ALONE_FACTOR`] times as much memory as others.
     ///
     /// # Errors
-    /// Where an input cannot be read or is damaged, or an output cannot be written.
-    pub(crate) async fn merge(&self, level: u8, inputs: Vec<Input>) -> Result<Vec<BlockEntry>, Error> {
-        Ok(self.make(level, inputs, self.options.memory_max).await?.adds)
+    /// Where it cannot be read, is damaged or too large for that, or an output cannot be written.
+    pub(crate) async fn rewrite(&self, level: u8, input: Input) -> Result<Vec<BlockEntry>, Error> {
+        Ok(self.make(level, vec![input], ALONE_FACTOR * self.options.memory_max).await?.adds)
     }
 
     /// Carries a block over to a level whose tables are too large to be merged: as it is, where nothing has to be left out. Else it is

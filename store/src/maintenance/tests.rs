@@ -467,6 +467,35 @@ async fn what_a_rule_takes_away_makes_room() {
     assert!(left.iter().all(|n| n.is_multiple_of(8) && *n < 8 * left.len() as u128), "{left:?}");
 }
 
+/// Goal: a block too large to be written anew without what a rule takes away stays, and neither counts as a failure nor keeps days that are
+/// too much.
+#[tokio::test]
+async fn a_block_that_is_too_large_for_a_rule_holds_up_nobody() {
+    let world = World::new();
+    let of_days_ago = |n: u128| {
+        let service = if n.is_multiple_of(2) { "api" } else { "batch" };
+        Sent::new(n, service, &[], now_nanos() - (2 + n as i64 / 40) * DAY)
+    };
+    world.push(&(0..160).map(of_days_ago).collect::<Vec<_>>()).await;
+    let mut policy = options();
+    policy.retention.age_max = None;
+    to_rest(&world, policy.clone()).await;
+    let state = Commits::new(world.store.clone(), World::tenant()).refresh().await.expect("it is in memory");
+    let bytes: u64 = state.blocks().map(|live| live.entry.bytes).sum();
+    let rules = vec!["{service=\"batch\"}=1d".parse::<Rule>().expect("valid")];
+    policy.retention = Policy { age_max: None, rules, bytes_max: Some(bytes / 2) };
+    policy.compaction.memory_max = 1;
+    let report = to_rest(&world, policy.clone()).await.retention[&World::tenant()].clone();
+    assert!(!report.dropped.is_empty() && report.rewritten.is_empty() && report.damaged.is_empty(), "{report:?}");
+    let left: Vec<u128> = world.ask().await.0.keys().map(|id| u128::from(*id)).collect();
+    assert!(!left.is_empty() && left.len() <= 80 && left.contains(&1), "{left:?}");
+
+    // With the memory that a merge of several has, it is written anew.
+    policy.compaction.memory_max = options().compaction.memory_max;
+    let report = to_rest(&world, policy).await.retention[&World::tenant()].clone();
+    assert_eq!(report.profiles as usize, left.len() / 2, "{report:?}");
+}
+
 /// Goal: a dry run says the same of what lies in segments, by age, by selector and by bytes: the run after it merges them first. A retry, in
 /// another segment or of what is compacted already, counts once.
 #[tokio::test]
