@@ -211,11 +211,11 @@ pub(crate) struct Namer<'t, T> {
 
 impl<S> Default for Numbered<S> {
     fn default() -> Self {
-        Self { numbers: HashTable::new(), texts: Vec::new(), hashes: Vec::new() }
+        Self::with_capacity(0)
     }
 }
 
-impl<S: AsRef<str>> Numbered<S> {
+impl<S> Numbered<S> {
     /// Has room for so many.
     fn with_capacity(texts: usize) -> Self {
         Self {
@@ -224,7 +224,9 @@ impl<S: AsRef<str>> Numbered<S> {
             hashes: Vec::with_capacity(texts),
         }
     }
+}
 
+impl<S: AsRef<str>> Numbered<S> {
     /// Returns the number of a text, which is the next one where it was not here.
     fn number(&mut self, text: S) -> u32 {
         let hash = HASHER.hash_one(text.as_ref());

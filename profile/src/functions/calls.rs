@@ -133,14 +133,14 @@ impl Calls {
     }
 
     /// Returns the first `limit` direct callers by descending total: what flows from each into the function, and what of that the
-    /// function used itself.
-    pub fn callers(&self, limit: usize) -> Vec<Row> {
+    /// function used itself; and how many more there are.
+    pub fn callers(&self, limit: usize) -> (Vec<Row>, usize) {
         self.callers.sorted(limit, |sums| (sums.total, sums.self_value))
     }
 
     /// Returns the first `limit` direct callees by descending total: what flows into each from the function, and what of that it used
-    /// itself.
-    pub fn callees(&self, limit: usize) -> Vec<Row> {
+    /// itself; and how many more there are.
+    pub fn callees(&self, limit: usize) -> (Vec<Row>, usize) {
         self.callees.sorted(limit, |sums| (sums.total, sums.self_value))
     }
 }
@@ -160,10 +160,11 @@ impl Rows {
         row.sums.add(sums);
     }
 
-    /// Returns the first `limit` rows by descending `key`, then by name.
-    fn sorted(&self, limit: usize, key: impl Fn(&Sums) -> (i128, i128)) -> Vec<Row> {
+    /// Returns the first `limit` rows by descending `key`, then by name, and how many more there are.
+    fn sorted(&self, limit: usize, key: impl Fn(&Sums) -> (i128, i128)) -> (Vec<Row>, usize) {
         let rows = self.by_name.iter().map(|(name, Growing { file, sums })| (&**name, &**file, sums));
-        sorted(rows.collect(), Some(limit), key).0
+        let (rows, truncated, _) = sorted(rows.collect(), Some(limit), key);
+        (rows, truncated)
     }
 }
 
@@ -183,24 +184,25 @@ mod tests {
         let sums = calls.add(&stacks, parts.into_iter());
         assert_eq!(sums[0], Sums { self_value: 10, total: 11 });
         assert_eq!(sums[1], Sums { self_value: 1_100, total: 1_100 });
-        assert_eq!(shown(&calls.callers(9)), [("d", 1_000, 1_000), ("a", 0, 111), ("c", 100, 100)]);
-        assert_eq!(shown(&calls.callees(9)), [("c", 1, 101)]);
-        assert_eq!(calls.callers(1).len(), 1);
+        assert_eq!(shown(&calls.callers(9).0), [("d", 1_000, 1_000), ("a", 0, 111), ("c", 100, 100)]);
+        assert_eq!(shown(&calls.callees(9).0), [("c", 1, 101)]);
+        let (first, more) = calls.callers(1);
+        assert_eq!((first.len(), more), (1, 2));
 
         let mut twice = Calls::new("b");
         twice.add_all(&calls);
         twice.add_all(&calls);
-        assert_eq!(shown(&twice.callers(9)), [("d", 2_000, 2_000), ("a", 0, 222), ("c", 200, 200)]);
-        assert_eq!(shown(&twice.callees(9)), [("c", 2, 202)]);
+        assert_eq!(shown(&twice.callers(9).0), [("d", 2_000, 2_000), ("a", 0, 222), ("c", 200, 200)]);
+        assert_eq!(shown(&twice.callees(9).0), [("c", 2, 202)]);
 
         let mut unknown = Calls::new("x");
         assert_eq!(unknown.add(&stacks, parts.into_iter()), [Sums::default(), Sums::default()]);
-        assert!(unknown.callers(9).is_empty() && unknown.callees(9).is_empty());
+        assert!(unknown.callers(9).0.is_empty() && unknown.callees(9).0.is_empty());
 
         // What cancels out over all that was added is no call, wherever it was added.
         let mut undone = Calls::new("b");
         undone.add_all(&calls);
         undone.add(&stacks, [(&numbers[..], &values.map(|value| -value)[..])].into_iter());
-        assert!(undone.callers(9).is_empty() && undone.callees(9).is_empty());
+        assert!(undone.callers(9).0.is_empty() && undone.callees(9).0.is_empty());
     }
 }

@@ -71,11 +71,10 @@ pub(super) async fn answer(
         };
         let mut order: Vec<usize> = (0..groups.len()).collect();
         order.sort_by_cached_key(|&group| (Reverse(sums[group].total), groups.labels(group)));
-        let mut cuts = Vec::new();
-        cut(&mut order, GROUPS_MAX, "groups", &mut cuts);
-        let (mut callers, mut callees) = (tally.calls.callers(usize::MAX), tally.calls.callees(usize::MAX));
-        cut(&mut callers, limit, "callers", &mut cuts);
-        cut(&mut callees, limit, "callees", &mut cuts);
+        let more_groups = order.len().saturating_sub(GROUPS_MAX);
+        order.truncate(GROUPS_MAX);
+        let ((callers, more_callers), (callees, more_callees)) =
+            (tally.calls.callers(limit), tally.calls.callees(limit));
 
         let mut answer = v1::FunctionResponse {
             profiles: is_read.iter().filter(|is_read| **is_read).count() as u64,
@@ -117,20 +116,15 @@ pub(super) async fn answer(
         answer.warnings.extend(groups.warnings());
         answer.warnings.extend(warnings);
         answer.warnings.extend(tally.warning(&request.name));
-        answer.warnings.extend(cuts);
+        let left_out =
+            [(more_groups, "groups", GROUPS_MAX), (more_callers, "callers", limit), (more_callees, "callees", limit)];
+        for (more, what, limit) in left_out.into_iter().filter(|(more, ..)| *more > 0) {
+            answer.warnings.push(format!("{more} {what} are left out: these are the largest {limit}"));
+        }
         answer.warnings.extend(series::saturated(saturated));
         answer.sample_type = Some(shown.sample_type);
         engine.keep(admitted);
         Ok(answer)
     };
     asked.drive(answer).await?
-}
-
-/// Leaves the first `limit` of `rows`, and says how many are left out.
-fn cut<T>(rows: &mut Vec<T>, limit: usize, what: &str, cuts: &mut Vec<String>) {
-    let left_out = rows.len().saturating_sub(limit);
-    if left_out > 0 {
-        cuts.push(format!("{left_out} {what} are left out: these are the largest {limit}"));
-    }
-    rows.truncate(limit);
 }

@@ -212,7 +212,7 @@ impl Compactor {
     /// # Errors
     /// Where it cannot be read, is damaged or too large for that, or an output cannot be written.
     pub(crate) async fn rewrite(&self, level: u8, input: Input) -> Result<Vec<BlockEntry>, Error> {
-        Ok(self.make(level, vec![input], ALONE_FACTOR * self.options.memory_max).await?.adds)
+        Ok(self.make_alone(level, input).await?.adds)
     }
 
     /// Carries a block over to a level whose tables are too large to be merged: as it is, where nothing has to be left out. Else it is
@@ -223,7 +223,7 @@ impl Compactor {
         let day = |row: &block::Row| Day::of_nanos(row.time_nanos);
         let first = rows.first().filter(|first| input.skip.is_empty() && rows.iter().all(|row| day(row) == day(first)));
         let Some(first) = first else {
-            return self.make(level, vec![input.clone()], ALONE_FACTOR * self.options.memory_max).await;
+            return self.make_alone(level, input.clone()).await;
         };
         let times = || rows.iter().map(|row| row.time_nanos);
         let ids = || rows.iter().map(|row| row.id);
@@ -242,6 +242,10 @@ impl Compactor {
         let (entry, mut ids) = self.write(level, Merged { bytes, summary }).await?;
         ids.sort_unstable();
         Ok(Made { adds: vec![entry], ids: ids.into(), stats })
+    }
+
+    async fn make_alone(&self, level: u8, input: Input) -> Result<Made, Error> {
+        self.make(level, vec![input], ALONE_FACTOR * self.options.memory_max).await
     }
 
     async fn make(&self, level: u8, inputs: Vec<Input>, memory_max: u64) -> Result<Made, Error> {
