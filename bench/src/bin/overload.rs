@@ -29,7 +29,7 @@ use afterglow_e2e::Program;
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use afterglow_proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use afterglow_proto::v1::push_request::Part;
-use afterglow_proto::v1::{PushProfileRequest, PushProfileResponse, PushRequest, PushResponse};
+use afterglow_proto::v1::{Profile, PushProfileRequest, PushProfileResponse, PushRequest, PushResponse};
 use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::Context as _;
 use clap::Parser;
@@ -235,37 +235,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
         clients.push(IngestServiceClient::connect(server.url()).await.context("the ingester does not answer")?);
     }
 
+    if args.streams {
+        return run_streams(&args, server.pid(), &clients, &items).await;
+    }
     let stand_in = StandIn::start(args.connections).await?;
 
     let mut alone = closed(&args, server.pid(), &clients, &items).await?;
-    if args.streams {
-        let streams = (args.connections as f64 * args.factor) as usize;
-        let mut best = streamed(&args, server.pid(), &clients, &items, (args.connections, f64::INFINITY)).await?;
-        anyhow::ensure!(!best.acked.is_empty(), "the ingester acknowledged nothing");
-        let rate = best.per_second(&args) * args.factor;
-        let mut over = streamed(&args, server.pid(), &clients, &items, (streams, rate)).await?;
-        let sent = over.acked.len() + over.refused_after.len() + over.unanswered;
-        let offered = sent as u64 + over.kept_back;
-        println!(
-            "{:#}",
-            serde_json::json!({
-                "bears_single_calls": alone.report(&args),
-                "bears": best.report(&args),
-                "overloaded": over.report(&args),
-                "offered_times": offered as f64 / args.seconds as f64 / best.per_second(&args),
-                "goodput": over.per_second(&args) / best.per_second(&args),
-                "goodput_of_cpu": best.cpu_ms_per_acked() / over.cpu_ms_per_acked(),
-                "kept_back": over.kept_back,
-                "unanswered": over.unanswered,
-                "refused_ms_p50": quantile_ms(&mut over.refused_after, 0.5),
-                "refused_ms_p99": quantile_ms(&mut over.refused_after, 0.99),
-                "refused": over.refused,
-                "refused_at_best": best.refused,
-                "peak_rss_mib": peak_rss(server.pid())? as f64 / (1 << 20) as f64,
-            })
-        );
-        return Ok(());
-    }
     let rate = alone.per_second(&args) * args.factor;
     let rest = rate - alone.per_second(&args);
     let (beside, _) = tokio::join!(
@@ -296,6 +271,42 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Overloads an ingester over streams, and prints what came of it.
+async fn run_streams(
+    args: &Args,
+    ingester: u32,
+    clients: &[IngestServiceClient<Channel>],
+    items: &Arc<Vec<Item>>,
+) -> anyhow::Result<()> {
+    let mut alone = closed(args, ingester, clients, items).await?;
+    let streams = (args.connections as f64 * args.factor) as usize;
+    let mut best = streamed(args, ingester, clients, items, (args.connections, f64::INFINITY)).await?;
+    anyhow::ensure!(!best.acked.is_empty(), "the ingester acknowledged nothing");
+    let rate = best.per_second(args) * args.factor;
+    let mut over = streamed(args, ingester, clients, items, (streams, rate)).await?;
+    let sent = over.acked.len() + over.refused_after.len() + over.unanswered;
+    let offered = sent as u64 + over.kept_back;
+    println!(
+        "{:#}",
+        serde_json::json!({
+            "bears_single_calls": alone.report(args),
+            "bears": best.report(args),
+            "overloaded": over.report(args),
+            "offered_times": offered as f64 / args.seconds as f64 / best.per_second(args),
+            "goodput": over.per_second(args) / best.per_second(args),
+            "goodput_of_cpu": best.cpu_ms_per_acked() / over.cpu_ms_per_acked(),
+            "kept_back": over.kept_back,
+            "unanswered": over.unanswered,
+            "refused_ms_p50": quantile_ms(&mut over.refused_after, 0.5),
+            "refused_ms_p99": quantile_ms(&mut over.refused_after, 0.99),
+            "refused": over.refused,
+            "refused_at_best": best.refused,
+            "peak_rss_mib": peak_rss(ingester)? as f64 / (1 << 20) as f64,
+        })
+    );
+    Ok(())
+}
+
 /// Binds a process and its threads to come to processors, by taskset(1).
 fn bind(pid: u32, processors: &str) -> anyhow::Result<()> {
     let status = Command::new("taskset").args(["-a", "-cp", processors, &pid.to_string()]).output()?.status;
@@ -303,12 +314,16 @@ fn bind(pid: u32, processors: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns a profile that no one has sent.
+fn under_new_id(item: &Item) -> Profile {
+    Profile { id: ulid::Ulid::generate().to_string(), ..item.profile.clone() }
+}
+
 /// Pushes one profile under a new id.
 async fn push(mut client: IngestServiceClient<Channel>, item: &Item) -> Outcome {
-    let mut profile = item.profile.clone();
-    profile.id = ulid::Ulid::generate().to_string();
+    let request = PushProfileRequest { profile: Some(under_new_id(item)) };
     let began = Instant::now();
-    let refusal = client.push_profile(PushProfileRequest { profile: Some(profile) }).await.err();
+    let refusal = client.push_profile(request).await.err();
     Outcome { took: began.elapsed(), bytes: item.profile.pprof.len(), refusal }
 }
 
@@ -439,16 +454,19 @@ async fn stream(
     let mut answers = client.push(ReceiverStream::new(outbound)).await?.into_inner();
     let (mut unanswered, mut outcomes, mut kept_back, mut seq) = (BTreeMap::new(), Vec::new(), 0, 0);
     loop {
-        while due <= Instant::now() && unanswered.len() < window {
+        let now = Instant::now().min(end);
+        while due <= now && now < end && unanswered.len() < window {
             let item = &items[rng.random_range(0..items.len())];
-            let mut profile = item.profile.clone();
-            profile.id = ulid::Ulid::generate().to_string();
-            unanswered.insert(seq, (Instant::now(), profile.pprof.len()));
-            messages.try_send(PushRequest { seq, part: Some(Part::Profile(profile)), ..PushRequest::default() })?;
+            unanswered.insert(seq, (Instant::now(), item.profile.pprof.len()));
+            let part = Some(Part::Profile(under_new_id(item)));
+            messages.try_send(PushRequest { seq, part, ..PushRequest::default() })?;
             (seq, due) = (seq + 1, due + every);
         }
-        while !every.is_zero() && due <= Instant::now() {
+        while !every.is_zero() && due <= now {
             (kept_back, due) = (kept_back + 1, due + every);
+        }
+        if now == end {
+            return Ok(Streamed { outcomes, kept_back, unanswered: unanswered.len() });
         }
         let next = if unanswered.len() < window { due.min(end) } else { end };
         tokio::select! {
@@ -463,12 +481,6 @@ async fn stream(
                 outcomes.push(Outcome { took: began.elapsed(), bytes, refusal });
             }
             () = tokio::time::sleep_until(next.into()) => {}
-        }
-        if Instant::now() >= end {
-            while !every.is_zero() && due <= end {
-                (kept_back, due) = (kept_back + 1, due + every);
-            }
-            return Ok(Streamed { outcomes, kept_back, unanswered: unanswered.len() });
         }
     }
 }
