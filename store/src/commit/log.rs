@@ -9,9 +9,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use object_store::path::Path;
 use object_store::{PutMode, PutOptions, PutPayload};
 use tokio::time::{Instant, sleep, timeout_at};
 
+#[cfg(any(test, feature = "testing"))]
+use super::sealed::unseal;
 use super::sealed::{Kind, fetch, seal};
 use super::{Cause, Error};
 use crate::Store;
@@ -118,11 +121,21 @@ impl Log {
     pub(crate) async fn read(&self, number: u64) -> Result<Option<Entry>, Error> {
         let key = self.tenant.commit(number);
         let Some(found) = fetch(&*self.store.objects(), Kind::Commit, &key).await? else { return Ok(None) };
-        let nonce = found.body.first_chunk::<NONCE_BYTES>();
-        let nonce = nonce.ok_or_else(|| Error::damaged(&key, Damage("ends too early")))?;
-        let nonce = Nonce(u128::from_le_bytes(*nonce));
-        Ok(Some(Entry { nonce, payload: found.body.slice(NONCE_BYTES..), at_millis: found.at_millis }))
+        let (nonce, payload) = split(&key, &found.body)?;
+        Ok(Some(Entry { nonce, payload, at_millis: found.at_millis }))
     }
+}
+
+/// Returns what the object of an entry holds besides its nonce.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn payload_of(key: &Path, object: &Bytes) -> Result<Bytes, Error> {
+    split(key, &unseal(Kind::Commit, key, object)?).map(|(_, payload)| payload)
+}
+
+fn split(key: &Path, body: &Bytes) -> Result<(Nonce, Bytes), Error> {
+    let nonce = body.first_chunk::<NONCE_BYTES>();
+    let nonce = nonce.ok_or_else(|| Error::damaged(key, Damage("ends too early")))?;
+    Ok((Nonce(u128::from_le_bytes(*nonce)), body.slice(NONCE_BYTES..)))
 }
 
 #[cfg(test)]

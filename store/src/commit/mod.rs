@@ -104,6 +104,12 @@ pub enum Error {
     },
 }
 
+/// Reads the commit that an object is.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn decode(key: &Path, object: &bytes::Bytes) -> Result<Commit, Error> {
+    Commit::decode(&log::payload_of(key, object)?).map_err(|damage| Error::damaged(key, damage))
+}
+
 impl Error {
     fn read(key: &Path, source: object_store::Error) -> Self {
         Self::Read { key: key.clone(), source: source.into() }

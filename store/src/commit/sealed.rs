@@ -63,7 +63,7 @@ pub(super) fn seal(kind: Kind, body: &[u8]) -> Bytes {
 }
 
 /// Undoes [`seal`].
-fn unseal(kind: Kind, key: &Path, sealed: &Bytes) -> Result<Bytes, Error> {
+pub(super) fn unseal(kind: Kind, key: &Path, sealed: &Bytes) -> Result<Bytes, Error> {
     let damaged = |damage: &'static str| Error::damaged(key, Damage(damage));
     let rest = sealed.strip_prefix(kind.magic()).ok_or_else(|| damaged("does not begin as it should"))?;
     let (covered, crc) = sealed.split_last_chunk::<CRC_BYTES>().ok_or_else(|| damaged("ends too early"))?;
