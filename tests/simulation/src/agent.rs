@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use ulid::Ulid;
 
 use crate::network::{Losses, Network};
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, Sent};
 use crate::world::{Calm, Chance, World};
 
 /// How long an agent waits for an answer.
@@ -28,7 +28,8 @@ const LAST_TRIES_MAX: u32 = 20;
 /// The most profiles in one stream.
 const BATCH_MAX: u64 = 6;
 
-const SERVICES: [&str; 4] = ["api", "batch", "checkout", "web"];
+/// The services that send.
+pub const SERVICES: [&str; 4] = ["api", "batch", "checkout", "web"];
 const FRAMES: [&str; 12] = [
     "main.main",
     "net/http.(*conn).serve",
@@ -180,9 +181,11 @@ impl Agent {
         let high = u128::from(chance.number(0..1 << 40));
         let id = Ulid::from_parts(time.as_millis() as u64, high << 40 | u128::from(chance.number(0..1 << 40)));
         let raw = pprof(chance, time.as_nanos() as i64);
-        self.oracle.sends(id, Sha256::digest(&raw).into());
+        let sha256 = Sha256::digest(&raw).into();
         let body = if chance.is(0.2) { compress::gzip(&raw) } else { raw };
-        let labels = [("service", *chance.choose(&SERVICES)), ("instance", &self.name)];
+        let service = *chance.choose(&SERVICES);
+        self.oracle.sends(id, Sent { sha256, service });
+        let labels = [("service", service), ("instance", &self.name)];
         let profile = v1::Profile {
             id: id.to_string(),
             r#type: "cpu".to_owned(),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use afterglow_store::maintenance::{Maintainer, Options, Report};
 use afterglow_store::paths::TenantId;
-use afterglow_store::retention::Policy;
 use afterglow_store::verify::verify;
 use afterglow_store::{Store, collect, compaction};
 use futures::future::LocalBoxFuture;
@@ -13,7 +12,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::oracle::Oracle;
 use crate::process::{Life, Process};
-use crate::world::{Chance, World};
+use crate::retention::Keeps;
+use crate::world::World;
 
 /// How long a round may take. A request that is never answered would hold it up for ever, as would one of a process that hangs.
 const ROUND_MAX: Duration = Duration::from_secs(300);
@@ -27,11 +27,14 @@ pub struct Plan {
     pub maintainers: usize,
     /// How they do it.
     pub options: Options,
+    /// How long profiles are kept, of which the options say the same.
+    pub keeps: Keeps,
 }
 
 impl Plan {
     /// Draws a plan in which there is much to do: all that a day brings, within minutes.
-    pub fn draw(chance: &mut Chance) -> Self {
+    pub fn draw(world: &World) -> Self {
+        let mut chance = world.chance("plan of maintenance");
         let mut seconds = |of: &[u64]| Duration::from_secs(*chance.choose(of));
         let plan = compaction::plan::Options {
             segment_age: seconds(&[1, 20]),
@@ -45,16 +48,17 @@ impl Plan {
         let interval = seconds(&[1, 10]);
         let sweep_interval = seconds(&[10, 60]);
         let plan = compaction::plan::Options { inputs_max: *chance.choose(&[2, 5, 1_024]), ..plan };
-        let age_max = chance.is(0.25).then(|| Duration::from_secs(*chance.choose(&[12 * 60, 20 * 60])));
+        let keeps = Keeps::draw(world, &mut chance);
         Self {
             maintainers: chance.number(1..4) as usize,
             options: Options {
                 compaction: compaction::Options { plan, ..compaction::Options::default() },
-                retention: Policy { age_max, rules: Vec::new(), bytes_max: None },
+                retention: keeps.policy(),
                 collection: collect::Options { grace, ..collect::Options::default() },
                 interval,
                 sweep_interval,
             },
+            keeps,
         }
     }
 }
@@ -94,8 +98,15 @@ impl Process for Maintenance {
     }
 }
 
-/// Brings a bucket to rest when nothing fails any more, and verifies it; tells what is wrong.
-pub async fn rest_and_verify(store: &Store, options: &Options, oracle: &Oracle, world: &World) -> Report {
+/// Brings a bucket to rest when nothing fails any more, and verifies it, every byte where `reads_all` or where bringing it to rest wrote any;
+/// tells what is wrong.
+pub async fn rest_and_verify(
+    store: &Store,
+    options: &Options,
+    oracle: &Oracle,
+    world: &World,
+    reads_all: bool,
+) -> Report {
     let mut maintainer = Maintainer::new(store.clone(), options.clone());
     let report = match maintainer.run_to_rest().await {
         Ok(report) => report,
@@ -112,7 +123,9 @@ pub async fn rest_and_verify(store: &Store, options: &Options, oracle: &Oracle, 
     if report.compaction.unknown + report.compaction.quarantined.len() > 0 {
         oracle.wrong(format!("jobs fail though all is well and nobody else is there: {:?}", report.compaction));
     }
-    match verify(store, &TenantId::anonymous(), true).await {
+    // Every byte once: what was read then is as it was.
+    let deep = reads_all || report.compaction.committed > 0 || !report.retention.is_empty();
+    match verify(store, &TenantId::anonymous(), deep).await {
         Ok(verified) => {
             for finding in &verified.findings {
                 oracle.wrong(format!("verification finds: {finding}"));

@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use afterglow_store::paths::{SegmentKey, SegmentName, TenantId};
 use tokio::time::Instant;
 use ulid::Ulid;
 
+use crate::retention::{Keeps, Ledger};
 use crate::store::SimStore;
 use crate::world::World;
 
-/// How wrong the clocks of those who drop what is too old may be.
-const CLOCK_ALLOWANCE: Duration = Duration::from_secs(600);
 /// How long after it was sent a profile may still become visible: its ingester sleeps, its PUT lands late.
 const ARRIVAL_MAX: Duration = Duration::from_secs(20 * 60);
 /// The most faults of a run that are told.
@@ -22,21 +21,31 @@ const WRONGS_MAX: usize = 10;
 #[derive(Clone, Debug)]
 pub struct Oracle {
     world: World,
+    objects: SimStore,
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+/// A profile that was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// The SHA-256 of its protobuf.
+    pub sha256: [u8; 32],
+    /// The service.
+    pub service: &'static str,
+}
+
+#[derive(Debug)]
 struct State {
-    /// The SHA-256 of every profile that was ever sent.
-    sent: BTreeMap<Ulid, [u8; 32]>,
+    /// Every profile that was ever sent.
+    sent: BTreeMap<Ulid, Sent>,
     acked: BTreeSet<Ulid>,
     /// Every acknowledgement that reached its agent, by time.
     acks: Vec<Ack>,
-    /// How old profiles become; none for ever.
-    age_max: Option<Duration>,
+    /// What retention removed.
+    ledger: Ledger,
     /// When each profile was last sent.
     sent_at: BTreeMap<Ulid, Instant>,
-    /// Acknowledged profiles that retention has removed, and when that was seen.
+    /// Acknowledged profiles that are gone, as retention may have it, and when that was seen.
     dropped: BTreeMap<Ulid, Instant>,
     wrongs: Vec<String>,
     waiting: usize,
@@ -54,19 +63,24 @@ pub struct Ack {
 }
 
 impl Oracle {
-    /// Makes an oracle that knows of nothing yet.
-    pub fn new(world: &World) -> Self {
-        Self { world: world.clone(), state: Arc::default() }
+    /// Makes an oracle that knows of nothing yet but the store, and how long profiles are kept.
+    pub fn new(world: &World, objects: &SimStore, keeps: Keeps) -> Self {
+        let state = State {
+            sent: BTreeMap::new(),
+            acked: BTreeSet::new(),
+            acks: Vec::new(),
+            ledger: Ledger::new(world, keeps),
+            sent_at: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+            wrongs: Vec::new(),
+            waiting: 0,
+        };
+        Self { world: world.clone(), objects: objects.clone(), state: Arc::new(Mutex::new(state)) }
     }
 
     /// Learns that a profile will be sent.
-    pub fn sends(&self, id: Ulid, sha256: [u8; 32]) {
-        self.state().sent.insert(id, sha256);
-    }
-
-    /// Learns how old profiles become.
-    pub fn keeps(&self, age_max: Option<Duration>) {
-        self.state().age_max = age_max;
+    pub fn sends(&self, id: Ulid, sent: Sent) {
+        self.state().sent.insert(id, sent);
     }
 
     /// Learns that profiles are sent now.
@@ -119,7 +133,7 @@ impl Oracle {
     }
 
     /// Checks an answer, the ids and digests in it: each id once, none that was not sent, none altered; and where it claims to be
-    /// complete, all of the first `due` acknowledgements, but for what is too old. Where it is of what lay in the bucket at
+    /// complete, all of the first `due` acknowledgements, but for what retention removed, and rightly. Where it is of what lay in the bucket at
     /// `formed` or later: none that had been dropped by then.
     pub fn check(
         &self,
@@ -129,16 +143,15 @@ impl Oracle {
         formed: Option<Instant>,
     ) {
         let mut ids = BTreeSet::new();
-        let mut wrongs = Vec::new();
-        let now_millis = self.world.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let mut state = self.state();
+        let mut wrongs = state.ledger.take(self.objects.landed());
         for (id, sha256) in found {
             if !ids.insert(id) {
                 wrongs.push(format!("{who} counts {id} twice"));
             }
             match state.sent.get(&id) {
                 None => wrongs.push(format!("{who} finds {id}, which nobody sent")),
-                Some(sent) if *sent != sha256 => wrongs.push(format!("{who} finds another profile under {id}")),
+                Some(sent) if sent.sha256 != sha256 => wrongs.push(format!("{who} finds another profile under {id}")),
                 Some(_) => {}
             }
             let dropped = state.dropped.get(&id).copied();
@@ -148,16 +161,12 @@ impl Oracle {
                 wrongs.push(format!("{who} finds {id}, which had been dropped"));
             }
         }
-        let State { acks, dropped, sent_at, age_max, .. } = &mut *state;
-        let may_be_gone = |id: &Ulid| {
-            let age = age_max.map(|age| (age.saturating_sub(CLOCK_ALLOWANCE)).as_millis());
-            age.is_some_and(|age| now_millis >= u128::from(id.timestamp_ms()) + age)
-        };
+        let State { acks, dropped, sent_at, ledger, .. } = &mut *state;
         for ack in &acks[..due.unwrap_or(0)] {
             if ids.contains(&ack.id) {
                 continue;
             }
-            if may_be_gone(&ack.id) {
+            if ledger.is_gone(ack.id) {
                 // A copy that is still under way may become visible, until compaction has made a block of it and that is dropped too.
                 if sent_at.get(&ack.id).is_none_or(|at| at.elapsed() >= ARRIVAL_MAX) {
                     dropped.entry(ack.id).or_insert_with(Instant::now);
@@ -170,17 +179,50 @@ impl Oracle {
         wrongs.into_iter().for_each(|wrong| self.wrong(wrong));
     }
 
+    /// Checks, of what is found after a bucket was brought to rest and nothing fails any more, that what must be gone is: what was too old
+    /// when that `began`.
+    pub fn check_gone(&self, who: &str, found: &BTreeSet<Ulid>, began: SystemTime) {
+        // Of what looks damaged, rules remove nothing.
+        if self.objects.has_quarantined() {
+            return;
+        }
+        let now_nanos = began.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
+        let state = self.state();
+        let is_overdue = |id: &&Ulid| {
+            let time_nanos = id.timestamp_ms() as i64 * 1_000_000;
+            let sent = state.sent.get(*id);
+            sent.is_some_and(|sent| state.ledger.keeps().must_be_gone(sent.service, time_nanos, now_nanos))
+        };
+        let overdue: Vec<String> =
+            found.iter().filter(is_overdue).map(|id| format!("{who} finds {id}, which is too old")).collect();
+        let bytes_over = state.ledger.bytes_over();
+        drop(state);
+        overdue.into_iter().for_each(|wrong| self.wrong(wrong));
+        if bytes_over > 0 {
+            self.wrong(format!("blocks have {bytes_over} bytes more than they may"));
+        }
+    }
+
     /// Checks that an answer which is complete has a profile whose token was brought.
     pub fn check_token(&self, who: &str, ids: &BTreeSet<Ulid>, ack: &Ack) {
-        // What may be too old is checked nowhere but in `check`.
-        if self.state().age_max.is_none() && !ids.contains(&ack.id) {
+        if !ids.contains(&ack.id) && !self.is_gone(ack.id) {
             self.wrong(format!("{who} does not see {}, though it brought the token {}", ack.id, ack.segment));
         }
     }
 
+    /// Returns whether retention removed a profile.
+    fn is_gone(&self, id: Ulid) -> bool {
+        let mut state = self.state();
+        let wrongs = state.ledger.take(self.objects.landed());
+        let is_gone = state.ledger.is_gone(id);
+        drop(state);
+        wrongs.into_iter().for_each(|wrong| self.wrong(wrong));
+        is_gone
+    }
+
     /// Returns the SHA-256 of a profile that was sent.
     pub fn sha256(&self, id: Ulid) -> Option<[u8; 32]> {
-        self.state().sent.get(&id).copied()
+        self.state().sent.get(&id).map(|sent| sent.sha256)
     }
 
     /// Learns that an agent has sent what it had.

@@ -16,6 +16,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::met::Met;
 use crate::oracle::Oracle;
 use crate::store::SimStore;
 use crate::world::{Calm, Chance, World, WrongClock};
@@ -184,6 +185,7 @@ fn strike(
     if chance.is(chaos.kills) {
         let steps = chance.number(0..STEPS_BEFORE_KILL_MAX);
         world.note(format_args!("{name} dies in {steps} steps"));
+        world.meets(Met::Kill);
         control.kill_after(steps);
         return;
     }
@@ -191,6 +193,7 @@ fn strike(
         0 | 1 => {
             let pause = chance.time(PAUSE_MAX);
             world.note(format_args!("{name} pauses for {} s", pause.as_secs_f64()));
+            world.meets(Met::Pause);
             control.pause();
             let control = control.clone();
             tokio::spawn(async move {
@@ -201,6 +204,7 @@ fn strike(
         2 => {
             let ahead = skew(chance, is_days_off);
             world.note(format_args!("{name} has a clock {ahead} ms ahead"));
+            world.meets(Met::WrongClock);
             clock.leap(ahead);
         }
         _ => {

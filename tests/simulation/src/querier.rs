@@ -1,12 +1,15 @@
 //! The real catalog as a process: it asks again and again, and every answer is checked.
 
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use afterglow_profile::Selector;
 use afterglow_store::catalog::{self, Catalog, Freshness, Match, Query, View};
 use afterglow_store::paths::TenantId;
 use futures::future::LocalBoxFuture;
+use object_store::path::Path;
 use tokio::time::{Instant, sleep};
+use ulid::Ulid;
 
 use crate::oracle::Oracle;
 use crate::process::{Life, Process};
@@ -118,21 +121,34 @@ async fn fetch(name: &str, found: &Match, oracle: &Oracle) -> Result<(), String>
     Ok(())
 }
 
-/// Checks, when nothing fails any more, that every acknowledged profile is there and is what was sent.
-pub async fn check_all(name: &str, catalog: &Catalog, oracle: &Oracle) {
+/// What was read back and found to be what was sent, and from which block: blocks never change.
+pub type ReadBack = HashSet<(Ulid, Path)>;
+
+/// Checks, when nothing fails any more, that every acknowledged profile is there and is what was sent, unless that was `read` before from
+/// the same block. Returns what there is.
+pub async fn check_all(name: &str, catalog: &Catalog, oracle: &Oracle, read: &mut ReadBack) -> BTreeSet<Ulid> {
     let asked = Instant::now();
     let view = match catalog.view(&TenantId::anonymous(), Freshness::Now).await {
         Ok(view) => view,
-        Err(error) => return oracle.wrong(format!("{name} cannot list though all is well: {error:?}")),
+        Err(error) => {
+            oracle.wrong(format!("{name} cannot list though all is well: {error:?}"));
+            return BTreeSet::new();
+        }
     };
     if !check(name, &view, oracle, Some(oracle.acks()), Some(asked)).await {
         oracle.wrong(format!("{name} cannot read all though all is well: {:?}", view.problems()));
     }
+    let mut ids = BTreeSet::new();
     for found in view.select(&everything()).await.matches {
-        if let Err(error) = fetch(name, &found, oracle).await {
-            oracle.wrong(format!("{name} cannot read {} though all is well: {error}", found.row().id));
+        let id = found.row().id;
+        ids.insert(id);
+        if read.insert((id, found.block().path().clone()))
+            && let Err(error) = fetch(name, &found, oracle).await
+        {
+            oracle.wrong(format!("{name} cannot read {id} though all is well: {error}"));
         }
     }
+    ids
 }
 
 fn everything() -> Query {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use afterglow_store::Error;
 use afterglow_store::catalog::{self, Catalog};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
@@ -12,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{Agent, Plan as AgentPlan};
 use crate::ingester::Ingester;
 use crate::maintainer::{Maintenance, Plan as MaintenancePlan, rest_and_verify};
+use crate::met::Counts;
 use crate::network::{Losses, Network};
 use crate::oracle::Oracle;
 use crate::process::{Chaos, Process, open, supervise};
-use crate::querier::{Querier, check_all};
+use crate::querier::{Querier, ReadBack, check_all};
 use crate::store::SimStore;
 use crate::store::faults::Faults;
 use crate::world::{Calm, Traced, World};
@@ -63,6 +65,8 @@ pub struct Report {
     pub requests: u64,
     /// Objects at the end.
     pub objects: usize,
+    /// What befell it.
+    pub met: Counts,
     /// What is wrong: nothing, if all is well.
     pub wrongs: Vec<String>,
     /// What happened.
@@ -85,7 +89,7 @@ impl Plan {
             ingesters: chance.number(1..4) as usize,
             queriers: chance.number(1..3) as usize,
             agents,
-            maintenance: MaintenancePlan::draw(&mut world.chance("plan of maintenance")),
+            maintenance: MaintenancePlan::draw(world),
             faults: Faults::draw(&mut chance),
             chaos: Chaos::draw(&mut chance),
         }
@@ -111,10 +115,9 @@ pub fn run(seed: u64, keeps_lines: bool, change: impl FnOnce(&mut Plan)) -> Repo
 async fn live(seed: u64, world: World, plan: Plan) -> Report {
     world.note(format_args!("{plan:?}"));
     let objects = SimStore::new(&world);
-    objects.set_faults(plan.faults);
-    let oracle = Oracle::new(&world);
+    objects.set_faults(plan.faults.clone());
+    let oracle = Oracle::new(&world, &objects, plan.maintenance.keeps);
     let options = plan.maintenance.options;
-    oracle.keeps(options.retention.age_max);
     let network = Network::new(plan.ingesters);
     let calm = Calm::default();
 
@@ -148,6 +151,7 @@ async fn live(seed: u64, world: World, plan: Plan) -> Report {
             over.clone(),
         ));
     }
+    processes.spawn_local(probe(world.clone(), objects.clone(), plan.faults, oracle.clone()));
     let mut agents = JoinSet::new();
     for (number, plan) in plan.agents.into_iter().enumerate() {
         let name = format!("agent{number}");
@@ -181,21 +185,26 @@ async fn live(seed: u64, world: World, plan: Plan) -> Report {
     over.cancel();
     while processes.join_next().await.is_some() {}
     let store = open(&world, &objects, &world.clock(), "judge");
-    let look = || async {
-        check_all("judge", &Catalog::new(store.clone(), catalog::Options::default()), &oracle).await;
+    let mut read = ReadBack::default();
+    let mut look = async || {
+        let catalog = Catalog::new(store.clone(), catalog::Options::default());
+        check_all("judge", &catalog, &oracle, &mut read).await
     };
     look().await;
-    rest_and_verify(&store, &options, &oracle, &world).await;
-    look().await;
+    let began = world.now();
+    rest_and_verify(&store, &options, &oracle, &world, true).await;
+    oracle.check_gone("judge", &look().await, began);
     // What is removed is deleted a grace later, and what nobody named is fenced off first.
     sleep(NIGHT).await;
-    rest_and_verify(&store, &options, &oracle, &world).await;
-    look().await;
+    let began = world.now();
+    rest_and_verify(&store, &options, &oracle, &world, false).await;
+    oracle.check_gone("judge", &look().await, began);
     let mut left = None;
     for _ in 0..GRACES_MAX {
         sleep(options.collection.grace + LANDING_MAX).await;
-        let collection = rest_and_verify(&store, &options, &oracle, &world).await.collection;
-        look().await;
+        let began = world.now();
+        let collection = rest_and_verify(&store, &options, &oracle, &world, false).await.collection;
+        oracle.check_gone("judge", &look().await, began);
         left = (collection.waiting + collection.fenced > 0).then_some(collection);
         if left.is_none() {
             break;
@@ -212,14 +221,35 @@ async fn live(seed: u64, world: World, plan: Plan) -> Report {
         dropped: oracle.dropped(),
         requests: objects.requests(),
         objects: objects.objects(),
+        met: world.met(),
         wrongs: oracle.wrongs(),
         traced: world.traced(),
     }
 }
 
+/// Probes the store as programs do when they start; and beside it one that ignores the condition of every create, as bad clones of S3 do
+/// (F7), and fails as this one does. Nobody may start there, and nobody may be kept from starting here for that reason.
+async fn probe(world: World, objects: SimStore, faults: Faults, oracle: Oracle) {
+    let clone = SimStore::named(&world, "clone");
+    // A conflict without cause is just what it is found out by not having.
+    let honest = Faults { conflict: 0.0, own_conflict: 0.0, conflict_before: 0.0, ..faults };
+    clone.set_faults(Faults { ignore_condition: 1.0, ..honest });
+    for (objects, user, is_clone) in [(clone, "starter of the clone", true), (objects, "starter", false)] {
+        let probed = open(&world, &objects, &world.clock(), user).probe().await;
+        match probed {
+            Ok(_) if is_clone => oracle.wrong("a store that ignores conditions passes the probe".to_owned()),
+            Ok(_) => world.note(format_args!("{user} starts")),
+            Err(Error::ConditionalWrites { .. }) if !is_clone => {
+                oracle.wrong("the probe finds that conditions are ignored, which they are not".to_owned());
+            }
+            Err(error) => world.note(format_args!("{user} does not start: {error}")),
+        }
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, acked, acks, dropped, requests, objects, wrongs, traced } = self;
+        let Self { seed, acked, acks, dropped, requests, objects, wrongs, traced, .. } = self;
         write!(
             f,
             "seed {seed}: {acked} profiles acked, {acks} acks, {dropped} dropped, {requests} requests, {objects} objects, {} events, trace {:016x}",

@@ -4,7 +4,7 @@
 //! more does not change what the others meet. Time is tokio's, which stands still while anything can run. The trace is what happened, in
 //! its order, as a hash; two runs of a seed have the same, or something escaped the seed.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,6 +16,8 @@ use rand::{RngExt, SeedableRng};
 use rustc_hash::FxHasher;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::met::{Counts, Met};
 
 /// Noon of a day in UTC, in milliseconds since 1970. A run begins then, or shortly before the end of the day.
 const NOON_MILLIS: u64 = 1_700_049_600_000;
@@ -33,6 +35,7 @@ struct Inner {
     /// The true time then, since 1970.
     beginning: Duration,
     trace: Mutex<Trace>,
+    met: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +43,19 @@ struct Trace {
     hash: u64,
     events: u64,
     lines: Option<Vec<String>>,
+}
+
+/// The first value of a hash of [`Hashed`], and what it is multiplied by: FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
+const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x100_0000_01b3);
+
+/// Hashes text as it is written, in whatever pieces: most runs keep no line, and need none made.
+struct Hashed(u64);
+
+impl Write for Hashed {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 = text.bytes().fold(self.0, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV.1));
+        Ok(())
+    }
 }
 
 /// What happened in a run.
@@ -56,12 +72,28 @@ pub struct Traced {
 impl World {
     /// Makes the world of a seed, as of now; call it within a runtime whose time is paused. Keeps the text of every event where told to.
     pub fn new(seed: u64, keeps_lines: bool) -> Self {
-        let trace = Trace { lines: keeps_lines.then(Vec::new), ..Trace::default() };
+        let trace = Trace { hash: FNV.0, lines: keeps_lines.then(Vec::new), ..Trace::default() };
         let mut beginning = Duration::from_millis(NOON_MILLIS);
-        if seed.is_multiple_of(3) {
+        if begins_before_midnight(seed) {
             beginning += Duration::from_secs(12 * 3_600) - BEFORE_MIDNIGHT;
         }
-        Self(Arc::new(Inner { seed, began: Instant::now(), beginning, trace: Mutex::new(trace) }))
+        let (trace, met) = (Mutex::new(trace), Mutex::default());
+        Self(Arc::new(Inner { seed, began: Instant::now(), beginning, trace, met }))
+    }
+
+    /// Returns whether a day ends a few minutes after the run begins.
+    pub fn begins_before_midnight(&self) -> bool {
+        begins_before_midnight(self.0.seed)
+    }
+
+    /// Counts what befell the run.
+    pub fn meets(&self, met: Met) {
+        self.0.met.lock().expect("nothing panics while it holds the lock").add(met);
+    }
+
+    /// Returns what befell the run so far.
+    pub fn met(&self) -> Counts {
+        self.0.met.lock().expect("nothing panics while it holds the lock").clone()
     }
 
     /// Makes the generator of a part.
@@ -94,15 +126,15 @@ impl World {
 
     /// Adds an event to the trace.
     pub fn note(&self, event: fmt::Arguments<'_>) {
-        let line = format!("{:9.3} {event}", self.elapsed().as_secs_f64());
+        let at = self.elapsed();
+        let (seconds, millis) = (at.as_secs(), at.subsec_millis());
         let mut trace = self.trace();
-        let mut hasher = FxHasher::default();
-        hasher.write_u64(trace.hash);
-        hasher.write(line.as_bytes());
-        trace.hash = hasher.finish();
+        let mut hashed = Hashed(trace.hash);
+        write!(hashed, "{seconds:5}.{millis:03} {event}").expect("a hash takes all");
+        trace.hash = hashed.0;
         trace.events += 1;
         if let Some(lines) = &mut trace.lines {
-            lines.push(line);
+            lines.push(format!("{seconds:5}.{millis:03} {event}"));
         }
     }
 
@@ -115,6 +147,10 @@ impl World {
     fn trace(&self) -> MutexGuard<'_, Trace> {
         self.0.trace.lock().expect("nothing panics while it holds the lock")
     }
+}
+
+fn begins_before_midnight(seed: u64) -> bool {
+    seed.is_multiple_of(3)
 }
 
 // === impl WrongClock ===

@@ -2,14 +2,17 @@
 //! altered, and a seed says all that happens.
 //!
 //! `SIM_SEED=n` runs one seed and prints it, with `SIM_TRACE=1` event by event. `SIM_SEEDS=a..b` runs many, on all cores. Each seed runs
-//! twice and must leave the same trace; `SIM_ONCE=1` spares that. Where `CI` is set, a thousand are run, nearly all of them once.
+//! twice and must leave the same trace; `SIM_ONCE=1` spares that. Where `CI` is set, a thousand are run, nearly all of them once. Where there are
+//! hundreds, each fault and each way in which retention removes profiles must have befallen one of them.
 
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use afterglow_simulation::met::Counts;
 use afterglow_simulation::process::Chaos;
+use afterglow_simulation::retention::Keeps;
 use afterglow_simulation::run::{Plan, Report, run};
 use afterglow_simulation::store::faults::{FAULTS, Faults};
 
@@ -17,6 +20,8 @@ use afterglow_simulation::store::faults::{FAULTS, Faults};
 const SEEDS: Range<u64> = 0..40;
 /// The seeds that run besides, each once, where nobody waits for the test.
 const SEEDS_OF_CI: Range<u64> = SEEDS.end..1000;
+/// So many seeds meet everything that may befall a run, some of them dozens of times.
+const SEEDS_TO_MEET_ALL: u64 = 200;
 /// The seeds with which each fault is tried alone.
 const SEEDS_OF_FAULT: Range<u64> = 0..2;
 /// How often the progress of many seeds is told.
@@ -49,11 +54,12 @@ fn nothing_is_lost_doubled_or_altered() {
     }
 }
 
-/// Runs seeds on all cores, each twice unless once is enough.
+/// Runs seeds on all cores, each twice unless once is enough. Where they are many, each fault must have befallen one of them.
 fn run_all(seeds: Range<u64>, is_once: bool) {
     let began = Instant::now();
     let next = AtomicU64::new(seeds.start);
     let [profiles, acks, requests] = [const { AtomicUsize::new(0) }; 3];
+    let met = Mutex::new(Counts::default());
     let failures = Mutex::new(Vec::new());
     let told = Mutex::new(began);
     let work = || loop {
@@ -65,6 +71,7 @@ fn run_all(seeds: Range<u64>, is_once: bool) {
         profiles.fetch_add(report.acked, Ordering::Relaxed);
         acks.fetch_add(report.acks, Ordering::Relaxed);
         requests.fetch_add(report.requests as usize, Ordering::Relaxed);
+        met.lock().expect("no panic").add_all(&report.met);
         let replays = is_once || run(seed, false, |_| {}).traced == report.traced;
         if !report.wrongs.is_empty() || !replays {
             let replay = if replays { "" } else { "\n  its second run went otherwise" };
@@ -83,8 +90,14 @@ fn run_all(seeds: Range<u64>, is_once: bool) {
         "seeds {seeds:?} in {:?}: {profiles:?} profiles acknowledged by {acks:?} acks, {requests:?} requests to the store",
         began.elapsed()
     ));
+    let met = met.into_inner().expect("no panic");
+    say(&format!("they met: {met}"));
     let failures = failures.into_inner().expect("no panic");
     assert!(failures.is_empty(), "seeds {failures:?} fail");
+    let seeds = seeds.end.saturating_sub(seeds.start);
+    if seeds >= SEEDS_TO_MEET_ALL {
+        assert_eq!(met.missing(), [""; 0], "no seed of {seeds} met these");
+    }
 }
 
 /// Each fault alone, so that one which is drawn seldom or hidden by others is met all the same.
@@ -129,6 +142,35 @@ fn a_store_that_lies_is_found_out() {
     assert!(lies.contains("is acknowledged before"), "{lies}");
     let forgets = found(|faults| faults.forget = 0.1);
     assert!(forgets.contains("does not find"), "{forgets}");
+}
+
+/// Likewise: maintainers that keep less, or more, than the oracle was told.
+#[test]
+fn retention_that_goes_wrong_is_found_out() {
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    let by_age = |age_max| Keeps { age_max, ..Keeps::default() };
+    let by_rule = |age_max| Keeps { rule: Some(("batch", age_max)), ..Keeps::default() };
+    let by_bytes = |bytes_max| Keeps { bytes_max: Some(bytes_max), ..Keeps::default() };
+    for (told, done, expected) in [
+        (by_age(minutes(60)), by_age(minutes(12)), "is neither too old nor too much"),
+        (by_age(minutes(12)), Keeps::default(), "which is too old"),
+        (by_rule(None), by_rule(minutes(1)), "is neither too old nor too much"),
+        (by_rule(minutes(1)), by_rule(None), "which is too old"),
+        (by_bytes(20_000), by_bytes(5_000), "is neither too old nor too much"),
+        (by_bytes(5_000), Keeps::default(), "bytes more than they may"),
+    ] {
+        let wrongs = (0..4).flat_map(|seed| {
+            let calm = |plan: &mut Plan| {
+                plan.faults = Faults::none();
+                plan.chaos.every = None;
+                plan.maintenance.options.retention = done.policy();
+                plan.maintenance.keeps = told.clone();
+            };
+            run(seed, false, calm).wrongs
+        });
+        let wrongs = wrongs.collect::<Vec<_>>().join("\n");
+        assert!(wrongs.contains(expected), "{told:?} {done:?}: {wrongs}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::met::Met;
 use crate::world::Chance;
 
 /// The probability of each fault, for each request that it can happen to. The numbers are those of the table in docs/testing.md.
@@ -19,10 +20,14 @@ pub struct Faults {
     pub conflict: f64,
     /// F6: a create is done, and answered as if the object had been there.
     pub own_conflict: f64,
+    /// F6: a create is answered by a conflict, and done a moment later: a proxy's second try met its first, which was under way.
+    pub conflict_before: f64,
     /// F7: a create overwrites.
     pub ignore_condition: f64,
     /// F8: a body that is read is cut short, shifted, or has a wrong bit.
     pub damage: f64,
+    /// F10: all pages of a listing but the first are as of the first: what came since is missing, what went is listed.
+    pub old_pages: f64,
     /// F10: a page of a listing begins with the last key of the page before.
     pub repeat_key: f64,
     /// F11: a request takes 30 s longer.
@@ -45,14 +50,16 @@ pub struct Faults {
 pub type Set = fn(&mut Faults);
 
 /// The names of faults, and what each alone looks like.
-pub const FAULTS: [(&str, Set); 13] = [
+pub const FAULTS: [(&str, Set); 15] = [
     ("F1 fails", |faults| faults.fail = 0.2),
     ("F2 the answer is lost", |faults| faults.lose_answer = 0.2),
     ("F3 lands later", |faults| faults.later = 0.2),
     ("F4 lands twice", |faults| faults.twice = 0.3),
     ("F5 conflict without cause", |faults| faults.conflict = 0.3),
     ("F6 conflict with oneself", |faults| faults.own_conflict = 0.3),
+    ("F6 conflict before it is done", |faults| faults.conflict_before = 0.3),
     ("F8 damaged on the way", |faults| faults.damage = 0.1),
+    ("F10 pages as of the first", |faults| faults.old_pages = 1.0),
     ("F10 keys listed twice", |faults| faults.repeat_key = 0.5),
     ("F11 stalls", |faults| faults.stall = 0.05),
     ("F11 brown-outs", |faults| faults.brown_out = 0.005),
@@ -86,7 +93,7 @@ impl Faults {
         }
     }
 
-    fn all_mut(&mut self) -> [&mut f64; 14] {
+    fn all_mut(&mut self) -> [&mut f64; 16] {
         [
             &mut self.fail,
             &mut self.lose_answer,
@@ -94,8 +101,10 @@ impl Faults {
             &mut self.twice,
             &mut self.conflict,
             &mut self.own_conflict,
+            &mut self.conflict_before,
             &mut self.ignore_condition,
             &mut self.damage,
+            &mut self.old_pages,
             &mut self.repeat_key,
             &mut self.stall,
             &mut self.brown_out,
@@ -155,16 +164,18 @@ pub(super) struct Fate {
 }
 
 impl Fate {
-    /// Draws what happens to a write, or to another request.
+    /// Draws what happens to a write, or to another request; `meets` hears of each fault.
     pub(super) fn draw(
         faults: &Faults,
         chance: &mut Chance,
         is_write: bool,
         is_create: bool,
         browned_out: bool,
+        mut meets: impl FnMut(Met),
     ) -> Self {
         let mut latency = chance.latency(LATENCY);
         if chance.is(faults.stall) {
+            meets(Met::Stalls);
             latency += STALL;
         }
         let answer_after = chance.latency(LATENCY);
@@ -178,10 +189,13 @@ impl Fate {
             orphaned_after,
             is_forgotten: is_write && chance.is(faults.forget),
         };
-        if chance.is(faults.fail) || (browned_out && chance.is(BROWN_OUT_FAILS)) {
+        let fails = chance.is(faults.fail);
+        if fails || (browned_out && chance.is(BROWN_OUT_FAILS)) {
+            meets(if fails { Met::Fails } else { Met::BrownsOut });
             let answers = [
                 Answer::Status(500),
                 Answer::Status(503),
+                Answer::Status(504),
                 Answer::Status(429),
                 Answer::Status(403),
                 Answer::Broken,
@@ -191,9 +205,18 @@ impl Fate {
             return Self { done_after: None, orphaned_after: None, answer: *chance.choose(&answers), ..good };
         }
         if chance.is(faults.error_body) {
+            meets(Met::ErrorBody);
             return Self { done_after: None, orphaned_after: None, answer: Answer::ErrorBody, ..good };
         }
-        let lost = [Answer::Status(500), Answer::Status(503), Answer::Broken, Answer::Never];
+        // What a proxy says that asked to slow down, or gave up, while the store went on is among them.
+        let lost = [
+            Answer::Status(500),
+            Answer::Status(503),
+            Answer::Status(504),
+            Answer::Status(429),
+            Answer::Broken,
+            Answer::Never,
+        ];
         if !is_write {
             return good;
         }
@@ -201,9 +224,11 @@ impl Fate {
             return Self { done_after: None, answer: Answer::Success, ..good };
         }
         if chance.is(faults.lose_answer) {
+            meets(Met::LosesAnswer);
             return Self { answer: *chance.choose(&lost), ..good };
         }
         if chance.is(faults.later) {
+            meets(Met::LandsLater);
             return Self {
                 done_after: Some(late),
                 answer: Answer::Never,
@@ -212,13 +237,21 @@ impl Fate {
             };
         }
         if chance.is(faults.twice) {
+            meets(Met::LandsTwice);
             return Self { again_after: Some(chance.time(TWICE_MAX)), ..good };
         }
         if is_create && chance.is(faults.conflict) {
+            meets(Met::Conflict);
             return Self { done_after: None, answer: Answer::Status(409), ..good };
         }
         if is_create && chance.is(faults.own_conflict) {
+            meets(Met::OwnConflict);
             return Self { answer: Answer::Status(409), ..good };
+        }
+        if is_create && chance.is(faults.conflict_before) {
+            meets(Met::ConflictBefore);
+            let again_after = Some(chance.time(TWICE_MAX));
+            return Self { done_after: None, again_after, answer: Answer::Status(409), ..good };
         }
         good
     }

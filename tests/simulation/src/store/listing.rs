@@ -1,4 +1,4 @@
-//! Listings: page by page, each as of its own time.
+//! Listings: page by page, each as of its own time, or where so drawn all as of the first.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -10,6 +10,7 @@ use object_store::{Extensions, ListResult, ObjectMeta, Result};
 use tokio::time::sleep;
 
 use super::{PAGE_KEYS, SimStore, State, meta};
+use crate::met::Met;
 
 /// Lists what lies under a prefix, behind a key.
 pub(super) fn list(
@@ -17,13 +18,15 @@ pub(super) fn list(
     prefix: Option<Path>,
     after: Option<Path>,
 ) -> BoxStream<'static, Result<ObjectMeta>> {
-    let pages = stream::try_unfold(Some(after), move |after| {
+    let first = Some(Cursor { after, is_first: true, frozen: None });
+    let pages = stream::try_unfold(first, move |cursor| {
         let (store, prefix) = (store.clone(), prefix.clone());
         async move {
-            let Some(after) = after else { return Ok(None) };
-            let page = store.page(prefix.as_ref(), after.as_ref()).await?;
+            let Some(mut cursor) = cursor else { return Ok(None) };
+            let page = store.page(prefix.as_ref(), &mut cursor).await?;
             let is_last = page.len() < PAGE_KEYS;
             let next = page.last().filter(|_| !is_last).map(|last| Some(last.location.clone()));
+            let next = next.map(|after| Cursor { after, is_first: false, ..cursor });
             Ok::<_, object_store::Error>(Some((stream::iter(page).map(Ok), next)))
         }
     });
@@ -50,24 +53,57 @@ pub(super) async fn folder(store: &SimStore, prefix: Option<&Path>) -> Result<Li
     Ok(ListResult { common_prefixes: folders.into_iter().collect(), objects, extensions: Extensions::default() })
 }
 
+/// How far a listing has come.
+struct Cursor {
+    /// The key behind which it goes on.
+    after: Option<Path>,
+    is_first: bool,
+    /// What there was when it began, where all its pages tell that.
+    frozen: Option<Vec<ObjectMeta>>,
+}
+
 impl SimStore {
-    async fn page(&self, prefix: Option<&Path>, after: Option<&Path>) -> Result<Vec<ObjectMeta>> {
+    async fn page(&self, prefix: Option<&Path>, cursor: &mut Cursor) -> Result<Vec<ObjectMeta>> {
         let folder = prefix.cloned().unwrap_or(Path::ROOT);
         let fate = self.draw("list", &folder, false, false);
         self.wait(&fate, &folder).await?;
         let page = {
             let mut state = self.state();
             let State { objects, faults, chance, .. } = &mut *state;
-            let from = match after {
-                Some(after) if chance.is(faults.repeat_key) => Bound::Included(after.clone()),
-                Some(after) => Bound::Excluded(after.clone()),
-                None => Bound::Unbounded,
+            let from = match &cursor.after {
+                Some(after) if chance.is(faults.repeat_key) => {
+                    self.shared.world.meets(Met::RepeatsKey);
+                    Bound::Included(after)
+                }
+                Some(after) => Bound::Excluded(after),
+                None => Bound::Included(&folder),
             };
-            let is_in = |key: &Path| {
-                prefix.is_none_or(|prefix| key.prefix_match(prefix).is_some_and(|mut rest| rest.next().is_some()))
-            };
-            let found = objects.range((from, Bound::Unbounded)).filter(|(key, _)| is_in(key));
-            found.take(PAGE_KEYS).map(|(key, object)| meta(key, object)).collect()
+            // Keys of one folder are neighbours, but for those of folders whose names go on with what sorts before a slash.
+            let is_near = |key: &Path| key.as_ref().starts_with(folder.as_ref());
+            let is_in = |key: &Path| key.prefix_match(&folder).is_some_and(|mut rest| rest.next().is_some());
+            let range = objects.range::<Path, _>((from, Bound::Unbounded));
+            let found = range.take_while(|(key, _)| is_near(key)).filter(|(key, _)| is_in(key));
+            let mut found = found.map(|(key, object)| meta(key, object));
+            if cursor.is_first && chance.is(faults.old_pages) {
+                cursor.frozen = Some(found.collect());
+                cursor.frozen.iter().flatten().take(PAGE_KEYS).cloned().collect()
+            } else if let Some(frozen) = &cursor.frozen {
+                let is_left = |meta: &&ObjectMeta| match from {
+                    Bound::Included(after) => meta.location >= *after,
+                    Bound::Excluded(after) => meta.location > *after,
+                    Bound::Unbounded => true,
+                };
+                let page: Vec<ObjectMeta> = frozen.iter().filter(is_left).take(PAGE_KEYS).cloned().collect();
+                let last = page.last().filter(|_| page.len() == PAGE_KEYS).map(|last| last.location.clone());
+                let is_of_page = |meta: &ObjectMeta| last.as_ref().is_none_or(|last| meta.location <= *last);
+                let is_listed = |meta: &ObjectMeta| page.binary_search_by_key(&&meta.location, |m| &m.location).is_ok();
+                if found.any(|meta| is_of_page(&meta) && !is_listed(&meta)) {
+                    self.shared.world.meets(Met::OmitsKey);
+                }
+                page
+            } else {
+                found.take(PAGE_KEYS).collect()
+            }
         };
         sleep(fate.answer_after).await;
         Ok(page)

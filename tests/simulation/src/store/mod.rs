@@ -14,6 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use afterglow_store::clock::TakenAt;
+use afterglow_store::commit::{Commit, Reason};
+use afterglow_store::paths::{BlockKey, BlockName, BlockRef, TenantId};
+use afterglow_store::testing::commits;
 use afterglow_store::testing::faults::refusal;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,6 +32,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use self::faults::{Answer, BROWN_OUT, Fate, Faults};
+use crate::met::Met;
 use crate::world::{Chance, World};
 
 /// What some stores, and proxies before them, send behind the status 200.
@@ -65,6 +69,23 @@ struct State {
     /// Until when most requests fail.
     browned_out: Option<Instant>,
     requests: u64,
+    /// The number of the last commit that landed.
+    committed: u64,
+    /// The commits that landed since somebody asked.
+    landed: Vec<Landed>,
+}
+
+/// A commit as it landed, for whoever looks over everybody's shoulder.
+#[derive(Clone, Debug)]
+pub struct Landed {
+    /// Its number.
+    pub number: u64,
+    /// When, in milliseconds since 1970.
+    pub at_millis: u64,
+    /// What it says.
+    pub commit: Commit,
+    /// Where it is one of retention, the blocks that it removes and adds.
+    pub blocks: BTreeMap<BlockName, Bytes>,
 }
 
 #[derive(Clone, Debug)]
@@ -87,15 +108,22 @@ enum Write {
 impl SimStore {
     /// Makes an empty store in good order.
     pub fn new(world: &World) -> Self {
+        Self::named(world, "store")
+    }
+
+    /// Makes another, with a chance of its own.
+    pub fn named(world: &World, name: &str) -> Self {
         let state = State {
             objects: BTreeMap::new(),
             written: BTreeSet::new(),
             version: 0,
             faults: Faults::none(),
             calm_since: None,
-            chance: world.chance("store"),
+            chance: world.chance(name),
             browned_out: None,
             requests: 0,
+            committed: 0,
+            landed: Vec::new(),
         };
         Self { shared: Arc::new(Shared { world: world.clone(), state: Mutex::new(state) }), user: "world".into() }
     }
@@ -126,6 +154,17 @@ impl SimStore {
         self.state().written.contains(key)
     }
 
+    /// Returns the commits that landed since this was asked before, by number, each once, as the store had them first.
+    pub fn landed(&self) -> Vec<Landed> {
+        std::mem::take(&mut self.state().landed)
+    }
+
+    /// Returns whether anything was found damaged, rightly or not.
+    pub fn has_quarantined(&self) -> bool {
+        let tenant = TenantId::anonymous();
+        self.state().objects.keys().any(|key| tenant.parse_quarantine(key).is_some())
+    }
+
     /// Returns how many objects there are.
     pub fn objects(&self) -> usize {
         self.state().objects.len()
@@ -149,7 +188,8 @@ impl SimStore {
         if browned_out.is_none_or(|until| until <= now) {
             *browned_out = chance.is(faults.brown_out).then(|| now + BROWN_OUT);
         }
-        let fate = Fate::draw(faults, chance, is_write, is_create, browned_out.is_some());
+        let meets = |met| self.shared.world.meets(met);
+        let fate = Fate::draw(faults, chance, is_write, is_create, browned_out.is_some(), meets);
         self.shared.world.note(format_args!("{} {what} {key}: {}", self.user, Told(&fate)));
         fate
     }
@@ -165,6 +205,9 @@ impl SimStore {
                 if answer.is_closed() {
                     // Where nobody waits, the rest of the request may never have been sent.
                     let Some(after) = fate.orphaned_after else { return };
+                    if !after.is_zero() {
+                        store.shared.world.meets(Met::Orphan);
+                    }
                     sleep(after).await;
                 }
                 truth = Some(store.apply(&write));
@@ -218,6 +261,7 @@ impl SimStore {
                         let version = state.version;
                         state.objects.insert(key.clone(), Object { bytes: bytes.clone(), modified: now, version });
                         state.written.insert(key.clone());
+                        state.note_commit(key, bytes, now);
                         let mut written = written(version);
                         let since = now.duration_since(UNIX_EPOCH).expect("the run begins long after 1970");
                         written.extensions.insert(TakenAt(since.as_millis() as u64));
@@ -273,6 +317,7 @@ impl SimStore {
         if body.is_empty() || !chance.is(faults.damage) {
             return None;
         }
+        self.shared.world.meets(Met::Damages);
         let at = chance.number(0..body.len() as u64) as usize;
         Some(match chance.number(0..3) {
             0 => vec![Ok(body.slice(..at)), Err(broken(HttpErrorKind::Interrupted, "connection reset"))],
@@ -324,6 +369,30 @@ fn got(key: &Path, object: &Object, body: Vec<Result<Bytes>>) -> GetResult {
     }
 }
 
+impl State {
+    /// Keeps what landed, where it is the next commit. What lands under a number that was taken before is seen by nobody.
+    fn note_commit(&mut self, key: &Path, object: &Bytes, now: SystemTime) {
+        let tenant = TenantId::anonymous();
+        let Some(number) = tenant.parse_commit(key).filter(|number| *number == self.committed + 1) else { return };
+        let commit = commits::decode(key, object).expect("processes write commits that can be read");
+        self.committed = number;
+        let mut blocks = BTreeMap::new();
+        if commit.reason == Reason::Retention {
+            let added = commit.adds.iter().map(|entry| entry.name);
+            let removed = commit.removes.iter().filter_map(|removed| match removed {
+                BlockRef::Block(name) => Some(*name),
+                BlockRef::Segment(_) => None,
+            });
+            for name in added.chain(removed) {
+                let key = BlockKey { tenant: tenant.clone(), name }.path();
+                blocks.extend(self.objects.get(&key).map(|object| (name, object.bytes.clone())));
+            }
+        }
+        let at_millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        self.landed.push(Landed { number, at_millis, commit, blocks });
+    }
+}
+
 impl Write {
     fn key(&self) -> &Path {
         match self {
@@ -337,13 +406,12 @@ struct Told<'a>(&'a Fate);
 
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = |duration: Duration| duration.as_micros() as f64 / 1e3;
         match self.0.done_after {
-            Some(after) => write!(f, "after {} ms", millis(after))?,
+            Some(after) => write!(f, "after {} us", after.as_micros())?,
             None => f.write_str("not done")?,
         }
         if let Some(again) = self.0.again_after {
-            write!(f, ", again after {} ms", millis(again))?;
+            write!(f, ", again after {} ms", again.as_millis())?;
         }
         if self.0.answer != Answer::Truth {
             write!(f, ", answer {:?}", self.0.answer)?;
@@ -367,8 +435,12 @@ impl ObjectStore for SimStore {
         let fate = self.draw(what, location, true, is_create);
         let ignores = {
             let mut state = self.state();
-            let State { faults, chance, .. } = &mut *state;
-            is_create && chance.is(faults.ignore_condition)
+            let State { objects, faults, chance, .. } = &mut *state;
+            let ignores = is_create && chance.is(faults.ignore_condition);
+            if ignores && objects.contains_key(location) {
+                self.shared.world.meets(Met::IgnoresCondition);
+            }
+            ignores
         };
         if ignores {
             mode = PutMode::Overwrite;
@@ -397,7 +469,12 @@ impl ObjectStore for SimStore {
         self.wait(&fate, location).await?;
         let object = self.state().objects.get(location).cloned();
         sleep(fate.answer_after).await;
-        let object = object.ok_or_else(|| refusal(404, location))?;
+        let Some(object) = object else {
+            if self.was_written(location) {
+                self.shared.world.meets(Met::Gone);
+            }
+            return Err(refusal(404, location));
+        };
         let meta = meta(location, &object);
         options.check_preconditions(&meta)?;
         let range = match &options.range {
@@ -427,6 +504,9 @@ impl ObjectStore for SimStore {
                     let State { faults, chance, .. } = &mut *state;
                     (chance.is(faults.odd_delete), chance.is(0.5))
                 };
+                if is_odd {
+                    store.shared.world.meets(Met::OddDelete);
+                }
                 if is_odd && !is_late {
                     fate.answer = Answer::Status(500);
                 }

@@ -59,6 +59,16 @@ async fn f5_and_f6_conflicts_say_nothing_of_what_was_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f6_a_conflict_may_come_before_what_it_is_with() {
+    let store = always(|faults| faults.conflict_before = 1.0);
+    let heard = create(&store).await;
+    assert!(matches!(heard, Err(object_store::Error::AlreadyExists { .. })), "{heard:?}");
+    assert!(!store.was_written(&KEY.into()));
+    sleep(faults::TWICE_MAX + Duration::from_secs(1)).await;
+    assert!(store.was_written(&KEY.into()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn f4_a_write_that_lands_twice_brings_back_what_was_deleted() {
     let store = always(|faults| faults.twice = 1.0);
     store.put(&KEY.into(), "one".into()).await.expect("it is answered once");
@@ -96,6 +106,28 @@ async fn f10_a_page_may_repeat_a_key_and_never_omits_one() {
     let distinct: BTreeSet<&Path> = listed.iter().collect();
     assert_eq!((distinct.len(), listed.is_sorted()), (3 * PAGE_KEYS, true));
     assert!(listed.len() > distinct.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_later_pages_may_be_as_of_the_first() {
+    for (set, is_old) in [((|faults| faults.old_pages = 1.0) as fn(&mut Faults), true), (|_| {}, false)] {
+        let store = always(set);
+        for n in 0..2 * PAGE_KEYS {
+            store.put(&format!("a/{n:03}").into(), "x".into()).await.expect("writes work");
+        }
+        let mut list = store.list(None);
+        let mut listed = vec![list.next().await.expect("a key").expect("listings work").location];
+        // Between the first page and the next, one goes and one comes.
+        let (last, new) = (Path::from(format!("a/{:03}", 2 * PAGE_KEYS - 1)), Path::from("a/999"));
+        store.delete(&last).await.expect("deletes work");
+        store.put(&new, "x".into()).await.expect("writes work");
+        while let Some(meta) = list.next().await {
+            listed.push(meta.expect("listings work").location);
+        }
+        assert_eq!((listed.len(), listed.is_sorted()), (2 * PAGE_KEYS, true));
+        assert_eq!((listed.contains(&last), listed.contains(&new)), (is_old, !is_old));
+        assert_eq!(store.shared.world.met().of(Met::OmitsKey), u64::from(is_old));
+    }
 }
 
 #[tokio::test(start_paused = true)]
