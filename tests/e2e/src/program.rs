@@ -26,8 +26,13 @@ pub struct Program {
 impl Program {
     /// Starts a program that was built beside the tests, on a port of the system's choice, and waits until it listens.
     pub fn start<A: AsRef<OsStr>>(name: &str, args: &[A], env: &[(&str, &str)]) -> Self {
+        Self::start_at(name, "127.0.0.1:0", args, env)
+    }
+
+    /// Starts a program so at an address of loopback.
+    pub fn start_at<A: AsRef<OsStr>>(name: &str, address: &str, args: &[A], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(crate::built(name));
-        command.args(args).args(["--listen", "127.0.0.1:0"]);
+        command.args(args).args(["--listen", address]);
         command.envs(env.iter().copied());
         Self::spawn(name, command)
     }
@@ -73,7 +78,7 @@ impl Program {
         }
     }
 
-    /// Returns `http://127.0.0.1:<port>`.
+    /// Returns `http://127.0.0.1:<port>`, or whatever address it was started at.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -81,6 +86,11 @@ impl Program {
     /// Returns `127.0.0.1:<port>`, as grpcurl and scrape targets want it.
     pub fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// Returns the process id.

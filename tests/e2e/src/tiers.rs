@@ -45,6 +45,11 @@ impl Tiers {
         self.start("afterglow-querier", flags)
     }
 
+    /// Starts a querier at an address of loopback, with these flags and this environment.
+    pub fn querier_at(&self, address: &str, flags: &[&str], env: &[(&str, &str)]) -> Program {
+        self.start_at("afterglow-querier", address, flags, env)
+    }
+
     /// Returns a command over the storage itself, with no server between.
     pub fn over_storage(&self, args: &[&str]) -> Command {
         let mut command = Command::new(built("afterglow"));
@@ -53,9 +58,12 @@ impl Tiers {
     }
 
     fn start(&self, name: &str, flags: &[&str]) -> Program {
-        let mut env = self.minio.env();
-        env.extend(ANY_AGE);
-        Program::start(name, &[&["--storage", &*self.storage], flags].concat(), &env)
+        self.start_at(name, "127.0.0.1:0", flags, &[])
+    }
+
+    fn start_at(&self, name: &str, address: &str, flags: &[&str], env: &[(&str, &str)]) -> Program {
+        let env = [&self.minio.env()[..], &ANY_AGE, env].concat();
+        Program::start_at(name, address, &[&["--storage", &*self.storage], flags].concat(), &env)
     }
 }
 
