@@ -167,8 +167,9 @@ impl config::Settings for Settings {
         }
         let target = self.target(&file).and_then(|target| target.check());
         problems.extend(target.err().map(|error| error.to_string()));
-        if let Some(address) = self.listen(&file) {
-            problems.extend(self.port().problems(address));
+        match self.listen(&file) {
+            Some(address) => problems.extend(self.port().problems(address)),
+            None => problems.extend(self.listen_tls.without_listen()),
         }
         problems.extend(self.itself.problems());
         problems.extend(self.telemetry.problems());
@@ -228,6 +229,21 @@ impl Settings {
             token,
             user_agent: concat!("afterglow-agent/", env!("CARGO_PKG_VERSION")).to_owned(),
         })
+    }
+}
+
+// === impl ListenTls ===
+
+impl ListenTls {
+    /// Says of each setting that is given that there is no address for it: who gives one believes that there is.
+    fn without_listen(&self) -> Vec<String> {
+        let given = [
+            (LISTEN_TLS_NAMES.cert_file, &self.listen_tls_cert_file),
+            (LISTEN_TLS_NAMES.key_file, &self.listen_tls_key_file),
+            (LISTEN_TLS_NAMES.client_ca_file, &self.listen_tls_client_ca_file),
+        ];
+        let given = given.into_iter().filter(|(_, file)| file.is_some());
+        given.map(|(name, _)| format!("{name} is given without listen")).collect()
     }
 }
 

@@ -163,6 +163,25 @@ fn its_own_port_is_guarded_as_those_of_servers_are() {
     child.wait().unwrap();
 }
 
+/// Goal: whoever gives TLS for the agent's own address, and no address, is told so, as a check and as a start.
+#[test]
+fn tls_of_its_own_port_needs_a_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = file(&folder, GOOD);
+    let names = ["listen-tls.cert-file", "listen-tls.key-file", "listen-tls.client-ca-file"];
+    for flag in [Some("--check-config"), None] {
+        for given in [&names[..], &names[..2], &names[1..2], &names[2..]] {
+            let tls = given.iter().flat_map(|name| [format!("--{name}"), "a.pem".to_owned()]);
+            let output = agent(&good).args(flag).args(["--server", "http://127.0.0.1:1"]).args(tls).output().unwrap();
+            assert_eq!(output.status.code(), Some(78), "{given:?}: {output:?}");
+            for name in names {
+                let is_said = text(&output).contains(&format!("{name} is given without listen"));
+                assert_eq!(is_said, given.contains(&name), "{given:?}: {output:?}");
+            }
+        }
+    }
+}
+
 /// Goal: an agent scrapes a server of ours that has tokens, with one of the role admin, and says it to nobody else, however much it logs.
 #[test]
 fn it_scrapes_a_server_that_asks_for_a_token_and_never_logs_it() {
