@@ -7,8 +7,8 @@
 //!
 //! With `--streams` it comes over streams: first one a connection, each with `--window` profiles unanswered all the time, which says what the
 //! ingester bears; then `--factor` times as many of them, to which as many times that is offered, whatever the answers: whoever is refused
-//! sends another when it is due, where an agent would wait as it is told. What is due while a stream has as many unanswered is not sent, and
-//! counted as kept back.
+//! sends another when it is due. What is due while a stream has as many unanswered is not sent, and counted as kept back. With `--heed` a stream
+//! that is told when to come back waits until then, as an agent does; what was due meanwhile is counted as kept back, too.
 //!
 //! The two sides share a machine: `--pin` binds the ingester to processor 0 and the senders to the others, so that sending what is
 //! refused does not take the ingester's time. They still share caches and memory, be it only those. So between the two the
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use afterglow_bench::fleet::{Fleet, Item, Options};
 use afterglow_bench::process::{cpu_time, peak_rss};
 use afterglow_e2e::Program;
+use afterglow_proto::google::rpc::Status as RpcStatus;
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use afterglow_proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use afterglow_proto::v1::push_request::Part;
@@ -33,6 +34,7 @@ use afterglow_proto::v1::{Profile, PushProfileRequest, PushProfileResponse, Push
 use afterglow_store::clock::{Clock as _, SystemClock};
 use anyhow::Context as _;
 use clap::Parser;
+use prost::Message as _;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::TcpListener;
@@ -40,6 +42,7 @@ use tokio::sync::Semaphore;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Channel, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_types::pb::RetryInfo;
 
 /// The fleet's first profiles are as old as this, so that none lies in the future.
 const HOUR_NANOS: i64 = 3_600_000_000_000;
@@ -86,6 +89,9 @@ struct Args {
     /// Send over streams, as agents do, instead of by single calls.
     #[arg(long)]
     streams: bool,
+    /// Let streams that are refused wait as long as they are told.
+    #[arg(long, requires = "streams")]
+    heed: bool,
     /// Bind the ingester to processor 0, and the senders to the others.
     #[arg(long)]
     pin: bool,
@@ -425,7 +431,7 @@ async fn streamed(
     let senders: Vec<_> = (0..streams)
         .map(|n| {
             let (client, items) = (clients[n % clients.len()].clone(), Arc::clone(items));
-            tokio::spawn(stream(client, items, n as u64, (args.window, every, end)))
+            tokio::spawn(stream(client, items, n as u64, (args.window, every, end), args.heed))
         })
         .collect();
     tokio::time::sleep_until(end.into()).await;
@@ -440,12 +446,19 @@ async fn streamed(
     Ok(sums)
 }
 
-/// Sends over one stream what is due every so often until the end, with so many unanswered at most.
+/// Returns for how long the sender of what was refused is told to wait.
+fn retry_delay(status: &RpcStatus) -> Option<Duration> {
+    let detail = status.details.iter().find(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo"))?;
+    RetryInfo::decode(&*detail.value).ok()?.retry_delay?.try_into().ok()
+}
+
+/// Sends over one stream what is due every so often until the end, with so many unanswered at most; waits as it is told, if it heeds that.
 async fn stream(
     mut client: IngestServiceClient<Channel>,
     items: Arc<Vec<Item>>,
     seed: u64,
     (window, every, end): (usize, Duration, Instant),
+    heeds: bool,
 ) -> anyhow::Result<Streamed> {
     let mut rng = SmallRng::seed_from_u64(seed);
     // The streams are not due all at once.
@@ -474,6 +487,13 @@ async fn stream(
                 let answer = answer?.context("the ingester ended a stream")?;
                 let (began, bytes) = unanswered.remove(&answer.seq).context("an answer to nothing")?;
                 let refusal = answer.status.filter(|status| status.code != 0);
+                if let Some(delay) = refusal.as_ref().filter(|_| heeds).and_then(retry_delay) {
+                    let returns = Instant::now() + delay;
+                    while !every.is_zero() && due < returns.min(end) {
+                        (kept_back, due) = (kept_back + 1, due + every);
+                    }
+                    due = due.max(returns);
+                }
                 let refusal = refusal.map(|status| Status::new(Code::from_i32(status.code), status.message));
                 if every.is_zero() && refusal.is_some() {
                     tokio::time::sleep(REFUSED_PAUSE).await;
