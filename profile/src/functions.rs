@@ -203,44 +203,41 @@ impl<'t> Stacks<'t> {
 
     /// Finds out which names of each node occur in none of its callers.
     fn with_firsts(mut self) -> Self {
-        // Depth first: for each node the first of those it called, and the next that its caller called.
-        let (mut called, mut next) = (vec![NONE; self.nodes.len()], vec![NONE; self.nodes.len()]);
+        // Depth first, a node is followed by all that are below it: how many these are says where they end.
+        let mut ends: Vec<u32> = vec![1; self.nodes.len()];
         for node in (1..self.nodes.len()).rev() {
-            next[node] = std::mem::replace(&mut called[self.nodes[node].caller as usize], node as u32);
+            ends[self.nodes[node].caller as usize] += ends[node];
         }
-        // How often each name is met between the root and where we are.
-        let mut met: Vec<u32> = written(self.functions.len());
-        let (mut at, mut fresh) = (0, Vec::new());
-        loop {
-            let mut to = called[at as usize];
-            while to == NONE && at != 0 {
-                let Node { caller, frames: (start, end), .. } = self.nodes[at as usize];
-                self.frames[start as usize..end as usize].iter().for_each(|&name| met[name as usize] -= 1);
-                to = next[at as usize];
-                at = caller;
-            }
-            if to == NONE {
-                return self;
-            }
-            let Node { frames: (start, end), .. } = self.nodes[to as usize];
+        let (mut order, mut next): (Vec<u32>, Vec<u32>) = (written(self.nodes.len()), vec![1; self.nodes.len()]);
+        for node in 1..self.nodes.len() {
+            let next_of_caller = &mut next[self.nodes[node].caller as usize];
+            let (start, end) = (*next_of_caller, *next_of_caller + ends[node]);
+            *next_of_caller = end;
+            (order[start as usize], next[node], ends[node]) = (node as u32, start + 1, end);
+        }
+        // Of each name where those end that are below the outermost node that has it.
+        let mut met_until: Vec<u32> = written(self.functions.len());
+        let mut fresh = Vec::new();
+        for (at, &node) in (0..).zip(&order).skip(1) {
+            let Node { frames: (start, end), .. } = self.nodes[node as usize];
             fresh.clear();
             for &name in &self.frames[start as usize..end as usize] {
-                let met = &mut met[name as usize];
-                if *met == 0 {
+                let met_until = &mut met_until[name as usize];
+                if *met_until <= at {
+                    *met_until = ends[node as usize];
                     fresh.push(name);
                 }
-                *met += 1;
             }
             // Mostly that is all of them.
-            self.nodes[to as usize].first = if fresh.len() == (end - start) as usize {
+            self.nodes[node as usize].first = if fresh.len() == (end - start) as usize {
                 (start, end)
             } else {
                 let start = self.frames.len() as u32;
                 self.frames.extend_from_slice(&fresh);
                 (start, u32::try_from(self.frames.len()).expect("memory has no room for so many"))
             };
-            at = to;
         }
+        self
     }
 
     /// Returns the sum of values of these stacks, given as pairs of the number of a stack and its value. One that is left out does not count.

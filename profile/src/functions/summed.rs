@@ -45,25 +45,50 @@ impl Stacks<'_> {
     /// Sums values of these stacks in several parts, each a group and pairs of the number of a stack and its value. A stack may stand several
     /// times; one that is left out does not count.
     pub fn sum<V: Iterator<Item = (usize, i128)>>(&self, parts: impl IntoIterator<Item = (u32, V)>) -> Summed {
-        let (mut summing, mut summed) = (self.summing(), Summed::default());
-        // Mostly a file has several functions.
-        let (mut numbers, mut files) = (vec![NONE; self.functions()], HashMap::new());
+        let (mut summing, mut all) = (self.summing(), Vec::new());
+        let (mut numbers, mut names) = (vec![NONE; self.functions()], Vec::with_capacity(self.functions()));
         for (group, values) in parts {
             let (total, mut sums) = summing.sums(values);
             for (name, _) in &mut sums {
                 let number = &mut numbers[*name as usize];
                 if *number == NONE {
-                    let (text, file) = self.name(*name);
-                    let file = *files.entry(file).or_insert_with(|| summed.add_file(file));
-                    *number = summed.add_function(self.hashes[*name as usize], text, file);
+                    *number = names.len() as u32;
+                    names.push(*name);
                 }
                 *name = *number;
             }
-            summed.parts.push(SummedPart { group, total, sums: SummedFunctions::new(sums) });
+            all.push(SummedPart { group, total, sums: SummedFunctions::new(sums) });
         }
-        summed.texts.shrink_to_fit();
-        summed.functions.shrink_to_fit();
-        summed.files.shrink_to_fit();
+        Summed { parts: all, ..self.named(&names) }
+    }
+
+    /// Returns no sums, but functions for them.
+    fn named(&self, functions: &[u32]) -> Summed {
+        // Mostly a file has several functions.
+        let (mut files, mut numbers) = (Vec::new(), HashMap::new());
+        let mut number = |file| {
+            *numbers.entry(file).or_insert_with(|| {
+                files.push(file);
+                files.len() as u32 - 1
+            })
+        };
+        let of_functions: Vec<u32> = functions.iter().map(|&function| number(self.name(function).1)).collect();
+        let names = functions.iter().map(|&function| self.name(function).0);
+        let bytes = names.clone().chain(files.iter().copied()).map(str::len).sum();
+        let mut summed = Summed {
+            texts: String::with_capacity(bytes),
+            functions: Vec::with_capacity(functions.len()),
+            files: Vec::with_capacity(files.len()),
+            parts: Vec::new(),
+        };
+        for file in files {
+            let text = summed.add_text(file);
+            summed.files.push(text);
+        }
+        for ((name, &function), file) in names.zip(functions).zip(of_functions) {
+            let (hash, name) = (self.hashes[function as usize], summed.add_text(name));
+            summed.functions.push(SummedFunction { hash, name, file });
+        }
         summed
     }
 }
@@ -76,18 +101,6 @@ impl Summed {
         let start = at(&self.texts);
         self.texts.push_str(text);
         (start, at(&self.texts))
-    }
-
-    fn add_file(&mut self, file: &str) -> u32 {
-        let file = self.add_text(file);
-        self.files.push(file);
-        self.files.len() as u32 - 1
-    }
-
-    fn add_function(&mut self, hash: u64, name: &str, file: u32) -> u32 {
-        let name = self.add_text(name);
-        self.functions.push(SummedFunction { hash, name, file });
-        self.functions.len() as u32 - 1
     }
 
     /// Returns the names and the source files of its functions, in the order of their numbers.
@@ -122,13 +135,9 @@ impl SummedFunctions {
         let narrow = |(number, sums): &(u32, Sums)| {
             Some((*number, i64::try_from(sums.self_value).ok()?, i64::try_from(sums.total).ok()?))
         };
-        match sums.iter().map(narrow).collect::<Option<Vec<_>>>() {
-            Some(mut narrow) => {
-                narrow.shrink_to_fit();
-                Self::Narrow(narrow)
-            }
-            None => Self::Wide(sums),
-        }
+        let mut all = Vec::with_capacity(sums.len());
+        all.extend(sums.iter().map_while(narrow));
+        if all.len() == sums.len() { Self::Narrow(all) } else { Self::Wide(sums) }
     }
 
     fn len(&self) -> usize {

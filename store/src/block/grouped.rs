@@ -209,6 +209,14 @@ impl Set {
             self.parts.push(Part { group: wanted.group, ..Part::default() });
         }
         let part = self.parts.last_mut().expect("there is one, from before or from just now");
+        if part.samples.is_empty() {
+            part.samples.reserve(samples.stacks.len());
+            part.values.reserve(samples.stacks.len());
+        }
+        if self.keys.is_empty() {
+            self.keys.reserve(samples.stacks.len());
+            self.places.reserve(samples.stacks.len());
+        }
         for (i, (&stack, &value)) in samples.stacks.iter().zip(column).enumerate() {
             if value == 0 {
                 continue;

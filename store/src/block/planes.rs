@@ -89,7 +89,8 @@ pub(crate) fn join(columns: &[u8], len: usize) -> Result<Vec<u8>, Damage> {
     }
     from.finish()?;
     let mut next = [0; NUMBER_BYTES_MAX + 1];
-    let mut out = Vec::with_capacity(len);
+    // A varint is put down as a word, of which what it does not need is taken back.
+    let mut out = Vec::with_capacity(len + NUMBER_BYTES_MAX);
     for &length in lengths {
         let length = usize::from(length);
         let at = next[length];

@@ -369,7 +369,8 @@ fn read_stacks(
 ) -> Result<(), Damage> {
     let Symbols { nodes, leaves, locations, .. } = symbols;
     let count = grow_from.count(1)?;
-    let mut recent = vec![Recent::default(); locations.len() + 1];
+    // To make them all is quicker than to clone one.
+    let mut recent: Vec<Recent> = (0..=locations.len()).map(|_| Recent::default()).collect();
     let mut newest = Newest::new(0, locations.len());
     leaves.reserve_exact(count);
     nodes.reserve_exact(callees.left());
@@ -434,6 +435,9 @@ fn read_labels(
     let strings = symbols.strings.len();
     let count = counts.count(1)?;
     let mut key = Delta::default();
+    symbols.label_ends.reserve_exact(count);
+    // Each takes a byte at least.
+    symbols.labels.reserve(keys.left());
     for _ in 0..count {
         // Each label takes a byte at least, so that no count makes this long.
         for _ in 0..counts.u32()? {

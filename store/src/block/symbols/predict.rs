@@ -32,13 +32,15 @@ impl Newest {
         self.see(index);
     }
 
+    #[inline]
     pub(super) fn read(&mut self, from: &mut Cursor<'_>) -> Result<u64, Damage> {
         let distance = from.varint()?;
         if distance >= self.len {
             return Err(Damage("an index points past its table"));
         }
-        // `next` is at most `len`, which a table of 32-bit indices keeps far below overflow.
-        let index = (self.next + self.len - distance) % self.len;
+        // That is modulo `len`, for `next` is at most `len`; a division is what takes longest here.
+        let index = if distance <= self.next { self.next - distance } else { self.next + self.len - distance };
+        let index = if index == self.len { 0 } else { index };
         self.see(index);
         Ok(index)
     }
@@ -59,7 +61,7 @@ impl Recent {
         let place = self.list.iter().position(|&recent| recent == index);
         varint::put(out, place.map_or(0, |place| place as u64 + 1));
         match place {
-            Some(place) => self.list[..=place].rotate_right(1),
+            Some(place) => self.use_again(place),
             None => self.add(index),
         }
         place.is_some()
@@ -73,10 +75,17 @@ impl Recent {
     ) -> Result<u32, Damage> {
         match from.varint()? {
             0 => self.add(otherwise()?),
-            place if place <= self.list.len() as u64 => self.list[..place as usize].rotate_right(1),
+            place if place <= self.list.len() as u64 => self.use_again(place as usize - 1),
             _ => return Err(Damage("a place points past what was used")),
         }
         Ok(self.list[0])
+    }
+
+    /// Makes the one at a place, from 0, the last one used. Mostly it is the last one, or was shortly before.
+    fn use_again(&mut self, place: usize) {
+        let index = self.list[place];
+        self.list.copy_within(..place, 1);
+        self.list[0] = index;
     }
 
     fn add(&mut self, index: u32) {
