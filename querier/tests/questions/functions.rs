@@ -472,21 +472,22 @@ async fn of_many_services_no_tables_are_kept() {
     };
     world.put(&(0..SERVICES).map(profile).collect::<Vec<_>>()).await;
     ask(&world, &vec![]).await;
+    // In ranges: some are read together, in one request.
     let read = async |path: &str, asked: &[(&str, &str)]| {
-        let before = world.faults.count(Operation::Get);
-        assert_eq!(world.get(path, asked).await.status, 200);
-        world.faults.count(Operation::Get) - before
+        let answer = world.json(path, &[asked, &[("explain", "true")]].concat()).await;
+        let of = |name: &str| answer["explain"][name].as_str().map_or(0, |number| number.parse::<u64>().unwrap());
+        of("ranges") - of("rangesCached")
     };
     let few = ("query", "{service=~\"s1|s2\"}");
     assert!(read(TOP, &[few]).await > 0);
     assert_eq!(read(FUNCTION, &[few, ("name", "work")]).await, 0, "tables and sums are there");
     let first = read(TOP, &[]).await;
     let again = read(TOP, &[("by", "service"), ("value", "total")]).await;
-    assert!(again < first / 2, "what most of them come to is there: {first} reads, then {again}");
+    assert!(again < first / 2, "what most of them come to is there: {first} ranges, then {again}");
     let otherwise = read(FUNCTION, &[("name", "work")]).await;
-    assert!(otherwise > first / 2, "for another question it is read again: {first} reads, then {otherwise}");
+    assert!(otherwise > first / 2, "for another question it is read again: {first} ranges, then {otherwise}");
     let again = read(FUNCTION, &[("name", "work"), ("by", "service")]).await;
-    assert!(again < otherwise / 2, "{otherwise} reads, then {again}");
+    assert!(again < otherwise / 2, "{otherwise} ranges, then {again}");
 }
 
 /// Goal: who asks for a function of one service among many reads that service alone, once blocks say what functions they have, and the
@@ -571,4 +572,37 @@ async fn refusals_name_the_limit() {
         small.refusal(TOP, &[("type", "cpu"), ("start", "-1h")]).await.split(" needs ").next().unwrap().to_owned(),
     );
     insta::assert_snapshot!(refusals.join("\n"));
+}
+
+/// Goal: what is read of services that lie next to each other is read together, whatever is kept; what is known already is not read.
+#[tokio::test]
+async fn many_services_take_few_reads() {
+    const SERVICES: u128 = 300;
+    let flags = ["--query.range-cache=0", "--query.max-list-age=0s"];
+    let world = World::with(&flags).await;
+    let forgetful = World::over(world.faults.inner(), &[&flags[..], &["--query.decoded-cache=0"]].concat()).await;
+    let name = |service: u128| format!("s{service:03}");
+    let profile = |id: u128| cpu(id + 1, &[("service", &*name(id % SERVICES)), ("side", "a")], 10 + id as i64);
+    world.put(&(0..2 * SERVICES).map(profile).collect::<Vec<_>>()).await;
+    for blocks in ["segments", "blocks"] {
+        for world in [&world, &forgetful] {
+            ask(world, &vec![("limit", "1")]).await;
+            let read = async |path: &str, asked: &[(&str, &str)]| {
+                let before = world.faults.count(Operation::Get);
+                let answer = world.get(path, &[&[("start", "-1h")], asked].concat()).await;
+                assert_eq!(answer.status, 200, "{answer}");
+                (world.faults.count(Operation::Get) - before, answer.json())
+            };
+            let (reads, answer) = read(TOP, &[("by", "service"), ("limit", "0")]).await;
+            let groups = answer["groups"].as_array().unwrap();
+            assert_eq!((groups.len(), &answer["top"]["total"]), (300, &format!("{}", 40 * 2 * SERVICES).into()));
+            assert!((1..10).contains(&reads), "{blocks}: {reads} reads of {SERVICES} datasets");
+            let (reads, again) = read(TOP, &[("by", "service"), ("limit", "0")]).await;
+            assert_eq!(again, answer);
+            assert!(reads < 10, "{blocks}: {reads} reads of {SERVICES} datasets, again");
+            let (reads, _) = read("/api/v1/statistics", &[("by", "service")]).await;
+            assert!(reads < 10, "{blocks}: {reads} reads of {SERVICES} datasets, of another question");
+        }
+        world.compact().await;
+    }
 }

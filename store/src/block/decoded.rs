@@ -230,6 +230,12 @@ impl OfBlock {
         }
     }
 
+    /// Returns whether something is kept, without use of it: whether it is looked for is not known yet.
+    pub(crate) fn has(&self, place: Place, types: SampleTypes) -> bool {
+        self.all.cache().contains_key(&self.key(place, types))
+            || types != SampleTypes::All && self.all.cache().contains_key(&self.key(place, SampleTypes::All))
+    }
+
     /// Returns what was derived and kept under `key`, if it is a `T`. Nobody waits for what somebody else derives: it may be too large to be
     /// kept. What is not here counts where what it is derived from is looked for.
     pub(crate) fn derived<T: Send + Sync + 'static>(&self, key: u128) -> Option<Arc<T>> {

@@ -9,7 +9,7 @@
 //! - `values`, `sampling`: the values of a chunk, and what a sampling profiler makes of those it saw;
 //! - `order`, `pattern`, `rebuild`, `sink`: a profile's exact protobuf bytes from both;
 //! - `gather`, `rows`, `toc`, `layout`: the profiles of a dataset together, what is known of a profile and a block without either, and where everything lies;
-//! - `sums`, `rollups`: what profiles add up to, and the sums that lie beside them hour by hour; `decoded`: what questions keep of either;
+//! - `sums`, `rollups`: what profiles add up to, and the sums that lie beside them hour by hour; `decoded`: what questions keep of either, `ahead`: what they read of several datasets at once;
 //! - `filters`: which functions the tables of a service have, in a few bits a name;
 //! - [`SegmentWriter`] writes a block of level 0, [`Merge`] makes larger ones of several, [`Block`] reads one of any level,
 //!   [`Aggregate`] is the sum of many profiles, [`Grouped`] their values group by group.
@@ -18,6 +18,7 @@
 //! Must not enter: object keys, commits, clocks.
 
 mod aggregate;
+mod ahead;
 pub(crate) mod chunk;
 pub(crate) mod columns;
 mod decoded;
@@ -45,6 +46,7 @@ pub(crate) mod varint;
 mod writer;
 
 pub use aggregate::{Aggregate, SampleTypes};
+pub use ahead::Ahead;
 pub use decoded::{Decoded, Keep};
 pub use error::Error;
 pub use grouped::{Grouped, Part, Wanted};

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use super::aggregate::{Aggregate, SampleTypes, Summing};
+use super::ahead::Ahead;
 use super::chunk::{self, Needed, Profiles, Unpacked};
 use super::columns::Samples;
 use super::decoded::{Decoded, Keep, OfBlock, Place, SharedSums, Tables, Vacant};
@@ -224,6 +225,11 @@ impl Block {
         self.decoded.as_ref()?.derived(key)
     }
 
+    /// Returns whether something is kept under `key` that was derived, without use of it.
+    pub fn has_derived(&self, key: u128) -> bool {
+        self.decoded.as_ref().is_some_and(|decoded| decoded.has(Place::Derived(key), SampleTypes::All))
+    }
+
     /// Keeps what was derived, of `bytes` bytes, beside what is decoded; nothing where that is not kept.
     pub fn keep_derived<T: Send + Sync + 'static>(&self, key: u128, derived: Arc<T>, bytes: u64) {
         if let Some(decoded) = &self.decoded {
@@ -331,7 +337,9 @@ impl Block {
             Chunk::Columns { stacks, meta, .. } => {
                 let symbols = self.toc.symbols[dataset.symbols as usize].range();
                 let ranges = [symbols, stacks.offset..meta.range().end];
-                let [symbols, columns] = &*self.get_ranges(&ranges).await? else { return Err(foreign()) };
+                let [symbols, columns] = &*self.get_ranges(&ranges, &Ahead::default()).await? else {
+                    return Err(foreign());
+                };
                 let symbols = self.symbols(dataset, symbols.clone())?;
                 let chunk = unpack(chunk, columns, dataset.samples_version(&self.toc), true).map_err(corrupt)?;
                 rebuild_row(&symbols, &chunk, row).map_err(corrupt)?
@@ -352,17 +360,23 @@ impl Block {
     pub async fn aggregate(&self, dataset: usize, rows: &[usize], types: SampleTypes) -> Result<Vec<Aggregate>, Error> {
         let rows: Vec<(usize, ())> = rows.iter().map(|&row| (row, ())).collect();
         let start = |tables| Summing::new(tables, types);
-        Ok(self.read_rows_of(dataset, &rows, |()| types, start, Keep::Decoded).await?.finish())
+        Ok(self.read_rows_of(dataset, &rows, |()| types, start, (Keep::Decoded, &Ahead::default())).await?.finish())
     }
 
     /// Returns the samples of `rows` of dataset `dataset`, each stack once for each distinct header, and the values that are wanted by
-    /// the groups of their profiles. Each chunk is read once, whatever the groups. One round trip.
+    /// the groups of their profiles. Each chunk is read once, whatever the groups. One round trip, or none where all was read `ahead`.
     ///
     /// # Errors
     /// The object cannot be read or is damaged.
-    pub async fn by_group(&self, dataset: usize, rows: &[(usize, Wanted)], keep: Keep) -> Result<Vec<Grouped>, Error> {
+    pub async fn by_group(
+        &self,
+        dataset: usize,
+        rows: &[(usize, Wanted)],
+        keep: Keep,
+        ahead: &Ahead,
+    ) -> Result<Vec<Grouped>, Error> {
         let types = |wanted: Wanted| SampleTypes::One(wanted.column);
-        Ok(self.read_rows_of(dataset, rows, types, Grouping::new, keep).await?.finish())
+        Ok(self.read_rows_of(dataset, rows, types, Grouping::new, (keep, ahead)).await?.finish())
     }
 
     /// Returns what is read, at most, to answer for `rows` of dataset `dataset`, each with what stands beside it: roll-ups where these
@@ -411,7 +425,7 @@ impl Block {
         rows: &[(usize, T)],
         types: impl Fn(T) -> SampleTypes,
         start: impl Fn(Tables) -> R,
-        keep: Keep,
+        reading: (Keep, &Ahead),
     ) -> Result<R, Error> {
         let all = self.rows().await?;
         let Some(of) = self.toc.datasets.get(dataset) else {
@@ -428,13 +442,13 @@ impl Block {
         asked.sort_by_key(|(row, _)| (row.chunk, row.position));
         let choice = of.rollups.choose(&all[of.rows()], asked.clone());
         let corrupt = |damage| Error::corrupt(&self.path, format!("roll-ups of dataset {dataset}"), damage);
-        match self.read_parts(dataset, &choice, &types, &start, keep).await? {
+        match self.read_parts(dataset, &choice, &types, &start, reading).await? {
             Ok(reader) => Ok(reader),
             Err(damage) => {
                 tracing::error!(error = %corrupt(damage), "profiles are read instead of their sums");
                 self.is_rollup_damaged.store(true, Ordering::Relaxed);
                 let rows_alone = Choice { rollups: Vec::new(), rows: asked };
-                self.read_parts(dataset, &rows_alone, &types, &start, keep).await?.map_err(corrupt)
+                self.read_parts(dataset, &rows_alone, &types, &start, reading).await?.map_err(corrupt)
             }
         }
     }
@@ -446,7 +460,7 @@ impl Block {
         Choice { rollups, rows }: &Choice<'_, '_, T>,
         types: &impl Fn(T) -> SampleTypes,
         start: &impl Fn(Tables) -> R,
-        keep: Keep,
+        (keep, ahead): (Keep, &Ahead),
     ) -> Result<Result<R, Damage>, Error> {
         let of = &self.toc.datasets[dataset];
         // What is not decoded already is read together, up to a bound.
@@ -458,11 +472,7 @@ impl Block {
         if tables.is_err() {
             ranges.push(self.toc.symbols[of.symbols as usize].range());
         }
-        let of_rollups = rollups
-            .iter()
-            .map(|&(number, rollup, with)| Piece::of_rollup(dataset, number, (rollup, &of.rollups), with));
-        let by_chunk = rows.chunk_by(|(a, _), (b, _)| a.chunk == b.chunk);
-        let pieces: Vec<_> = of_rollups.chain(by_chunk.map(|rows| Piece::of_rows(dataset, of, rows))).collect();
+        let pieces: Vec<_> = pieces(dataset, of, rollups, rows).collect();
         let (mut reader, mut left, version) = (None, &pieces[..], of.samples_version(&self.toc));
         while reader.is_none() || !left.is_empty() {
             let (mut together, mut length) = (Vec::new(), 0);
@@ -481,7 +491,8 @@ impl Block {
                 together.push((piece, sums));
             }
             let ranges = std::mem::take(&mut ranges);
-            let mut parts = if ranges.is_empty() { Vec::new() } else { self.get_ranges(&ranges).await? }.into_iter();
+            let mut parts =
+                if ranges.is_empty() { Vec::new() } else { self.get_ranges(&ranges, ahead).await? }.into_iter();
             let mut read = || parts.next().expect("there are as many parts as ranges");
             let known = match tables {
                 Ok(known) => known,
@@ -512,10 +523,47 @@ impl Block {
         Ok(Ok(reader.expect("it is made before anything is read into it")))
     }
 
-    async fn get_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
-        // The store's client joins ranges that lie close to each other, so a small block is read in one GET.
-        let read = self.store.get_ranges(&self.path, ranges).await;
-        let parts = read.map_err(|source| Error::Read { block: self.path.clone(), source })?;
+    /// Returns the ranges that [`Block::read_rows_of`] asks for first, up to a bound, of what is not decoded already.
+    pub(super) fn ranges<T: Copy + PartialEq>(
+        &self,
+        dataset: usize,
+        rows: &[(usize, T)],
+        types: impl Fn(T) -> SampleTypes,
+    ) -> Vec<Range<u64>> {
+        let (Some(all), Some(of)) = (self.rows.get(), self.toc.datasets.get(dataset)) else { return Vec::new() };
+        let mut asked: Vec<(&Row, T)> = rows.iter().filter_map(|&(row, with)| Some((all.get(row)?, with))).collect();
+        asked.sort_by_key(|(row, _)| (row.chunk, row.position));
+        let Choice { rollups, rows } = of.rollups.choose(&all[of.rows()], asked);
+        let is_decoded = |place, types| self.decoded.as_ref().is_some_and(|decoded| decoded.has(place, types));
+        let mut ranges = Vec::new();
+        if !is_decoded(Place::Tables(of.symbols), SampleTypes::All) {
+            ranges.push(self.toc.symbols[of.symbols as usize].range());
+        }
+        let mut length = 0;
+        for piece in pieces(dataset, of, &rollups, &rows) {
+            if !piece.place.is_some_and(|place| is_decoded(place, types(piece.with))) {
+                length += piece.length();
+                if length > self.read_ahead {
+                    break;
+                }
+                ranges.push(piece.chunk.range_to_merge());
+            }
+        }
+        ranges
+    }
+
+    /// Reads ranges of the object, but for those that were read ahead.
+    pub(super) async fn get_ranges(&self, ranges: &[Range<u64>], ahead: &Ahead) -> Result<Vec<Bytes>, Error> {
+        let missing: Vec<Range<u64>> = ranges.iter().filter(|range| ahead.get(range).is_none()).cloned().collect();
+        let mut read = Vec::new();
+        if !missing.is_empty() {
+            // The store's client joins ranges that lie close to each other, so a small block is read in one GET.
+            let parts = self.store.get_ranges(&self.path, &missing).await;
+            read = parts.map_err(|source| Error::Read { block: self.path.clone(), source })?;
+        }
+        let mut read = read.into_iter();
+        let parts: Vec<Bytes> =
+            ranges.iter().filter_map(|range| ahead.get(range).cloned().or_else(|| read.next())).collect();
         let complete = parts.len() == ranges.len()
             && parts.iter().zip(ranges).all(|(part, range)| part.len() as u64 == range.end - range.start);
         if complete { Ok(parts) } else { Err(Error::corrupt(&self.path, "object", SHORT)) }
@@ -585,6 +633,20 @@ enum Content<'a, 'r, T> {
     Rollup(&'a Rollup, &'a Rollups),
     /// In the order of their positions; there is one at least.
     Rows(&'a [(&'r Row, T)]),
+}
+
+/// Returns what of a dataset is read one after the other.
+fn pieces<'a, 'r, T: Copy + PartialEq>(
+    dataset: usize,
+    of: &'a Dataset,
+    rollups: &'a [(usize, &'a Rollup, T)],
+    rows: &'a [(&'r Row, T)],
+) -> impl Iterator<Item = Piece<'a, 'r, T>> {
+    let of_rollups = rollups
+        .iter()
+        .map(move |&(number, rollup, with)| Piece::of_rollup(dataset, number, (rollup, &of.rollups), with));
+    let by_chunk = rows.chunk_by(|(a, _), (b, _)| a.chunk == b.chunk);
+    of_rollups.chain(by_chunk.map(move |rows| Piece::of_rows(dataset, of, rows)))
 }
 
 impl<'a, 'r, T: Copy + PartialEq> Piece<'a, 'r, T> {

@@ -7,7 +7,7 @@ use afterglow_profile::Profile;
 use afterglow_profile::encode::encode;
 use afterglow_profile::functions::{Stacks, Sums};
 use afterglow_profile::merge::Merger;
-use afterglow_store::block::{Block, Keep, Options, SampleTypes, SegmentWriter, Wanted};
+use afterglow_store::block::{Ahead, Block, Keep, Options, SampleTypes, SegmentWriter, Wanted};
 use afterglow_store::testing::faults::{Faulty, Operation};
 use object_store::ObjectStoreExt as _;
 use object_store::memory::InMemory;
@@ -135,7 +135,9 @@ async fn stacks_are_named_as_those_of_the_profile() {
     for (dataset, index) in block.toc().datasets().iter().zip(0..) {
         let wanted = dataset.rows().map(|row| (row, Wanted { group: rows[row].series, column: 0, factor: 1 }));
         let wanted: Vec<_> = wanted.collect();
-        for grouped in block.by_group(index, &wanted, Keep::Nothing).await.expect("a fresh block is whole") {
+        for grouped in
+            block.by_group(index, &wanted, Keep::Nothing, &Ahead::default()).await.expect("a fresh block is whole")
+        {
             let profile = grouped.profile();
             let Some(ours) = grouped.stacks() else {
                 dropping += usize::from(!profile.string(profile.drop_frames).is_empty());

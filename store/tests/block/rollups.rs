@@ -6,7 +6,9 @@ use std::sync::Arc;
 use afterglow_profile::encode::encode;
 use afterglow_profile::model::{Function, Line, Location, Mapping, Profile, SampleLabel, Samples, ValueType};
 use afterglow_store::Metrics;
-use afterglow_store::block::{Block, Decoded, Keep, MergeOptions, Options, Row, SampleTypes, SegmentWriter, Wanted};
+use afterglow_store::block::{
+    Ahead, Block, Decoded, Keep, MergeOptions, Options, Row, SampleTypes, SegmentWriter, Wanted,
+};
 use afterglow_store::testing::faults::Faulty;
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
@@ -165,7 +167,7 @@ async fn sums(block: &Block, rows: &[usize], types: SampleTypes) -> (Vec<Said>, 
 /// Sums rows by groups: for each group and sample the value.
 async fn by_group(block: &Block, rows: &[(usize, Wanted)]) -> BTreeMap<(u32, String), i128> {
     let mut sums = BTreeMap::new();
-    for grouped in block.by_group(0, rows, Keep::Decoded).await.expect("the block is whole") {
+    for grouped in block.by_group(0, rows, Keep::Decoded, &Ahead::default()).await.expect("the block is whole") {
         let profile = grouped.profile();
         let name = |sample: u32| {
             let i = (0..profile.samples.len()).find(|&i| profile.values(i)[0] == i64::from(sample));

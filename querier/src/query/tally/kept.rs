@@ -54,6 +54,11 @@ impl Key {
         Self(hasher.digest128())
     }
 
+    /// Returns whether something is kept of a block, without use of it.
+    pub(super) fn is_kept(self, block: &Block) -> bool {
+        block.has_derived(self.0)
+    }
+
     /// Returns what was kept of a block.
     pub(super) fn find<S: Subtotal>(self, block: &Block) -> Option<Arc<Vec<S>>> {
         block.derived(self.0)

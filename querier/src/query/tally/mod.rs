@@ -6,8 +6,9 @@
 //! functions each of many groups has; a damaged dataset is left out and named; dropping the question's future ends its reads.
 //!
 //! - [`cells`]: groups cut by time, and the sums of a function in each; [`used`]: the sums of all functions in each
-//! - [`kept`]: what is kept of a dataset
+//! - [`kept`]: what is kept of a dataset; [`ahead`]: what is read of several together
 
+mod ahead;
 pub(super) mod cells;
 mod kept;
 pub(super) mod used;
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use afterglow_profile::filter::Filter;
 use afterglow_profile::functions::{Stacks, Summed};
-use afterglow_store::block::{self, Block, Keep, ToRead, Wanted};
+use afterglow_store::block::{self, Ahead, Block, Keep, ToRead, Wanted};
 use afterglow_store::catalog::{Match, Problem};
 use futures::{StreamExt as _, stream};
 use tracing::Span;
@@ -111,6 +112,10 @@ struct Part {
     groups: Vec<u32>,
     /// Their places among all profiles.
     places: Vec<usize>,
+    /// What is kept of them is known by this. Expressions are many, and what they leave seldom asked for again.
+    key: Option<Key>,
+    /// How many bytes of the block are held at once.
+    held: u64,
     /// How much memory they take while they are read, about.
     estimate: u64,
     /// And their tables of that.
@@ -144,7 +149,11 @@ pub(super) async fn read<T: Tally>(
     if let Some(name) = function.as_ref().filter(|_| filter.is_empty()) {
         parts = with_function(parts, name, limits.merge_reads).await;
     }
-    let reading = reading(parts.iter().map(|part| part.estimate), limits.merge_reads);
+    if filter.is_empty() {
+        parts.iter_mut().for_each(|part| part.key = Some(Key::new(function.as_deref(), part.dataset, &part.rows)));
+    }
+    let reading =
+        reading(parts.iter().map(|part| part.estimate), limits.merge_reads) + ahead::held(&parts, limits.merge_reads);
     record(engine, question, matches, &parts, reading);
     let admitted = engine.admit(reading).await?;
 
@@ -154,8 +163,12 @@ pub(super) async fn read<T: Tally>(
     let room = parts.first().map_or(0, |part| part.block.keeps_bytes_max()) / TABLES_PART;
     let tables: u64 = parts.iter().map(|part| part.tables).sum();
     let keep = if filter.is_empty() && tables > room { Keep::Nothing } else { Keep::Decoded };
-    let read = |part| read_part(engine, part, (Arc::clone(&filter), function.clone()), keep, Arc::clone(&growing));
-    let mut reads = stream::iter(parts.into_iter().map(read)).buffer_unordered(limits.merge_reads);
+    let read = |(part, ahead)| {
+        read_part(engine, part, (Arc::clone(&filter), function.clone()), (keep, ahead), Arc::clone(&growing))
+    };
+    let is_kept = |part: &Part| part.key.is_some_and(|key| key.is_kept(&part.block));
+    let parts = std::pin::pin!(ahead::each_with_ahead(parts, is_kept));
+    let mut reads = parts.map(read).buffer_unordered(limits.merge_reads);
     while let Some(part) = reads.next().await {
         let (block, places, added) = part?;
         match added {
@@ -188,22 +201,20 @@ async fn read_part<T: Tally>(
     engine: &Engine,
     part: Part,
     (filter, function): (Arc<Filter>, Option<Arc<str>>),
-    keep: Keep,
+    (keep, ahead): (Keep, Ahead),
     growing: Arc<Mutex<Growing<T>>>,
 ) -> Result<PartRead, Error> {
-    let Part { block, dataset, rows, groups, places, .. } = part;
+    let Part { block, dataset, rows, groups, places, key, .. } = part;
     let (from, explaining) = (Arc::clone(&block), engine.1.clone());
     let added = engine.drive(async move {
         let growing = || growing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Expressions are many, and what they leave seldom asked for again.
-        let key = filter.is_empty().then(|| Key::new(function.as_deref(), dataset, &rows));
         if let Some(kept) = key.and_then(|key| key.find::<T::Subtotal>(&from)) {
             let _timed = explaining.step(Step::Sum);
             kept.iter().try_for_each(|subtotal| growing().add(subtotal, &groups))?;
             return Ok(Ok(()));
         }
         let timed = explaining.step(Step::Decode);
-        let all = match from.by_group(dataset, &rows, keep).await {
+        let all = match from.by_group(dataset, &rows, keep, &ahead).await {
             Ok(all) => all,
             Err(error) => return Ok(Err(error)),
         };
@@ -295,6 +306,8 @@ fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
             rows: Vec::new(),
             groups: Vec::new(),
             places: Vec::new(),
+            key: None,
+            held: 0,
             estimate: 0,
             tables: 0,
         });
@@ -311,7 +324,7 @@ fn plan(matches: &[Match], groups: &[u32], shown: &Shown<'_>) -> Vec<Part> {
     let finish = |(mut part, largest): (Part, u64)| {
         let ToRead { samples, held, tables, piece, .. } = part.block.to_read(part.dataset, &part.rows);
         // As they are read, unpacked, and decoded, which the tables take about twice.
-        part.tables = 2 * tables;
+        (part.tables, part.held) = (2 * tables, held);
         part.estimate = samples * BYTES_PER_SAMPLE + largest * BYTES_PER_RAW_BYTE + held + piece + 3 * tables;
         part
     };
@@ -327,7 +340,7 @@ fn each_once(part: Part) -> Vec<Part> {
         let mut seen = HashSet::with_capacity(left.len());
         let (once, again): (Vec<_>, Vec<_>) = left.into_iter().partition(|&((row, _), _)| seen.insert(row));
         let ((rows, places), (block, groups)) = (once.into_iter().unzip(), (Arc::clone(&block), groups.clone()));
-        apart.push(Part { block, dataset, rows, groups, places, estimate: 0, tables: 0 });
+        apart.push(Part { block, dataset, rows, groups, places, key: None, held: 0, estimate: 0, tables: 0 });
         left = again;
     }
     apart
