@@ -1,6 +1,7 @@
 """A real server over a folder, filled with every fixture."""
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -13,16 +14,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "target/debug/afterglow"
 PROFILES = sorted((ROOT / "tests/fixtures/profiles").glob("*.pb.gz"))
+# A field that pprof does not know: whoever sends it gets it back, so the profile is kept as it was sent.
+UNKNOWN_FIELD = bytes([0xF8, 0x07, 1])
 START_SECONDS_MAX = 60
 ANY_TIME = ["--from", "2000-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z"]
 
 
 class Stored:
-    """What lies in the folder of a server, and the server while it runs."""
+    """What lies in the folder of a server, and the server while it runs; `pushed` says how many profiles were sent."""
 
-    def __init__(self, folder, server):
+    def __init__(self, folder, server, pushed):
         self.folder = folder
         self.server = server
+        self.pushed = pushed
         self.profiles = json.loads(self.client("search", *ANY_TIME, "--limit", "10000", "--output", "json"))["profiles"]
 
     def client(self, *args):
@@ -67,13 +71,23 @@ def address(process, log):
     raise AssertionError(f"the server does not listen:\n{log.read_text()}")
 
 
+def as_sent(folder):
+    """The first profile of each service and type once more, as one that columns cannot say."""
+    first = {tuple(profile.name.split("-")[:2]): profile for profile in reversed(PROFILES)}
+    for profile in first.values():
+        path = folder / profile.name.replace(".pb.gz", "-as-sent.pb.gz")
+        path.write_bytes(gzip.compress(gzip.decompress(profile.read_bytes()) + UNKNOWN_FIELD))
+        yield path
+
+
 @pytest.fixture(scope="session")
 def stored(tmp_path_factory):
-    """A server that holds every fixture."""
+    """A server that holds every fixture, some of them kept as columns and as they were sent."""
     folder = tmp_path_factory.mktemp("stored")
+    profiles = [*PROFILES, *as_sent(folder)]
     with serving("ingester", folder, "--roles", "ingest") as ingester, serving("querier", folder) as querier:
-        for profile in PROFILES:
+        for profile in profiles:
             service, kind = profile.name.split("-")[:2]
             run("push", profile, "--service", service, "--type", kind, "--label", f"file={profile.name}", "--server", ingester)
         time.sleep(1)  # what is acknowledged is visible within a second
-        yield Stored(folder / "data", querier)
+        yield Stored(folder / "data", querier, len(profiles))

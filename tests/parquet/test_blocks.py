@@ -9,7 +9,7 @@ import duckdb
 import pyarrow.parquet
 import pytest
 
-from conftest import PROFILES, Stored, run
+from conftest import Stored, run
 
 
 @pytest.fixture(scope="module", params=["segments", "compacted"])
@@ -20,13 +20,13 @@ def blocks(request, stored, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compacted") / "data"
     shutil.copytree(stored.folder, folder)
     run("maintain", "--once", "--grace", "0s", "--retention.max-age", "0s", "--storage", f"file://{folder}")
-    compacted = Stored(folder, stored.server)
+    compacted = Stored(folder, stored.server, stored.pushed)
     assert not compacted.segments()
     return compacted.blocks()
 
 
 def test_duckdb_finds_every_profile_with_its_labels(blocks, stored):
-    assert len(stored.profiles) == len(PROFILES)
+    assert len(stored.profiles) == stored.pushed
     rows = duckdb.sql(f"select id, service, type, raw_bytes, labels['file'] from read_parquet({blocks!r})").fetchall()
     want = [(p["id"], p["service"], p["type"], int(p["bytes"]), p["labels"]["file"]) for p in stored.profiles]
     assert sorted(rows) == sorted(want)
@@ -39,6 +39,15 @@ def test_duckdb_counts_by_service_and_type(blocks, stored):
         key = (profile["service"], profile["type"])
         want[key] = want.get(key, 0) + 1
     assert {(service, kind): count for service, kind, count in counts} == want
+
+
+def test_profiles_kept_as_they_were_sent_are_rows_like_those_kept_as_columns(blocks):
+    pairs = duckdb.sql(
+        f"with rows as (select *, labels['file'] as file from read_parquet({blocks!r}))"
+        " select a.samples = b.samples and a.totals = b.totals and a.raw_bytes + 3 = b.raw_bytes"
+        " from rows a join rows b on replace(a.file, '.pb.gz', '-as-sent.pb.gz') = b.file"
+    ).fetchall()
+    assert len(pairs) > 3 and all(alike for (alike,) in pairs)
 
 
 @pytest.mark.parametrize("by", ["service", "labels['file']"])

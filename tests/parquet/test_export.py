@@ -8,7 +8,7 @@ import time
 import duckdb
 import pytest
 
-from conftest import ANY_TIME, PROGRAM, PROFILES, run, serving
+from conftest import ANY_TIME, PROGRAM, run, serving
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_what_a_limit_leaves_out_is_said(stored, tmp_path):
     done = export(stored.server, tmp_path, "--limit", "3")
     assert done.returncode == 0
     assert "warning: there are more: raise --limit 3 or narrow the window" in done.stderr
-    assert "warning" not in export(stored.server, tmp_path, "--limit", str(len(PROFILES))).stderr
+    assert "warning" not in export(stored.server, tmp_path, "--limit", str(stored.pushed)).stderr
 
 
 def test_an_export_that_fails_leaves_the_earlier_one(stored, tmp_path):
