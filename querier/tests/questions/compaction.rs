@@ -12,7 +12,7 @@ use afterglow_store::verify::verify;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::world::{Answer, NOW_NANOS, SECOND, Sent, World, decoded, meaning, small};
 
@@ -20,6 +20,9 @@ const HOUR: i64 = 3_600;
 
 /// How long the store takes for each object it creates, so that questions fall between two commits.
 const CREATE: Duration = Duration::from_millis(10);
+
+/// Says from which number all is drawn.
+const SEED_ENV: &str = "COMPACTION_SEED";
 
 /// A question: a path with its parameters.
 type Question = (&'static str, Vec<(&'static str, String)>);
@@ -69,6 +72,14 @@ fn question() -> impl Strategy<Value = Question> {
         ("/api/v1/top", vec![("by", "service"), ("limit", "0")]),
         ("/api/v1/top", vec![("by", "instance"), ("limit", "0")]),
         ("/api/v1/function", vec![("name", "work"), ("by", "service")]),
+        ("/api/v1/diff", vec![("base_query", r#"{service="b"}"#), ("format", "top")]),
+        ("/api/v1/diff", vec![("base_query", r#"{instance="i2"}"#), ("format", "flamegraph"), ("normalize", "true")]),
+        ("/api/v1/statistics", vec![("by", "instance")]),
+        ("/api/v1/regressions", vec![("base_query", r#"{service="b"}"#)]),
+        ("/api/v1/labels", vec![]),
+        ("/api/v1/labels/instance/values", vec![]),
+        ("/api/v1/services", vec![]),
+        ("/api/v1/types", vec![]),
     ]);
     (query, select(vec!["cpu", "heap", "other"]), time.clone(), time, path).prop_map(
         |(query, of_type, a, b, (path, more))| {
@@ -140,9 +151,24 @@ async fn ask(world: &World, (path, asked): &Question) -> String {
     format!("{} {said}", answer.status)
 }
 
+/// Asks for a profile, which is what was sent.
+async fn fetch(world: &World, sent: &Sent) {
+    let answer = world.get(&format!("/api/v1/profiles/{}", sent.meta.id), &[("raw", "true")]).await;
+    assert!((answer.status, &*answer.body) == (200, &*sent.raw), "{}: {answer}", sent.meta.id);
+}
+
+/// Draws the same each time, unless the environment says from which number.
+fn runner() -> TestRunner {
+    #[expect(clippy::disallowed_methods, reason = "a test's own switch, no setting of the product")]
+    let Ok(seed) = std::env::var(SEED_ENV) else { return TestRunner::deterministic() };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.parse::<u64>().expect("a number").to_le_bytes());
+    TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
 #[tokio::test]
 async fn answers_stay_the_same_while_blocks_are_merged() {
-    let mut runner = TestRunner::deterministic();
+    let mut runner = runner();
     let (mut meanwhile, mut found, mut rolled) = (0, 0, 0);
     for _ in 0..4 {
         let mut draw = |count: usize| -> (Vec<_>, Vec<Question>) {
@@ -177,10 +203,11 @@ async fn answers_stay_the_same_while_blocks_are_merged() {
             report
         };
         let asks = async {
-            for (question, expected) in questions.iter().zip(&before).cycle() {
+            for ((question, expected), sent) in questions.iter().zip(&before).cycle().zip(profiles.iter().cycle()) {
                 if rests.get() {
                     break;
                 }
+                fetch(&world, sent).await;
                 assert_eq!(&ask(&world, question).await, expected, "meanwhile: {question:?}");
                 meanwhile += 1;
             }
@@ -191,6 +218,9 @@ async fn answers_stay_the_same_while_blocks_are_merged() {
 
         for (question, expected) in questions.iter().zip(&before) {
             assert_eq!(&ask(&world, question).await, expected, "after: {question:?}");
+        }
+        for sent in &profiles {
+            fetch(&world, sent).await;
         }
         let looked = verify(&world.store, &TenantId::anonymous(), true).await;
         let looked = looked.expect("the bucket can be read");
