@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::Error;
-use crate::config::mask_password;
+use crate::config::Secret;
 use crate::tls::{read_certificates, read_key};
 
 /// A file, and the variable that names it.
@@ -36,7 +36,7 @@ impl Collector {
     /// # Errors
     /// The address is none, and those of [`Collector::tls`].
     pub(super) fn check(&self) -> Result<Option<ClientTlsConfig>, Error> {
-        let bad = || Error::Endpoint { endpoint: mask_password(&self.endpoint) };
+        let bad = || Error::Endpoint { endpoint: self.shown() };
         let has_scheme = self.endpoint.contains("://");
         let address = if has_scheme { self.endpoint.clone() } else { format!("http://{}", self.endpoint) };
         let uri: http::Uri = address.parse().map_err(|_| bad())?;
@@ -45,6 +45,15 @@ impl Collector {
             return Err(bad());
         }
         self.tls()
+    }
+
+    /// Returns the address as it may be told: of one that is malformed, whatever stands before an `@` may be a password.
+    fn shown(&self) -> String {
+        let (scheme, rest) = self.endpoint.split_at(self.endpoint.find("://").map_or(0, |at| at + "://".len()));
+        match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}{}@{host}", Secret::MASK),
+            None => self.endpoint.clone(),
+        }
     }
 
     /// Reads the files; nothing where spans go in the clear.

@@ -198,8 +198,15 @@ fn a_check_finds_what_a_start_would() {
             "{bad}: {found:?}"
         );
     }
-    let found = problems("info", &[endpoint("grpc://user:hunter2@collector:4317")]).join("");
-    assert!(found.contains("\"grpc://user:<secret>@collector:4317\" is not valid"), "{found}");
+    for (bad, shown) in [
+        ("grpc://user:hunter2@collector:4317", "grpc://<secret>@collector:4317"),
+        ("user:hunter2@a collector:4317/v1", "<secret>@a collector:4317/v1"),
+        ("https:/user:hunter2@a collector:4317", "<secret>@a collector:4317"),
+        ("grpc://user:hun/ter2@collector:4317", "grpc://<secret>@collector:4317"),
+    ] {
+        let found = problems("info", &[endpoint(bad)]).join("");
+        assert!(found.contains(&format!("{shown:?} is not valid")), "{bad}: {found}");
+    }
 }
 
 /// Goal: what is for collectors alone is not in the log, unless somebody names it.
