@@ -13,7 +13,7 @@ use smallvec::{SmallVec, smallvec};
 use super::chunk::{Needed, Profiles, Unpacked};
 use super::columns::{Head, Samples};
 use super::decoded::{SharedSums, Tables};
-use super::reader::Read;
+use super::piece::Read;
 use super::rows::Row;
 use super::sums::{Group, Headers, Sum, Summed, Sums, check};
 use super::symbols::{Header, Symbols};

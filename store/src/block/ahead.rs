@@ -9,9 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::aggregate::SampleTypes;
 use super::error::Error;
-use super::grouped::Wanted;
 use super::reader::Block;
 
 /// Ranges of one block that were read; cheap to clone. Whoever needs another reads it.
@@ -30,15 +28,7 @@ impl Ahead {
 // === impl Block ===
 
 impl Block {
-    /// Returns the ranges of the object that [`Block::by_group`] would ask for, in the order in which they lie; none of what is decoded already.
-    /// Rows have to be decoded before; makes no request.
-    pub fn ranges_by_group(&self, dataset: usize, rows: &[(usize, Wanted)]) -> Vec<Range<u64>> {
-        let mut ranges = self.ranges(dataset, rows, |wanted| SampleTypes::One(wanted.column));
-        ranges.sort_unstable_by_key(|range| range.start);
-        ranges
-    }
-
-    /// Reads ranges together.
+    /// Reads ranges together, such as [`Block::ranges_by_group`] returns for several datasets.
     ///
     /// # Errors
     /// The object cannot be read, or is shorter.

@@ -13,11 +13,11 @@ use afterglow_profile::model::{NONE, Profile};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::aggregate::LACKS_A_TYPE;
+use super::aggregate::{LACKS_A_TYPE, SampleTypes};
 use super::chunk::{Needed, Profiles, Unpacked};
 use super::columns::Samples;
 use super::decoded::Tables;
-use super::reader::Read;
+use super::piece::Read;
 use super::rows::Row;
 use super::sums::{Headers, Sum, Summed, Sums, check};
 use super::varint::Damage;
@@ -57,6 +57,15 @@ pub struct Part {
     pub samples: Vec<u32>,
     /// Their values, wide enough for any number of 64-bit ones.
     pub values: Vec<i128>,
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    /// Returns which sample types are summed for it.
+    pub(super) fn types(self) -> SampleTypes {
+        SampleTypes::One(self.column)
+    }
 }
 
 // === impl Grouped ===
@@ -206,17 +215,16 @@ impl Set {
             for &sample in self.parts.last().iter().flat_map(|part| &part.samples) {
                 self.places[sample as usize] = NONE;
             }
-            self.parts.push(Part { group: wanted.group, ..Part::default() });
+            // Mostly the profiles of a group have the samples of its first, and those of all groups too.
+            let likely = samples.stacks.len();
+            if self.parts.is_empty() {
+                self.keys.reserve(likely);
+                self.places.reserve(likely);
+            }
+            let (samples, values) = (Vec::with_capacity(likely), Vec::with_capacity(likely));
+            self.parts.push(Part { group: wanted.group, samples, values });
         }
         let part = self.parts.last_mut().expect("there is one, from before or from just now");
-        if part.samples.is_empty() {
-            part.samples.reserve(samples.stacks.len());
-            part.values.reserve(samples.stacks.len());
-        }
-        if self.keys.is_empty() {
-            self.keys.reserve(samples.stacks.len());
-            self.places.reserve(samples.stacks.len());
-        }
         for (i, (&stack, &value)) in samples.stacks.iter().zip(column).enumerate() {
             if value == 0 {
                 continue;

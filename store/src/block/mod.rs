@@ -9,7 +9,8 @@
 //! - `values`, `sampling`: the values of a chunk, and what a sampling profiler makes of those it saw;
 //! - `order`, `pattern`, `rebuild`, `sink`: a profile's exact protobuf bytes from both;
 //! - `gather`, `rows`, `toc`, `layout`: the profiles of a dataset together, what is known of a profile and a block without either, and where everything lies;
-//! - `sums`, `rollups`: what profiles add up to, and the sums that lie beside them hour by hour; `decoded`: what questions keep of either, `ahead`: what they read of several datasets at once;
+//! - `sums`, `rollups`: what profiles add up to, and the sums that lie beside them hour by hour; `decoded`: what questions keep of either;
+//! - `to_read`, `ahead`, `piece`: what a question will read of a dataset, what it reads of several together, and what of one at a time;
 //! - `filters`: which functions the tables of a service have, in a few bits a name;
 //! - [`SegmentWriter`] writes a block of level 0, [`Merge`] makes larger ones of several, [`Block`] reads one of any level,
 //!   [`Aggregate`] is the sum of many profiles, [`Grouped`] their values group by group.
@@ -31,6 +32,7 @@ mod layout;
 mod merge;
 mod order;
 mod pattern;
+mod piece;
 mod planes;
 mod reader;
 mod rebuild;
@@ -40,6 +42,7 @@ mod sampling;
 mod sink;
 mod sums;
 pub(crate) mod symbols;
+mod to_read;
 mod toc;
 pub(crate) mod values;
 pub(crate) mod varint;
@@ -52,8 +55,9 @@ pub use error::Error;
 pub use grouped::{Grouped, Part, Wanted};
 pub(crate) use merge::ROWS_MAX;
 pub use merge::{Footprint, Input, Merge, MergeOptions, Merged, Stats, Summary};
+pub use reader::Block;
 pub(crate) use reader::{BLOCK_BYTES, DATASET_BYTES};
-pub use reader::{Block, ToRead};
 pub use rows::Row;
+pub use to_read::ToRead;
 pub use toc::{Dataset, SampleType, Section, Toc};
 pub use writer::{Added, Finished, Options, ProfileMeta, SegmentWriter};

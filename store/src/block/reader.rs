@@ -16,17 +16,17 @@ use super::aggregate::{Aggregate, SampleTypes, Summing};
 use super::ahead::Ahead;
 use super::chunk::{self, Needed, Profiles, Unpacked};
 use super::columns::Samples;
-use super::decoded::{Decoded, Keep, OfBlock, Place, SharedSums, Tables, Vacant};
+use super::decoded::{Decoded, Keep, OfBlock, Place, Tables};
 use super::error::Error;
 use super::filters::Filters;
 use super::frame::Frame;
 use super::grouped::{Grouped, Grouping, Wanted};
 use super::layout::{MAGIC, TRAILER_BYTES};
 use super::order::Orders;
+use super::piece::{Content, Read, pieces};
 use super::rebuild::{self, Parts};
-use super::rollups::{Choice, Rollup, Rollups};
+use super::rollups::Choice;
 use super::rows::{self, Row, Window};
-use super::sums::Sum;
 use super::symbols::{Symbols, frames};
 use super::toc::{self, Chunk, Dataset, SEAL_BYTES, Toc, Values, kind};
 use super::values::{self, Form};
@@ -59,63 +59,15 @@ pub struct Block {
     toc: Toc,
     /// What decoding the rows takes, until that is done.
     undecoded: Mutex<Option<Arc<Undecoded>>>,
-    rows: OnceCell<Arc<Vec<Row>>>,
+    pub(super) rows: OnceCell<Arc<Vec<Row>>>,
     /// Once they were asked for; none where the block has none.
     filters: OnceCell<Option<Filters>>,
     /// What is kept of what was decoded besides; none where nothing is.
-    decoded: Option<OfBlock>,
+    pub(super) decoded: Option<OfBlock>,
     /// Whether a roll-up proved damaged of late.
     is_rollup_damaged: AtomicBool,
     /// See [`READ_AHEAD_BYTES`].
-    read_ahead: u64,
-}
-
-/// What an answer reads of a dataset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ToRead {
-    /// How many samples.
-    pub samples: u64,
-    /// How many bytes of the object, tables apart.
-    pub stored: u64,
-    /// How many bytes of the object are held at once, tables included.
-    pub held: u64,
-    /// How many bytes its tables unpack to.
-    pub tables: u64,
-    /// How many bytes the largest part unpacks to that is unpacked at once.
-    pub piece: u64,
-    /// How many bytes there are of profiles that are kept as they were sent, and so until they are merged.
-    pub whole: u64,
-    /// How many stacks with different labels these samples have, at most or about: each of them is one sum.
-    pub distinct: u64,
-}
-
-/// How many samples there are, in so many profiles or sums of some, of which the largest has the most.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counted {
-    of: u64,
-    samples: u64,
-    most: u64,
-}
-
-impl Counted {
-    fn add(&mut self, samples: u64) {
-        self.of += 1;
-        self.samples += samples;
-        self.most = self.most.max(samples);
-    }
-
-    /// Returns how many stacks with different labels these samples have, at most or about, by the frames of their tables.
-    ///
-    /// Profiles of one service have most of their stacks in common. What else there is comes the more slowly the more there was, as its
-    /// logarithm here: 24 CPU profiles of a busy server, among which hardly any are alike, have three times the stacks of one.
-    fn distinct(self, tables: &[Frame]) -> u64 {
-        let of_frame = |frame: usize| tables.get(frame).map_or(0, |frame| frame.unpacked);
-        // A stack takes a byte as a leaf, and two as a node; a label set takes one at least, and most samples of most programs have none.
-        let stacks = of_frame(frames::STACKS) / 3 + 1;
-        let known = stacks.saturating_mul(of_frame(frames::LABELS).max(1));
-        let about = self.most.saturating_mul(u64::from(1 + self.of.max(1).ilog2()));
-        known.min(about).min(self.samples)
-    }
+    pub(super) read_ahead: u64,
 }
 
 /// The rows as they were read: many times the size of what becomes of them.
@@ -375,45 +327,7 @@ impl Block {
         keep: Keep,
         ahead: &Ahead,
     ) -> Result<Vec<Grouped>, Error> {
-        let types = |wanted: Wanted| SampleTypes::One(wanted.column);
-        Ok(self.read_rows_of(dataset, rows, types, Grouping::new, (keep, ahead)).await?.finish())
-    }
-
-    /// Returns what is read, at most, to answer for `rows` of dataset `dataset`, each with what stands beside it: roll-ups where these
-    /// answer. Rows have to be decoded before; makes no request.
-    pub fn to_read<T: Copy + PartialEq>(&self, dataset: usize, rows: &[(usize, T)]) -> ToRead {
-        let (Some(all), Some(of)) = (self.rows.get(), self.toc.datasets.get(dataset)) else { return ToRead::default() };
-        let mut asked: Vec<(&Row, T)> = rows.iter().filter_map(|&(row, with)| Some((all.get(row)?, with))).collect();
-        asked.sort_by_key(|(row, _)| (row.chunk, row.position));
-        let Choice { rollups, rows } = of.rollups.choose(&all[of.rows()], asked);
-        let of_rollup = |rollup: &Rollup| match &rollup.chunk {
-            // The stack of a sample takes a byte at least.
-            Chunk::Columns { stacks, .. } => stacks.unpacked,
-            Chunk::Blob(_) => 0,
-        };
-        let (mut to_read, mut counted) = (ToRead::default(), Counted::default());
-        let mut add = |chunk: &Chunk| {
-            let (range, unpacked) = (chunk.range_to_merge(), chunk.unpacked_to_merge());
-            to_read.stored += range.end - range.start;
-            to_read.piece = to_read.piece.max(unpacked);
-            if matches!(chunk, Chunk::Blob(_)) {
-                to_read.whole += unpacked;
-            }
-        };
-        for (_, rollup, _) in &rollups {
-            add(&rollup.chunk);
-            counted.add(of_rollup(rollup));
-        }
-        for rows in rows.chunk_by(|(a, _), (b, _)| a.chunk == b.chunk) {
-            add(&of.chunks[rows[0].0.chunk as usize]);
-            rows.iter().for_each(|(row, _)| counted.add(row.samples));
-        }
-        let frames = &self.toc.symbols[of.symbols as usize].frames;
-        to_read.held = to_read.stored.min(self.read_ahead) + frames.iter().map(|frame| frame.stored).sum::<u64>();
-        to_read.tables = frames.iter().map(|frame| frame.unpacked).sum();
-        to_read.samples = counted.samples;
-        to_read.distinct = counted.distinct(frames);
-        to_read
+        Ok(self.read_rows_of(dataset, rows, Wanted::types, Grouping::new, (keep, ahead)).await?.finish())
     }
 
     /// Hands the samples of `rows` (indices into [`Block::rows`], all of dataset `dataset`) to a reader that `start` makes, each with
@@ -457,7 +371,7 @@ impl Block {
     async fn read_parts<T: Copy + PartialEq, R: Read<T>>(
         &self,
         dataset: usize,
-        Choice { rollups, rows }: &Choice<'_, '_, T>,
+        choice: &Choice<'_, '_, T>,
         types: &impl Fn(T) -> SampleTypes,
         start: &impl Fn(Tables) -> R,
         (keep, ahead): (Keep, &Ahead),
@@ -472,7 +386,7 @@ impl Block {
         if tables.is_err() {
             ranges.push(self.toc.symbols[of.symbols as usize].range());
         }
-        let pieces: Vec<_> = pieces(dataset, of, rollups, rows).collect();
+        let pieces: Vec<_> = pieces(dataset, of, choice).collect();
         let (mut reader, mut left, version) = (None, &pieces[..], of.samples_version(&self.toc));
         while reader.is_none() || !left.is_empty() {
             let (mut together, mut length) = (Vec::new(), 0);
@@ -521,35 +435,6 @@ impl Block {
             }
         }
         Ok(Ok(reader.expect("it is made before anything is read into it")))
-    }
-
-    /// Returns the ranges that [`Block::read_rows_of`] asks for first, up to a bound, of what is not decoded already.
-    pub(super) fn ranges<T: Copy + PartialEq>(
-        &self,
-        dataset: usize,
-        rows: &[(usize, T)],
-        types: impl Fn(T) -> SampleTypes,
-    ) -> Vec<Range<u64>> {
-        let (Some(all), Some(of)) = (self.rows.get(), self.toc.datasets.get(dataset)) else { return Vec::new() };
-        let mut asked: Vec<(&Row, T)> = rows.iter().filter_map(|&(row, with)| Some((all.get(row)?, with))).collect();
-        asked.sort_by_key(|(row, _)| (row.chunk, row.position));
-        let Choice { rollups, rows } = of.rollups.choose(&all[of.rows()], asked);
-        let is_decoded = |place, types| self.decoded.as_ref().is_some_and(|decoded| decoded.has(place, types));
-        let mut ranges = Vec::new();
-        if !is_decoded(Place::Tables(of.symbols), SampleTypes::All) {
-            ranges.push(self.toc.symbols[of.symbols as usize].range());
-        }
-        let mut length = 0;
-        for piece in pieces(dataset, of, &rollups, &rows) {
-            if !piece.place.is_some_and(|place| is_decoded(place, types(piece.with))) {
-                length += piece.length();
-                if length > self.read_ahead {
-                    break;
-                }
-                ranges.push(piece.chunk.range_to_merge());
-            }
-        }
-        ranges
     }
 
     /// Reads ranges of the object, but for those that were read ahead.
@@ -601,133 +486,6 @@ impl Block {
         Error::corrupt(&self.path, format!("profile {}", row.id), damage)
     }
 }
-
-/// Takes the samples of rows, each with what stands beside it.
-pub(crate) trait Read<T> {
-    /// Takes a profile that is kept as it was sent.
-    fn add_blob(&mut self, raw: Vec<u8>, with: T) -> Result<(), Damage>;
-
-    /// Returns which value types it needs of the profiles of `rows`, all of one chunk, of which nothing but the values is unpacked.
-    fn needed(&mut self, chunk: &Unpacked, rows: &[(&Row, T)]) -> Result<Needed, Damage>;
-
-    /// Takes the profiles of `rows`, all of one chunk and in the order of their positions, with the value types that it needs.
-    fn add_chunk(&mut self, chunk: &Unpacked, rows: &[(&Row, T)]) -> Result<(), Damage>;
-
-    /// Takes the sum of profiles beside all of which the same stands, of the sample types that are needed at least.
-    fn add_sum(&mut self, sum: &Sum, with: T) -> Result<(), Damage>;
-}
-
-/// What is read of a dataset at once: a roll-up, or rows of one chunk.
-struct Piece<'a, 'r, T> {
-    chunk: &'a Chunk,
-    content: Content<'a, 'r, T>,
-    /// What stands beside the first of its rows.
-    with: T,
-    /// Where its sums are kept; none where rows do not lie one after the other, different things stand beside them, or it is a blob.
-    place: Option<Place>,
-}
-
-#[derive(Clone, Copy)]
-enum Content<'a, 'r, T> {
-    /// A roll-up of so many profiles, and what stands for its row.
-    Rollup(&'a Rollup, &'a Rollups),
-    /// In the order of their positions; there is one at least.
-    Rows(&'a [(&'r Row, T)]),
-}
-
-/// Returns what of a dataset is read one after the other.
-fn pieces<'a, 'r, T: Copy + PartialEq>(
-    dataset: usize,
-    of: &'a Dataset,
-    rollups: &'a [(usize, &'a Rollup, T)],
-    rows: &'a [(&'r Row, T)],
-) -> impl Iterator<Item = Piece<'a, 'r, T>> {
-    let of_rollups = rollups
-        .iter()
-        .map(move |&(number, rollup, with)| Piece::of_rollup(dataset, number, (rollup, &of.rollups), with));
-    let by_chunk = rows.chunk_by(|(a, _), (b, _)| a.chunk == b.chunk);
-    of_rollups.chain(by_chunk.map(move |rows| Piece::of_rows(dataset, of, rows)))
-}
-
-impl<'a, 'r, T: Copy + PartialEq> Piece<'a, 'r, T> {
-    fn of_rollup(dataset: usize, number: usize, (rollup, of): (&'a Rollup, &'a Rollups), with: T) -> Self {
-        let place = Some(Place::Rollup(dataset as u32, number as u32));
-        Self { chunk: &rollup.chunk, content: Content::Rollup(rollup, of), with, place }
-    }
-
-    fn of_rows(dataset: usize, of: &'a Dataset, rows: &'a [(&'r Row, T)]) -> Self {
-        let (first, with) = rows[0];
-        let chunk = &of.chunks[first.chunk as usize];
-        let is_run =
-            (first.position..).zip(rows).all(|(position, &(row, beside))| row.position == position && beside == with);
-        let is_kept = is_run && matches!(chunk, Chunk::Columns { .. });
-        let run = || Place::Run {
-            dataset: dataset as u32,
-            chunk: first.chunk,
-            first: first.position,
-            profiles: rows.len() as u32,
-        };
-        Self { chunk, content: Content::Rows(rows), with, place: is_kept.then(run) }
-    }
-
-    /// Returns how many bytes of the object it takes.
-    fn length(&self) -> u64 {
-        let range = self.chunk.range_to_merge();
-        range.end - range.start
-    }
-
-    /// Hands its samples to a reader: the sums that were kept, or what `bytes` say, whose sums are kept then.
-    fn hand_over(
-        &self,
-        sums: Result<SharedSums, (Option<Vacant<'_>>, &[u8])>,
-        version: u32,
-        tables: &Tables,
-        types: SampleTypes,
-        reader: &mut impl Read<T>,
-    ) -> Result<(), Damage> {
-        let (vacant, bytes) = match sums {
-            Ok(sums) => return sums.iter().try_for_each(|sum| reader.add_sum(sum, self.with)),
-            Err(missing) => missing,
-        };
-        if let (Chunk::Blob(frame), _) = (self.chunk, &self.content) {
-            return reader.add_blob(frame.unpack(bytes)?, self.with);
-        }
-        let mut unpacked = unpack_stacks(self.chunk, bytes, version)?;
-        let mut alone = Summing::new(tables.clone(), types);
-        match (self.content, vacant) {
-            (Content::Rollup(rollup, of), vacant) => {
-                let row = of.row(rollup);
-                unpack_values(self.chunk, bytes, &alone.needed(&unpacked, &[(&row, ())])?, &mut unpacked)?;
-                let is_plain = alone.add_all(&unpacked, [(&row, rollup.rows as usize)].into_iter())?;
-                let sums = alone.into_sums().filter(|_| is_plain).ok_or(NO_SUM)?;
-                sums.iter().try_for_each(|sum| reader.add_sum(sum, self.with))?;
-                if let Some(vacant) = vacant {
-                    vacant.keep_sums(&sums);
-                }
-                Ok(())
-            }
-            (Content::Rows(rows), None) => {
-                unpack_values(self.chunk, bytes, &reader.needed(&unpacked, rows)?, &mut unpacked)?;
-                reader.add_chunk(&unpacked, rows)
-            }
-            (Content::Rows(rows), Some(vacant)) => {
-                let just_rows: Vec<(&Row, ())> = rows.iter().map(|&(row, _)| (row, ())).collect();
-                unpack_values(self.chunk, bytes, &alone.needed(&unpacked, &just_rows)?, &mut unpacked)?;
-                let is_plain = alone.add_all(&unpacked, rows.iter().map(|&(row, _)| (row, 1)))?;
-                match alone.into_sums().filter(|_| is_plain) {
-                    Some(sums) => {
-                        sums.iter().try_for_each(|sum| reader.add_sum(sum, self.with))?;
-                        vacant.keep_sums(&sums);
-                        Ok(())
-                    }
-                    None => reader.add_chunk(&unpacked, rows),
-                }
-            }
-        }
-    }
-}
-
-const NO_SUM: Damage = Damage("has what no sum has: a value below zero, or one stack twice beyond 64 bits");
 
 const SHORT: Damage = Damage("was not read in full");
 

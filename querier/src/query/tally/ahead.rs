@@ -3,6 +3,7 @@
 //! What a question about a whole fleet reads of each service is small, and lies next to what it reads of the one after. Part by part, a store
 //! that is 30 ms away and is asked for eight parts at once would take four seconds for a thousand.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -33,12 +34,17 @@ pub(super) fn held(parts: &[Part], reads: usize) -> u64 {
 }
 
 /// Returns the parts, each with what was read ahead of it. What cannot be read ahead is left to whoever reads the part.
-pub(super) fn each_with_ahead(
-    parts: Vec<Part>,
-    is_kept: impl Fn(&Part) -> bool + Send + 'static,
-) -> impl Stream<Item = (Part, Ahead)> + Send {
+pub(super) fn each_with_ahead(parts: Vec<Part>) -> impl Stream<Item = (Part, Ahead)> + Send {
+    // One alone in its block reads for itself, and nothing has to be known of it.
+    let of_several: HashSet<_> = parts
+        .windows(2)
+        .filter(|pair| Arc::ptr_eq(&pair[0].block, &pair[1].block))
+        .map(|pair| pair[0].block.path().clone())
+        .collect();
     let needed = move |part: Part| {
-        let ranges = if is_kept(&part) { Vec::new() } else { part.block.ranges_by_group(part.dataset, &part.rows) };
+        let is_kept = part.key.is_some_and(|key| key.is_kept(&part.block));
+        let reads_ahead = !is_kept && of_several.contains(part.block.path());
+        let ranges = if reads_ahead { part.block.ranges_by_group(part.dataset, &part.rows) } else { Vec::new() };
         (part, ranges)
     };
     let mut left = parts.into_iter().map(needed).peekable();
@@ -49,7 +55,7 @@ pub(super) fn each_with_ahead(
             together.ranges.extend(ranges);
             together.parts.push(part);
         }
-        // One alone reads for itself, as much at once as it may.
+        // So does one that is alone here, as much at once as it may.
         if readers < 2 {
             together.ranges.clear();
         }

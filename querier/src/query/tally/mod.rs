@@ -166,8 +166,7 @@ pub(super) async fn read<T: Tally>(
     let read = |(part, ahead)| {
         read_part(engine, part, (Arc::clone(&filter), function.clone()), (keep, ahead), Arc::clone(&growing))
     };
-    let is_kept = |part: &Part| part.key.is_some_and(|key| key.is_kept(&part.block));
-    let parts = std::pin::pin!(ahead::each_with_ahead(parts, is_kept));
+    let parts = std::pin::pin!(ahead::each_with_ahead(parts));
     let mut reads = parts.map(read).buffer_unordered(limits.merge_reads);
     while let Some(part) = reads.next().await {
         let (block, places, added) = part?;
