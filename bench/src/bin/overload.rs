@@ -26,7 +26,6 @@ use std::time::{Duration, Instant};
 use afterglow_bench::fleet::{Fleet, Item, Options};
 use afterglow_bench::process::{cpu_time, peak_rss};
 use afterglow_e2e::Program;
-use afterglow_proto::google::rpc::Status as RpcStatus;
 use afterglow_proto::v1::ingest_service_client::IngestServiceClient;
 use afterglow_proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use afterglow_proto::v1::push_request::Part;
@@ -42,7 +41,7 @@ use tokio::sync::Semaphore;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Channel, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
-use tonic_types::pb::RetryInfo;
+use tonic_types::StatusExt as _;
 
 /// The fleet's first profiles are as old as this, so that none lies in the future.
 const HOUR_NANOS: i64 = 3_600_000_000_000;
@@ -446,12 +445,6 @@ async fn streamed(
     Ok(sums)
 }
 
-/// Returns for how long the sender of what was refused is told to wait.
-fn retry_delay(status: &RpcStatus) -> Option<Duration> {
-    let detail = status.details.iter().find(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo"))?;
-    RetryInfo::decode(&*detail.value).ok()?.retry_delay?.try_into().ok()
-}
-
 /// Sends over one stream what is due every so often until the end, with so many unanswered at most; waits as it is told, if it heeds that.
 async fn stream(
     mut client: IngestServiceClient<Channel>,
@@ -486,15 +479,18 @@ async fn stream(
             answer = answers.message() => {
                 let answer = answer?.context("the ingester ended a stream")?;
                 let (began, bytes) = unanswered.remove(&answer.seq).context("an answer to nothing")?;
-                let refusal = answer.status.filter(|status| status.code != 0);
-                if let Some(delay) = refusal.as_ref().filter(|_| heeds).and_then(retry_delay) {
+                let refusal = answer.status.filter(|status| status.code != 0).map(|status| {
+                    let details = status.encode_to_vec().into();
+                    Status::with_details(Code::from_i32(status.code), status.message, details)
+                });
+                let delay = refusal.as_ref().and_then(|refusal| refusal.get_details_retry_info()?.retry_delay);
+                if let Some(delay) = delay.filter(|_| heeds) {
                     let returns = Instant::now() + delay;
                     while !every.is_zero() && due < returns.min(end) {
                         (kept_back, due) = (kept_back + 1, due + every);
                     }
                     due = due.max(returns);
                 }
-                let refusal = refusal.map(|status| Status::new(Code::from_i32(status.code), status.message));
                 if every.is_zero() && refusal.is_some() {
                     tokio::time::sleep(REFUSED_PAUSE).await;
                 }
