@@ -4,8 +4,9 @@
 //! more does not change what the others meet. Time is tokio's, which stands still while anything can run. The trace is what happened, in
 //! its order, as a hash; two runs of a seed have the same, or something escaped the seed.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::hash::Hasher;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +17,7 @@ use rand::{RngExt, SeedableRng};
 use rustc_hash::FxHasher;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::met::{Counts, Met};
 
@@ -25,10 +27,9 @@ const NOON_MILLIS: u64 = 1_700_049_600_000;
 const BEFORE_MIDNIGHT: Duration = Duration::from_secs(300);
 
 /// The world of a run; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct World(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     seed: u64,
     began: Instant,
@@ -38,24 +39,12 @@ struct Inner {
     met: Mutex<Counts>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Trace {
-    hash: u64,
+    /// Takes text as it is written, in whatever pieces: most runs keep no line, and need none made.
+    hash: Xxh3Default,
     events: u64,
     lines: Option<Vec<String>>,
-}
-
-/// The first value of a hash of [`Hashed`], and what it is multiplied by: FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
-const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x100_0000_01b3);
-
-/// Hashes text as it is written, in whatever pieces: most runs keep no line, and need none made.
-struct Hashed(u64);
-
-impl Write for Hashed {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0 = text.bytes().fold(self.0, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV.1));
-        Ok(())
-    }
 }
 
 /// What happened in a run.
@@ -72,7 +61,7 @@ pub struct Traced {
 impl World {
     /// Makes the world of a seed, as of now; call it within a runtime whose time is paused. Keeps the text of every event where told to.
     pub fn new(seed: u64, keeps_lines: bool) -> Self {
-        let trace = Trace { hash: FNV.0, lines: keeps_lines.then(Vec::new), ..Trace::default() };
+        let trace = Trace { lines: keeps_lines.then(Vec::new), ..Trace::default() };
         let mut beginning = Duration::from_millis(NOON_MILLIS);
         if begins_before_midnight(seed) {
             beginning += Duration::from_secs(12 * 3_600) - BEFORE_MIDNIGHT;
@@ -129,9 +118,7 @@ impl World {
         let at = self.elapsed();
         let (seconds, millis) = (at.as_secs(), at.subsec_millis());
         let mut trace = self.trace();
-        let mut hashed = Hashed(trace.hash);
-        write!(hashed, "{seconds:5}.{millis:03} {event}").expect("a hash takes all");
-        trace.hash = hashed.0;
+        write!(trace.hash, "{seconds:5}.{millis:03} {event}").expect("a hash takes all");
         trace.events += 1;
         if let Some(lines) = &mut trace.lines {
             lines.push(format!("{seconds:5}.{millis:03} {event}"));
@@ -141,7 +128,7 @@ impl World {
     /// Returns what happened so far.
     pub fn traced(&self) -> Traced {
         let trace = self.trace();
-        Traced { hash: trace.hash, events: trace.events, lines: trace.lines.clone().unwrap_or_default() }
+        Traced { hash: trace.hash.digest(), events: trace.events, lines: trace.lines.clone().unwrap_or_default() }
     }
 
     fn trace(&self) -> MutexGuard<'_, Trace> {
@@ -151,6 +138,12 @@ impl World {
 
 fn begins_before_midnight(seed: u64) -> bool {
     seed.is_multiple_of(3)
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("seed", &self.0.seed).finish_non_exhaustive()
+    }
 }
 
 // === impl WrongClock ===
