@@ -33,12 +33,17 @@ go_tool promtool github.com/prometheus/prometheus/cmd/promtool v0.316.0
 go_tool crane github.com/google/go-containerregistry/cmd/crane v0.22.1
 go_tool nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm v2.45.2
 
-# apt_tool COMMAND PACKAGE: installs a package of the system where its command is missing.
+# apt_install PACKAGE...: installs packages of the system.
+apt_install() {
+  echo "installing $*"
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "$@" > /dev/null
+}
+
+# apt_tool COMMAND PACKAGE...: installs packages of the system where a command is missing.
 apt_tool() {
   if command -v "$1" > /dev/null; then return; fi
-  echo "installing $2"
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends "$2"
+  apt_install "${@:2}"
 }
 
 # strace shows that a PUT into a folder is on the disk before it returns.
@@ -47,18 +52,10 @@ apt_tool strace strace
 apt_tool systemd-analyze systemd
 
 # A name stands for what a file says, to a process into which this is loaded: siblings of queriers that come and go. It is no command.
-if ! dpkg -s libnss-wrapper > /dev/null 2>&1; then
-  echo "installing libnss-wrapper"
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends libnss-wrapper
-fi
+if ! dpkg -s libnss-wrapper > /dev/null 2>&1; then apt_install libnss-wrapper; fi
 
 # The browser that looks at the web UI, and a font for what it draws.
-if ! command -v chromium > /dev/null; then
-  echo "installing chromium"
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null
-fi
+apt_tool chromium chromium fonts-dejavu-core
 
 # Python reads our blocks as Parquet, to prove that others can, and tries the chart.
 requirements=(tests/parquet/requirements.txt tests/chart/requirements.txt)

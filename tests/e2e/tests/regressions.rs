@@ -136,55 +136,58 @@ fn a_slower_function_of_a_real_program_is_found_and_an_unchanged_program_raises_
     assert!(hash.is_some_and(|of| is_plausible(of) && of.change > CLEAR * of.error), "{all}");
     assert!(changes.iter().all(|of| of.name == "main.hash" || of.change < 0.0), "{all}");
 
+    let compare = |version: &str, selection: &[usize], base: &[usize]| {
+        let [selection, base] =
+            [(version, selection), ("1", base)].map(|(of, side)| selector(of, side.iter().copied()));
+        (regressions(&server, &selection, &base).0, selection, base)
+    };
+    let compare_halves = |dealt: &[usize]| {
+        let (base, selection) = dealt.split_at(dealt.len() / 2);
+        compare("1", selection, base)
+    };
+    let raises_alarm = |(changes, ..): &(Vec<Change>, String, String)| !changes.is_empty();
+
     let seed: u64 = random();
     let (mut chance, mut instances) = (SmallRng::seed_from_u64(seed), (0..UNCHANGED).collect::<Vec<_>>());
-    let (mut comparisons, mut alarms) = (0, Vec::new());
+    let mut comparisons = Vec::new();
     for _ in 0..DEALS {
         instances.shuffle(&mut chance);
-        for dealt in instances.chunks_exact(2 * SIDE) {
-            let [base, selection] = [&dealt[..SIDE], &dealt[SIDE..]].map(|side| selector("1", side.iter().copied()));
-            let (changes, _) = regressions(&server, &selection, &base);
-            comparisons += 1;
-            if !changes.is_empty() {
-                alarms.push((selection, base, changes));
-            }
-        }
+        comparisons.extend(instances.chunks_exact(2 * SIDE).map(compare_halves));
     }
-    assert_eq!(comparisons, 100);
+    assert_eq!(comparisons.len(), 100);
+    let alarms: Vec<_> = comparisons.into_iter().filter(raises_alarm).collect();
     let clear = hash.map(|of| of.change / of.error).unwrap_or_default();
     let _ = writeln!(
         std::io::stderr(),
-        "{} of {comparisons} comparisons raised alarms, dealt by {seed}; the slower function changed by {clear:.1} standard errors",
+        "{} of 100 comparisons raised alarms, dealt by {seed}; the slower function changed by {clear:.1} standard errors",
         alarms.len()
     );
-    assert!(alarms.len() <= ALARMS_MAX, "{} of {comparisons}, dealt by {seed}: {alarms:?}", alarms.len());
+    assert!(alarms.len() <= ALARMS_MAX, "{} of 100, dealt by {seed}: {alarms:?}", alarms.len());
 
     let mut slower: Vec<usize> = (0..SLOWER).collect();
-    let (mut found, mut alarms) = (Vec::new(), Vec::new());
+    let (mut of_slower, mut of_unchanged) = (Vec::new(), Vec::new());
     for _ in 0..DEALS {
         slower.shuffle(&mut chance);
         instances.shuffle(&mut chance);
-        for (selection, base) in slower.chunks_exact(EQUAL).zip(instances.chunks_exact(EQUAL)) {
-            let [selection, base] =
-                [("2", selection), ("1", base)].map(|(of, side)| selector(of, side.iter().copied()));
-            found.push(regressions(&server, &selection, &base).0);
-        }
-        for dealt in instances.chunks_exact(2 * EQUAL) {
-            let [base, selection] = [&dealt[..EQUAL], &dealt[EQUAL..]].map(|side| selector("1", side.iter().copied()));
-            alarms.push(regressions(&server, &selection, &base).0);
-        }
+        let sides = slower.chunks_exact(EQUAL).zip(instances.chunks_exact(EQUAL));
+        of_slower.extend(sides.map(|(selection, base)| compare("2", selection, base)));
+        of_unchanged.extend(instances.chunks_exact(2 * EQUAL).map(compare_halves));
     }
-    assert_eq!((found.len(), alarms.len()), (15, 25));
-    let is_found = |changes: &&Vec<Change>| changes.iter().any(|of| of.name == "main.hash" && is_plausible(of));
-    let times_found = found.iter().filter(is_found).count();
-    let times_alarmed = alarms.iter().filter(|changes| !changes.is_empty()).count();
+    assert_eq!((of_slower.len(), of_unchanged.len()), (15, 25));
+    let is_hash_found = |changes: &[Change]| changes.iter().any(|of| of.name == "main.hash" && is_plausible(of));
+    let times_found = of_slower.iter().filter(|(changes, ..)| is_hash_found(changes)).count();
+    let times_alarmed = of_unchanged.iter().filter(|compared| raises_alarm(compared)).count();
     let _ = writeln!(
         std::io::stderr(),
         "of {EQUAL} against {EQUAL} instances the slower function was found in {times_found} of {} comparisons, and {times_alarmed} of {} \
          raised alarms, dealt by {seed}",
-        found.len(),
-        alarms.len()
+        of_slower.len(),
+        of_unchanged.len()
     );
-    assert!(times_found >= EQUAL_FOUND_MIN, "{times_found} of {}, dealt by {seed}: {found:?}", found.len());
-    assert!(times_alarmed <= EQUAL_ALARMS_MAX, "{times_alarmed} of {}, dealt by {seed}: {alarms:?}", alarms.len());
+    assert!(times_found >= EQUAL_FOUND_MIN, "{times_found} of {}, dealt by {seed}: {of_slower:?}", of_slower.len());
+    assert!(
+        times_alarmed <= EQUAL_ALARMS_MAX,
+        "{times_alarmed} of {}, dealt by {seed}: {of_unchanged:?}",
+        of_unchanged.len()
+    );
 }

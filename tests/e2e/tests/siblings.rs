@@ -32,11 +32,15 @@ fn ask(querier: &Program, question: &str) -> String {
     body
 }
 
-/// Reads a counter.
-fn counted(querier: &Program, name: &str) -> u64 {
+/// Reads a counter, of which the name may have labels; none where nothing was counted under these.
+fn found(querier: &Program, name: &str) -> Option<u64> {
     let (_, metrics) = querier.get("/metrics");
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-    value.unwrap_or_else(|| panic!("no {name} in\n{metrics}"))
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// Reads a counter that is always there.
+fn counted(querier: &Program, name: &str) -> u64 {
+    found(querier, name).unwrap_or_else(|| panic!("no {name}\n{}", querier.get("/metrics").1))
 }
 
 fn push(ingester: &Program, service: &str, profile: &RealProfile) {
@@ -58,9 +62,7 @@ fn fill(tiers: &Tiers) {
 
 /// Returns how many shares a querier has done for others.
 fn shares(querier: &Program) -> u64 {
-    let (_, metrics) = querier.get("/metrics");
-    let line = "afterglow_query_requests_total{question=\"share\",outcome=\"ok\"} ";
-    metrics.lines().find_map(|of| of.strip_prefix(line)?.parse().ok()).unwrap_or_default()
+    found(querier, "afterglow_query_requests_total{question=\"share\",outcome=\"ok\"}").unwrap_or_default()
 }
 
 /// Makes the name stand for these, at once.
